@@ -1,0 +1,1 @@
+"""jaxbudget: which samples should a model see under a fixed compute budget?"""
