@@ -1,0 +1,60 @@
+"""npz:PATH: arrays that people saved with `numpy.savez`; nothing is ever unpickled."""
+
+import pathlib
+import zipfile
+import zlib
+
+import numpy as np
+
+from jaxbudget.data.arrays import KEYS, array_faults, from_arrays, refuse
+from jaxbudget.data.dataset import DataError, Dataset
+
+
+def load(path: str) -> Dataset:
+  """Loads `x_train, y_train, x_test, y_test` from a file of `numpy.savez`.
+
+  Args:
+    path: the file; images u8[N,H,W] or u8[N,H,W,1 or 3], integer labels [N] from 0.
+
+  Returns:
+    The data set.
+
+  Raises:
+    DataError: naming every fault of the file.
+  """
+  name = f'npz:{path}'
+  file = pathlib.Path(path).expanduser()
+  if not file.is_file():
+    raise DataError(f'{name}: no such file')
+  if not zipfile.is_zipfile(file):
+    raise DataError(f'{name}: not an npz file (write it with numpy.savez), or cut short')
+  arrays, faults = {}, []
+  try:
+    with np.load(file, allow_pickle=False) as archive:
+      if missing := [key for key in KEYS if key not in archive]:
+        faults.append(
+          f'lacks {", ".join(missing)} (it has {", ".join(archive) or "nothing"}; '
+          f'needed are {", ".join(KEYS)})'
+        )
+      for key in KEYS:
+        array = None if key in missing else _read(archive, key, faults)
+        if array is not None:
+          arrays[key] = array
+  except (OSError, zipfile.BadZipFile) as error:
+    raise DataError(f'{name}: cannot be read: {error}') from error
+  if faults:
+    refuse(name, faults + array_faults(arrays))
+  return from_arrays(name, *(arrays[key] for key in KEYS), where=str(file))
+
+
+def _read(archive: np.lib.npyio.NpzFile, key: str, faults: list[str]) -> np.ndarray | None:
+  try:
+    return archive[key]
+  except ValueError as error:  # object arrays among others
+    if 'Object arrays' in str(error):
+      faults.append(f'{key} is an object array, which would have to be unpickled: give numbers')
+    else:
+      faults.append(f'{key} is not a NumPy array: {error}')
+  except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    faults.append(f'{key} cannot be read: {error}')
+  return None

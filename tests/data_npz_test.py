@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from jaxbudget import data
+
+random = np.random.RandomState(0)
+GOOD = {
+  'x_train': random.randint(0, 256, (12, 10, 9), np.uint8),
+  'y_train': np.arange(12) % 3,
+  'x_test': random.randint(0, 256, (6, 10, 9), np.uint8),
+  'y_test': np.arange(6) % 3,
+}
+
+
+def save(tmp_path, **change):
+  arrays = {k: v for k, v in (GOOD | change).items() if v is not None}
+  np.savez(tmp_path / 'set.npz', **arrays)
+  return f'npz:{tmp_path}/set.npz'
+
+
+def test_grey_images_gain_a_channel(tmp_path):
+  loaded = data.load(save(tmp_path))
+  np.testing.assert_array_equal(loaded.train_image, GOOD['x_train'][..., None])
+  np.testing.assert_array_equal(loaded.test_label, GOOD['y_test'])
+  assert loaded.train_label.dtype == np.int32
+  info = loaded.info
+  assert (info.num_train, info.num_test, info.num_classes) == (12, 6, 3)
+  assert info.image_shape == (10, 9, 1)
+  np.testing.assert_allclose(info.mean, [(GOOD['x_train'] / 255).mean()])
+  assert data.info(info.name) == info
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.int16, np.uint64])
+def test_colour_images_and_column_labels(tmp_path, dtype):
+  image = random.randint(0, 256, (12, 10, 9, 3), np.uint8)
+  label = GOOD['y_train'].astype(dtype)[:, None]
+  loaded = data.load(save(tmp_path, x_train=image, x_test=image[:6], y_train=label))
+  np.testing.assert_array_equal(loaded.train_image, image)
+  np.testing.assert_array_equal(loaded.train_label, GOOD['y_train'])
+
+
+def with_value(key, value):
+  changed = GOOD[key].copy()
+  changed[1] = value
+  return {key: changed}
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'x_test': None}, 'lacks x_test .it has x_train'),
+    ({'x_train': GOOD['x_train'] / 255}, 'x_train has dtype float64, give pixels as uint8'),
+    ({'x_train': np.full((12, 10, 9), np.nan)}, '1080 NaN or infinite'),
+    ({'x_train': GOOD['x_train'][0]}, r'x_train has shape \(10, 9\), allowed'),
+    ({'x_train': np.zeros((12, 10, 9, 2), np.uint8)}, 'x_train has shape'),
+    ({'x_test': GOOD['x_test'][:0], 'y_test': GOOD['y_test'][:0]}, 'x_test is empty'),
+    ({'x_test': GOOD['x_test'][:, :5]}, r'train images have shape \(10, 9, 1\) but test images'),
+    ({'y_train': GOOD['y_train'][:7]}, 'x_train has 12 images but y_train 7 labels'),
+    (with_value('y_train', -1), 'y_train has negative labels .lowest -1'),
+    (with_value('y_test', 3), r'y_test has label 3 out of range 0\.\.2'),
+    (with_value('y_train', 10**9), '1000000000.* no training image, the first is class 3'),
+    ({'y_train': np.arange(12) % 3 * 2}, 'the first is class 1'),
+    ({'y_train': GOOD['y_train'] + 0.5}, 'y_train has dtype float64, give labels as integers'),
+    ({'y_train': np.full(12, np.nan)}, '12 NaN'),
+    ({'y_train': np.eye(3)[GOOD['y_train']]}, r'y_train has shape \(12, 3\)'),
+    ({'y_train': GOOD['y_train'].astype(object)}, 'y_train is an object array'),
+    ({'x_train': GOOD['x_train'].astype(object)}, 'x_train is an object array'),
+  ],
+)
+def test_fault_is_refused(tmp_path, change, message):
+  with pytest.raises(data.DataError, match=message):
+    data.load(save(tmp_path, **change))
+
+
+def test_all_faults_in_one_message(tmp_path):
+  name = save(tmp_path, x_test=None, x_train=GOOD['x_train'] / 1.0, y_test=GOOD['y_test'] - 1)
+  with pytest.raises(data.DataError) as caught:
+    data.load(name)
+  message = str(caught.value)
+  assert message.startswith(f'{name}: 3 faults: ')
+  for part in ('lacks x_test', 'x_train has dtype float64', 'y_test has negative labels'):
+    assert part in message
+
+
+def test_object_array_is_never_unpickled(tmp_path):
+  class Bomb:
+    def __reduce__(self):
+      return (open, (str(tmp_path / 'exploded'), 'w'))
+
+  name = save(tmp_path, y_train=np.array([Bomb()] * 12))
+  with pytest.raises(data.DataError, match='object array'):
+    data.load(name)
+  assert not (tmp_path / 'exploded').exists()
+
+
+def test_files_that_are_no_npz(tmp_path):
+  with pytest.raises(data.DataError, match='no such file'):
+    data.load(f'npz:{tmp_path}/none.npz')
+  name = save(tmp_path)
+  path = tmp_path / 'set.npz'
+  whole = path.read_bytes()
+  path.write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(data.DataError, match='not an npz file'):
+    data.load(name)
+  at = whole.index(GOOD['x_train'].tobytes())
+  path.write_bytes(whole[:at] + bytes(50) + whole[at + 50 :])
+  with pytest.raises(data.DataError, match='x_train cannot be read: Bad CRC'):
+    data.load(name)
