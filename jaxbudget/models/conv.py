@@ -1,0 +1,218 @@
+"""Convolution whose gradients stay fast on the CPU backend, inside loops too.
+
+JAX writes the gradients of a convolution as convolutions with unusual dimension orders.
+XLA:CPU has a fast kernel for them only outside control flow; inside `scan`, `while` and
+`cond`, where a compiled epoch lives, it falls back to a naive loop that is 20 to 35 times
+slower (https://github.com/jax-ml/jax/issues/12868). `conv` computes the same function and
+spells its gradients in forms that are fast anywhere:
+
+  input gradient: one plain stride-1 convolution for each phase of the stride;
+  weight gradient: matrix products over chunks of a few images, whose shifted slices fit
+    the cache.
+
+Pass it to `nnx.Conv(conv_general_dilated=conv)`. Accelerators want `lax.conv_general_dilated`.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
+
+
+def conv(
+  lhs: jax.Array,
+  rhs: jax.Array,
+  window_strides: Sequence[int],
+  padding: str | Sequence[tuple[int, int]],
+  lhs_dilation: Sequence[int] | None = None,
+  rhs_dilation: Sequence[int] | None = None,
+  dimension_numbers=None,
+  feature_group_count: int = 1,
+  precision: lax.PrecisionLike = None,
+  out_sharding=None,
+) -> jax.Array:
+  """Plain two-dimensional convolution, with the signature of `lax.conv_general_dilated`.
+
+  Args:
+    lhs: images [n, h, w, c_in].
+    rhs: kernel [k_h, k_w, c_in, c_out], of the images' dtype.
+    window_strides: (vertical, horizontal).
+    padding: 'SAME', 'VALID' or ((top, bottom), (left, right)).
+    lhs_dilation: must be 1.
+    rhs_dilation: must be 1.
+    dimension_numbers: must mean NHWC, HWIO, NHWC.
+    feature_group_count: must be 1.
+    precision: as for `lax.conv_general_dilated`.
+    out_sharding: must be None.
+
+  Returns:
+    Images [n, h_out, w_out, c_out].
+
+  Raises:
+    ValueError: if asked for a form of convolution whose gradient is not written here.
+  """
+  if out_sharding is not None:
+    raise ValueError(f'out_sharding={out_sharding!r}: the CPU convolution takes only None')
+  if feature_group_count != 1:
+    raise ValueError(f'feature_group_count={feature_group_count}: the CPU convolution takes only 1')
+  for name, dilation in (('lhs_dilation', lhs_dilation), ('rhs_dilation', rhs_dilation)):
+    if dilation is not None and tuple(dilation) != (1, 1):
+      raise ValueError(f'{name}={tuple(dilation)}: the CPU convolution takes only (1, 1)')
+  dimensions = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+  if dimensions != lax.conv_dimension_numbers(lhs.shape, rhs.shape, DIMENSIONS):
+    raise ValueError(
+      f'dimension_numbers={dimension_numbers!r}: the CPU convolution takes only {DIMENSIONS}'
+    )
+  strides = tuple(window_strides)
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
+  padding = tuple((int(low), int(high)) for low, high in padding)
+  return _conv(lhs, rhs, strides, padding, precision)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv(x, w, strides, padding, precision):
+  return lax.conv_general_dilated(
+    x, w, strides, padding, dimension_numbers=DIMENSIONS, precision=precision
+  )
+
+
+def _conv_forward(x, w, strides, padding, precision):
+  return _conv(x, w, strides, padding, precision), (x, w)
+
+
+def _conv_backward(strides, padding, precision, residuals, dy):
+  x, w = residuals
+  dx = input_gradient(dy, w, x.shape, strides, padding, precision)
+  dw = weight_gradient(x, dy, w.shape, strides, padding, precision)
+  return dx, dw.astype(w.dtype)
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
+
+
+def input_gradient(dy, w, x_shape, strides, padding, precision=None):
+  """Gradient of a convolution with respect to its images.
+
+  An input pixel at position s*q + r meets only every s-th tap of the kernel, so each phase
+  r of the stride is a stride-1 convolution of `dy` with a part of the flipped kernel.
+
+  Args:
+    dy: [n, h_out, w_out, c_out].
+    w: [k_h, k_w, c_in, c_out].
+    x_shape: (n, h, w, c_in).
+    strides: (vertical, horizontal).
+    padding: ((top, bottom), (left, right)) of the forward convolution.
+    precision: as for `lax.conv_general_dilated`.
+
+  Returns:
+    [n, h, w, c_in].
+  """
+  _, height, width, channels = x_shape
+  rows = _phases(height, dy.shape[1], w.shape[0], strides[0], padding[0][0])
+  columns = _phases(width, dy.shape[2], w.shape[1], strides[1], padding[1][0])
+  if strides == (1, 1):
+    return _phase_gradient(dy, w, rows[0], columns[0], precision)
+  phases = [[_phase_gradient(dy, w, row, column, precision) for column in columns] for row in rows]
+  # [n, h/s, s, w/s, s, c_in]: pixel s*q + r of the images is entry (q, r).
+  dx = jnp.stack([jnp.stack(line, axis=3) for line in phases], axis=2)
+  shape = (-1, rows[0].size * strides[0], columns[0].size * strides[1], channels)
+  return dx.reshape(shape)[:, :height, :width]
+
+
+class _Phase(NamedTuple):
+  """Along one axis: the pixels s*q + r of the images, q < size."""
+
+  size: int
+  taps: slice  # of the kernel, those that these pixels meet
+  padding: tuple[int, int]  # of `dy`
+
+
+def _phases(size, out_size, kernel_size, stride, padding_low):
+  """Phases r = 0, ..., stride-1 of one image axis.
+
+  Input i meets output o through tap a when o*s + a - low = i. With i = s*q + r the taps are
+  a = first + s*t, and o = q + shift - t.
+  """
+  count = -(-size // stride)
+  phases = []
+  for r in range(stride):
+    first = (r + padding_low) % stride
+    shift = (r + padding_low) // stride
+    taps = len(range(first, kernel_size, stride))
+    low = taps - 1 - shift
+    high = count + taps - 1 - low - out_size
+    phases.append(_Phase(count, slice(first, None, stride), (low, high)))
+  return phases
+
+
+def _phase_gradient(dy, w, row, column, precision):
+  taps = w[row.taps, column.taps]
+  if 0 in taps.shape:
+    return jnp.zeros((dy.shape[0], row.size, column.size, w.shape[2]), dy.dtype)
+  return lax.conv_general_dilated(
+    dy,
+    taps[::-1, ::-1].swapaxes(2, 3),
+    (1, 1),
+    (row.padding, column.padding),
+    dimension_numbers=DIMENSIONS,
+    precision=precision,
+  )
+
+
+def weight_gradient(x, dy, w_shape, strides, padding, precision=None, chunk=4):
+  """Gradient of a convolution with respect to its kernel.
+
+  Args:
+    x: [n, h, w, c_in].
+    dy: [n, h_out, w_out, c_out].
+    w_shape: (k_h, k_w, c_in, c_out).
+    strides: (vertical, horizontal).
+    padding: ((top, bottom), (left, right)) of the forward convolution.
+    precision: as for `lax.dot_general`.
+    chunk: images to work on at a time.
+
+  Returns:
+    f32[k_h, k_w, c_in, c_out].
+  """
+  n = x.shape[0]
+  whole = n // chunk * chunk
+  part = functools.partial(
+    _columns_product, w_shape=w_shape, strides=strides, padding=padding, precision=precision
+  )
+  if n <= chunk:
+    return part(x, dy)
+
+  def step(dw, images):
+    return dw + part(*images), None
+
+  chunks = [a[:whole].reshape(-1, chunk, *a.shape[1:]) for a in (x, dy)]
+  dw, _ = lax.scan(step, jnp.zeros(w_shape, jnp.float32), chunks)
+  return dw if whole == n else dw + part(x[whole:], dy[whole:])
+
+
+def _columns_product(x, dy, w_shape, strides, padding, precision):
+  """Sums image slices times `dy` over images and positions, one product per kernel row."""
+  kernel_height, kernel_width, channels, _ = w_shape
+  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+
+  def taps(i, j):
+    stop = (i + strides[0] * (dy.shape[1] - 1) + 1, j + strides[1] * (dy.shape[2] - 1) + 1)
+    return x[:, i : stop[0] : strides[0], j : stop[1] : strides[1]]
+
+  rows = [
+    lax.dot_general(
+      jnp.concatenate([taps(i, j) for j in range(kernel_width)], axis=-1),
+      dy,
+      (((0, 1, 2), (0, 1, 2)), ((), ())),
+      precision=precision,
+      preferred_element_type=jnp.float32,
+    )
+    for i in range(kernel_height)
+  ]
+  return jnp.stack(rows).reshape(w_shape)

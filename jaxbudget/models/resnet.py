@@ -1,0 +1,219 @@
+"""CIFAR-style residual networks (He et al., 2016) behind the pure seam of `types.Model`.
+
+No max-pooling, 3x3 first convolution of stride 1, initialised as torch 1.0.0 would
+(fidelity.md 1.6). Flax NNX builds the network; nothing of it leaves this file: parameters
+and model state are nested dicts of arrays.
+"""
+
+import difflib
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from jaxbudget import types
+from jaxbudget.models.conv import conv as cpu_conv
+
+CONVS = {'lax': lax.conv_general_dilated, 'cpu': cpu_conv}
+GAMMA_INITS = {'uniform01': nnx.initializers.uniform(1.0), 'ones': nnx.initializers.ones_init()}
+COMPUTE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+# Uniform on +-1/sqrt(fan_in): torch's default for convolutions and linear layers.
+torch_uniform = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+
+class Block(nnx.Module):
+  """Basic residual block: two 3x3 convolutions, ReLU after the addition."""
+
+  def __init__(self, features_in, features, stride, make_conv, make_norm, rngs):
+    self.conv1 = make_conv(features_in, features, 3, stride, rngs=rngs)
+    self.norm1 = make_norm(features, rngs=rngs)
+    self.conv2 = make_conv(features, features, 3, 1, rngs=rngs)
+    self.norm2 = make_norm(features, rngs=rngs)
+    self.projects = stride != 1 or features_in != features
+    if self.projects:
+      self.shortcut_conv = make_conv(features_in, features, 1, stride, rngs=rngs)
+      self.shortcut_norm = make_norm(features, rngs=rngs)
+
+  def __call__(self, x, **norm_options):
+    """Maps [n,h,w,features_in] to [n,h/stride,w/stride,features]."""
+    y = nnx.relu(self.norm1(self.conv1(x), **norm_options))
+    y = self.norm2(self.conv2(y), **norm_options)
+    if self.projects:
+      x = self.shortcut_norm(self.shortcut_conv(x), **norm_options)
+    return nnx.relu(y + x.astype(y.dtype))
+
+
+class ResNet(nnx.Module):
+  """A stem, stages of blocks (each later stage halves the image and doubles the width), a head."""
+
+  def __init__(self, stages, num_classes, width, image_channels, make_conv, make_norm, rngs, dtype):
+    self.dtype = dtype
+    self.conv = make_conv(image_channels, width, 3, 1, rngs=rngs)
+    self.norm = make_norm(width, rngs=rngs)
+    names = []
+    features = width
+    for stage, blocks in enumerate(stages):
+      for block in range(blocks):
+        stride = 2 if stage > 0 and block == 0 else 1
+        features_in, features = features, width * 2**stage
+        name = f'stage{stage + 1}_block{block + 1}'
+        setattr(self, name, Block(features_in, features, stride, make_conv, make_norm, rngs))
+        names.append(name)
+    self.block_names = tuple(names)
+    bound = features**-0.5
+    self.linear = nnx.Linear(
+      features,
+      num_classes,
+      kernel_init=torch_uniform,
+      bias_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound),
+      rngs=rngs,
+    )
+
+  def features(self, x, **norm_options):
+    """Maps images [n,h,w,c] to what the linear layer sees, f32[n,D]."""
+    x = x.astype(self.dtype)
+    x = nnx.relu(self.norm(self.conv(x), **norm_options))
+    for name in self.block_names:
+      x = getattr(self, name)(x.astype(self.dtype), **norm_options)
+    return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+
+  def __call__(self, x, **norm_options):
+    """Maps images [n,h,w,c] to logits f32[n,C]."""
+    return self.linear(self.features(x, **norm_options))
+
+
+def _make_conv(features_in, features, size, stride, *, conv, dtype, rngs):
+  padding = size // 2
+  return nnx.Conv(
+    features_in,
+    features,
+    (size, size),
+    strides=(stride, stride),
+    padding=((padding, padding), (padding, padding)),  # SAME would pad (0, 1) at stride 2
+    use_bias=False,
+    dtype=dtype,
+    kernel_init=torch_uniform,
+    conv_general_dilated=conv,
+    rngs=rngs,
+  )
+
+
+def _make_norm(features, *, gamma_init, rngs):
+  return nnx.BatchNorm(
+    features,
+    momentum=0.9,
+    epsilon=1e-5,
+    dtype=jnp.float32,
+    scale_init=gamma_init,
+    rngs=rngs,
+  )
+
+
+def resnet18(
+  num_classes: int,
+  width: int = 64,
+  image_channels: int = 3,
+  compute_dtype: str = 'float32',
+  bn_gamma_init: str = 'uniform01',
+  conv: str = 'auto',
+) -> types.Model:
+  """The paper's network: four stages of two blocks (fidelity.md 1.6).
+
+  Args:
+    num_classes: C.
+    width: channels of the first stage; 64 gives 11,173,962 parameters at 10 classes.
+    image_channels: channels of an image.
+    compute_dtype: 'float32' or 'bfloat16', of the convolutions. Parameters, BatchNorm
+      statistics and logits are float32 either way.
+    bn_gamma_init: 'uniform01' (torch 1.0.0, the paper's) or 'ones' (torch >= 1.2).
+    conv: 'lax', 'cpu' (gradients that are fast on the CPU backend) or 'auto' (what suits
+      `jax.default_backend()`). Parameters do not depend on it.
+
+  Returns:
+    The model; equal arguments give the identical object, so that compiled programs are
+    found again.
+
+  Raises:
+    ValueError: naming an argument that is not allowed.
+  """
+  return _checked(
+    (2, 2, 2, 2), num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv
+  )
+
+
+def resnet8(
+  num_classes: int,
+  width: int = 16,
+  image_channels: int = 3,
+  compute_dtype: str = 'float32',
+  bn_gamma_init: str = 'uniform01',
+  conv: str = 'auto',
+) -> types.Model:
+  """A small network for small images: three stages of one block. See `resnet18`."""
+  stages = (1, 1, 1)
+  return _checked(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv)
+
+
+def _checked(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv):
+  for key, value in (
+    ('num_classes', num_classes),
+    ('width', width),
+    ('image_channels', image_channels),
+  ):
+    if not isinstance(value, int) or value < 1:
+      raise ValueError(f'{key}={value!r}: must be a positive integer')
+  choose('compute_dtype', compute_dtype, COMPUTE_DTYPES)
+  choose('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
+  choose('conv', conv, ('auto', *CONVS))
+  if conv == 'auto':
+    conv = 'cpu' if jax.default_backend() == 'cpu' else 'lax'
+  return _model(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv)
+
+
+def choose(key, value, allowed):
+  """Raises a ValueError with the closest match unless `value` is one of `allowed`."""
+  if value in allowed:
+    return
+  close = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.0)
+  raise ValueError(
+    f'unknown {key} {value!r}; did you mean {close[0]!r}? known: {", ".join(allowed)}'
+  )
+
+
+@functools.cache
+def _model(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv):
+  """The pure seam around a `ResNet`."""
+  dtype = COMPUTE_DTYPES[compute_dtype]
+  make_conv = functools.partial(_make_conv, conv=CONVS[conv], dtype=dtype)
+  make_norm = functools.partial(_make_norm, gamma_init=GAMMA_INITS[bn_gamma_init])
+
+  def build(key):
+    network = ResNet(
+      stages, num_classes, width, image_channels, make_conv, make_norm, nnx.Rngs(key), dtype
+    )
+    return nnx.split(network, nnx.Param, nnx.BatchStat)
+
+  graph, *_ = nnx.eval_shape(build, jax.random.key(0))
+
+  def init(key):
+    _, params, stats = build(key)
+    return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+  def apply(params, model_state, image, train, mask=None):
+    # copy=True: BatchNorm writes its statistics into a copy that belongs to this trace.
+    network = nnx.merge(graph, params, model_state, copy=True)
+    if mask is not None:
+      mask = mask[:, None, None, None]
+    logits = network(image, use_running_average=not train, mask=mask)
+    if not train:
+      return logits, model_state
+    return logits, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+
+  def features(params, model_state, image):
+    network = nnx.merge(graph, params, model_state, copy=True)
+    return network.features(image, use_running_average=True)
+
+  return types.Model(init, apply, features)
