@@ -101,5 +101,5 @@ def test_split_larger_than_a_class_is_refused():
   ],
 )
 def test_unknown_name_shows_the_closest_and_all_known(name, close):
-  with pytest.raises(ValueError, match=f'unknown dataset .* did you mean '{close}'.*mini_imagenet'):
+  with pytest.raises(ValueError, match=f"unknown dataset .* did you mean '{close}'.*svhn"):
     data.load(name)
