@@ -94,10 +94,10 @@ def test_split_larger_than_a_class_is_refused():
 @pytest.mark.parametrize(
   ('name', 'close'),
   [
-    ('digit', "'digits'"),
-    ('cifar-10', "'cifar10'"),
-    ('npy:x', "'npz:PATH'"),
-    ('npz:', "'npz:PATH'"),
+    ('digit', 'digits'),
+    ('cifar-10', 'cifar10'),
+    ('npy:x', 'npz:PATH'),
+    ('npz:', 'npz:PATH'),
   ],
 )
 def test_unknown_name_shows_the_closest_and_all_known(name, close):
