@@ -1,0 +1,67 @@
+"""Runs that differ only in their seed, brought together: one cell, one mean."""
+
+import pandas as pd
+
+SETTING = ('dataset', 'model', 'augment', 'schedule', 'fidelity', 'epochs', 'batch_size')
+CELL = (*SETTING, 'budget', 'budget_unit', 'selector', 'method')
+_MEANS = (
+  'cost', 'planned_cost', 'realised_budget', 'entropy_nats', 'forward_equivalents',
+  'planned_forward_equivalents', 'forward_scored', 'seconds_train', 'seconds_evaluate',
+  'seconds_compile', 'seconds_data',
+)  # fmt: skip
+
+
+def cells(runs: pd.DataFrame) -> pd.DataFrame:
+  """Aggregates runs over their seeds.
+
+  Standard deviations are those of a sample (ddof=1); one run alone has none (NaN).
+
+  Args:
+    runs: `Workdir.runs`.
+
+  Returns:
+    One row per cell, in the order of the plan: the columns of `CELL`, `planned`, `done`,
+    `failed`, `running` (numbers of runs), `mean`, `std` of the final and `best_mean`,
+    `best_std` of the best accuracy in percent, the means of costs and seconds over finished
+    runs, `num_test` and `paper`.
+  """
+  rows = []
+  for cell_id, part in runs.groupby('cell_id', sort=False):
+    done = part[part['status'] == 'done']
+    row = {'cell_id': cell_id, **{name: part[name].iloc[0] for name in CELL}}
+    row['planned'] = len(part)
+    for status in ('done', 'failed', 'running'):
+      row[status] = int((part['status'] == status).sum())
+    row['mean'], row['std'] = done['final_accuracy'].mean(), done['final_accuracy'].std()
+    row['best_mean'], row['best_std'] = done['best_accuracy'].mean(), done['best_accuracy'].std()
+    row |= {name: done[name].mean() for name in _MEANS}
+    row['planned_cost'] = part['planned_cost'].mean()
+    row['num_test'] = part['num_test'].iloc[0]
+    row['paper'] = part['paper'].iloc[0]
+    rows.append(row)
+  extra = ['planned', 'done', 'failed', 'running', 'mean', 'std', 'best_mean', 'best_std']
+  return pd.DataFrame(rows, columns=['cell_id', *CELL, *extra, *_MEANS, 'num_test', 'paper'])
+
+
+def by_seed(runs: pd.DataFrame, cell_id: str, column: str = 'final_accuracy') -> pd.Series:
+  """A figure of the finished runs of one cell.
+
+  Args:
+    runs: `Workdir.runs`.
+    cell_id: the cell.
+    column: which figure.
+
+  Returns:
+    Values indexed by seed, in rising order of seed.
+  """
+  done = runs[(runs['cell_id'] == cell_id) & (runs['status'] == 'done')]
+  return done.drop_duplicates('seed').set_index('seed')[column].sort_index()
+
+
+def state(cell) -> str:
+  """Why a cell has fewer runs than planned, in words; empty when it is complete."""
+  if cell['done'] == cell['planned']:
+    return ''
+  parts = [f'{cell[s]} {s}' for s in ('failed', 'running') if cell[s]]
+  missing = cell['planned'] - cell['done'] - cell['failed'] - cell['running']
+  return ', '.join(parts + ([f'{missing} missing'] if missing else []))

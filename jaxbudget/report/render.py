@@ -1,0 +1,196 @@
+"""A table as a value, and its five faces: terminal, Markdown, LaTeX, HTML, CSV."""
+
+import dataclasses
+import html
+import math
+from typing import NamedTuple
+
+import pandas as pd
+import rich.markup
+import rich.table
+
+
+class Cell(NamedTuple):
+  """What stands in one place of a table.
+
+  Attributes:
+    text: the plain text, `±` included.
+    sort: what the page sorts by; None sorts last.
+    detail: a second, smaller line (the paper's number, an interval).
+    bold: the best of its column.
+    state: empty, or why there is no number (`missing`, `failed`, `running`, `refused`).
+  """
+
+  text: str
+  sort: float | str | None = None
+  detail: str = ''
+  bold: bool = False
+  state: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A table ready to be shown.
+
+  Attributes:
+    name: the stem of its files.
+    title: one line.
+    columns: headings.
+    rows: cells, one tuple per row.
+    data: the same figures, tidy and unrounded, for CSV.
+    notes: sentences to print below.
+    labels: how many leading columns are labels rather than figures.
+    rules: rows before which a horizontal rule is drawn.
+  """
+
+  name: str
+  title: str
+  columns: tuple[str, ...]
+  rows: list[tuple[Cell, ...]]
+  data: pd.DataFrame
+  notes: tuple[str, ...] = ()
+  labels: int = 1
+  rules: frozenset[int] = frozenset()
+
+
+def text_cell(value) -> Cell:
+  """A label."""
+  return Cell(str(value), str(value))
+
+
+def number_cell(value: float, digits: int = 2, sign: bool = False) -> Cell:
+  """A figure, or an en dash where there is none."""
+  if value is None or math.isnan(value):
+    return Cell('–')
+  return Cell(f'{value:{"+" if sign else ""}.{digits}f}', float(value))
+
+
+def mean_std(mean: float, std: float, digits: int = 2) -> str:
+  """`93.78 ± 0.11`; without a standard deviation just the mean."""
+  return f'{mean:.{digits}f}' + ('' if math.isnan(std) else f' ± {std:.{digits}f}')
+
+
+def to_csv(table: Table) -> str:
+  """Tidy CSV, full precision; an empty field is a figure that does not exist."""
+  return table.data.to_csv(index=False, lineterminator='\n')
+
+
+def to_markdown(table: Table) -> str:
+  """A GitHub-flavoured table under its title, notes below."""
+  columns = [_markdown(name) for name in table.columns]
+  align = ['---' if i < table.labels else '---:' for i in range(len(columns))]
+  lines = [f'### {_markdown(table.title)}', '', _pipe(columns), _pipe(align)]
+  for row in table.rows:
+    lines.append(_pipe([_markdown_cell(cell) for cell in row]))
+  notes = [line for note in table.notes for line in ('', _markdown(note))]
+  return '\n'.join(lines + notes) + '\n'
+
+
+def to_latex(table: Table) -> str:
+  """A booktabs table that compiles as it is, in any document that loads booktabs."""
+  spec = 'l' * table.labels + 'r' * (len(table.columns) - table.labels)
+  lines = [
+    '% needs \\usepackage{booktabs}',
+    '\\begin{table}',
+    '\\centering',
+    f'\\caption{{{_latex(table.title)}}}',
+    f'\\label{{tab:{"".join(c for c in table.name if c.isalnum() or c in "-_")}}}',
+    f'\\begin{{tabular}}{{{spec}}}',
+    '\\toprule',
+    ' & '.join(_latex(name) for name in table.columns) + ' \\\\',
+    '\\midrule',
+  ]
+  for index, row in enumerate(table.rows):
+    if index in table.rules:
+      lines.append('\\midrule')
+    lines.append(' & '.join(_latex_cell(cell) for cell in row) + ' \\\\')
+  lines += ['\\bottomrule', '\\end{tabular}']
+  lines += [f'\n\\smallskip\\footnotesize {_latex(note)}' for note in table.notes]
+  return '\n'.join(lines + ['\\end{table}']) + '\n'
+
+
+def to_html(table: Table, sortable: bool = True) -> str:
+  """A `<table>` for the page; every text is escaped."""
+  kind = ' class="sortable"' if sortable else ''
+  head = ''.join(
+    f'<th scope="col"{"" if i < table.labels else " class=n"}>{html.escape(name)}</th>'
+    for i, name in enumerate(table.columns)
+  )
+  body = []
+  for index, row in enumerate(table.rows):
+    cells = ''.join(_html_cell(cell, i < table.labels) for i, cell in enumerate(row))
+    body.append(f'<tr{" class=rule" if index in table.rules else ""}>{cells}</tr>')
+  return (
+    f'<table{kind} id="{html.escape(table.name)}"><thead><tr>{head}</tr></thead>'
+    f'<tbody>{"".join(body)}</tbody></table>'
+  )
+
+
+def to_rich(table: Table) -> rich.table.Table:
+  """A table for the terminal."""
+  notes = '\n'.join(table.notes)
+  shown = rich.table.Table(
+    title=rich.markup.escape(table.title),
+    caption=rich.markup.escape(notes) or None,
+    title_justify='left',
+    caption_justify='left',
+  )
+  for i, name in enumerate(table.columns):
+    shown.add_column(rich.markup.escape(name), justify='left' if i < table.labels else 'right')
+  for index, row in enumerate(table.rows):
+    texts = []
+    for cell in row:
+      text = rich.markup.escape(cell.text + (f'\n{cell.detail}' if cell.detail else ''))
+      texts.append(f'[bold]{text}[/bold]' if cell.bold else text)
+    shown.add_row(*texts, end_section=index + 1 in table.rules)
+  return shown
+
+
+def _pipe(texts) -> str:
+  return '| ' + ' | '.join(texts) + ' |'
+
+
+def _markdown(text: str) -> str:
+  text = ' '.join(html.escape(text, quote=False).split())
+  for mark in '\\`*_[]|':
+    text = text.replace(mark, '\\' + mark)
+  return text
+
+
+def _markdown_cell(cell: Cell) -> str:
+  text = _markdown(cell.text)
+  text = f'**{text}**' if cell.bold else text
+  return f'{text} ({_markdown(cell.detail)})' if cell.detail else text
+
+
+_LATEX = {
+  '\\': r'\textbackslash{}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_',
+  '{': r'\{', '}': r'\}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}',
+  '±': r'$\pm$', '–': '--', '−': '$-$', '×': r'$\times$', '≤': r'$\le$', '≥': r'$\ge$',
+  '<': r'$<$', '>': r'$>$', 'Δ': r'$\Delta$', '·': r'$\cdot$', '√': r'$\surd$', '|': r'$|$',
+  '…': r'\ldots{}',
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+  """LaTeX for any text: what a plain engine cannot print becomes a question mark."""
+  text = ' '.join(text.split())
+  known = (_LATEX.get(c) or (c if c.isascii() and c.isprintable() else '?') for c in text)
+  return ''.join(known)
+
+
+def _latex_cell(cell: Cell) -> str:
+  text = _latex(cell.text)
+  text = f'\\textbf{{{text}}}' if cell.bold else text
+  return f'{text} {{\\scriptsize ({_latex(cell.detail)})}}' if cell.detail else text
+
+
+def _html_cell(cell: Cell, label: bool) -> str:
+  text = html.escape(cell.text)
+  text = f'<b>{text}</b>' if cell.bold else text
+  if cell.detail:
+    text += f'<small>{html.escape(cell.detail)}</small>'
+  names = ([] if label else ['n']) + ([html.escape(cell.state)] if cell.state else [])
+  kind = f' class="{" ".join(names)}"' if names else ''
+  value = '' if cell.sort is None else f' data-v="{html.escape(str(cell.sort))}"'
+  return f'<td{kind}{value}>{text}</td>'

@@ -1,0 +1,130 @@
+"""The tables of a report: what was run, at what cost, beside what the paper printed."""
+
+import pandas as pd
+
+from jaxbudget.report import cells, render
+from jaxbudget.report.load import Workdir
+from jaxbudget.report.render import Cell, Table
+
+STD_NOTE = 'Accuracy: mean ± standard deviation over seeds (ddof = 1), last epoch, in percent.'
+COST_NOTE = (
+  'Cost: forward equivalents spent (a backward pass counts 2), selection included, in units '
+  'of a full run of T epochs over N samples; test passes are not counted.'
+)
+
+
+def summary_table(workdir: Workdir) -> Table:
+  """All cells, budget by budget, the most accurate first, what each one cost beside it.
+
+  Args:
+    workdir: a loaded workdir.
+
+  Returns:
+    A table with a row per cell.
+  """
+  frame = cells.cells(workdir.runs)
+  varying = [n for n in (*cells.SETTING, 'budget_unit') if frame[n].nunique(dropna=False) > 1]
+  frame = frame.sort_values(
+    [*varying, 'budget', 'mean'],
+    ascending=[True] * (len(varying) + 1) + [False],
+    na_position='last',
+    kind='stable',
+    ignore_index=True,
+  )
+  block = [*varying, 'budget']
+  groups = frame.groupby(block, sort=False, dropna=False)
+  comparable = groups['done'].transform(lambda done: (done > 0).sum()) > 1
+  best = (frame['mean'] == groups['mean'].transform('max')) & comparable
+  keys = list(frame[block].astype(str).itertuples(index=False))
+  rules = {i for i in range(1, len(keys)) if keys[i] != keys[i - 1]}
+  rows = []
+  for (_, cell), is_best in zip(frame.iterrows(), best, strict=True):
+    labels = [render.text_cell(_plain(cell[name])) for name in varying]
+    figures = (
+      Cell(_plain(cell['budget']), float(cell['budget'])),
+      render.text_cell(cell['method']),
+      accuracy_cell(cell, bold=is_best),
+      render.number_cell(cell['best_mean']),
+      render.number_cell(cell['cost'], 3),
+      render.number_cell(100 * cell['forward_scored'] / cell['forward_equivalents'], 0),
+      render.number_cell(cell['seconds_train'], 1),
+      Cell(f'{cell["done"]}/{cell["planned"]}', float(cell['done'])),
+    )
+    rows.append((*labels, *figures))
+  columns = (
+    'budget',
+    'method',
+    'accuracy',
+    'best epoch',
+    'cost',
+    'selection %',
+    'train s',
+    'seeds',
+  )
+  fixed = ', '.join(f'{n} {_plain(frame[n].iloc[0])}' for n in ('dataset', 'model', 'augment',
+    'schedule') if len(frame) and n not in varying)  # fmt: skip
+  return Table(
+    name='summary',
+    title='Accuracy and cost by budget' + (f' ({fixed})' if fixed else ''),
+    columns=(*varying, *columns),
+    rows=rows,
+    data=frame.drop(columns='paper').assign(best_in_block=best),
+    notes=(STD_NOTE, COST_NOTE),
+    labels=len(varying) + 2,
+    rules=frozenset(rules),
+  )
+
+
+def runs_table(workdir: Workdir) -> Table:
+  """Every run on its own row."""
+  frame = workdir.runs
+  columns = ('run', 'method', 'dataset', 'augment', 'schedule', 'budget', 'seed', 'status',
+             'accuracy', 'best', 'cost', 'realised', 'H(c)', 'train s')  # fmt: skip
+  rows = []
+  for run in frame.itertuples():
+    state = '' if run.status == 'done' else run.status
+    rows.append((
+      *map(render.text_cell, (run.run_id, run.method, run.dataset, run.augment, run.schedule)),
+      render.number_cell(run.budget), render.number_cell(run.seed, 0),
+      Cell(run.status, run.status, run.error, state=state),
+      render.number_cell(run.final_accuracy), render.number_cell(run.best_accuracy),
+      render.number_cell(run.cost, 3), render.number_cell(run.realised_budget, 3),
+      render.number_cell(run.entropy_nats, 3), render.number_cell(run.seconds_train, 1),
+    ))  # fmt: skip
+  data = frame.drop(columns=['paper', 'options'])
+  return Table('runs', 'All runs', columns, rows, data, labels=5)
+
+
+def problems_table(workdir: Workdir) -> Table:
+  """Files that could not be used, and why."""
+  rows = [(render.text_cell(p.path), render.text_cell(p.what)) for p in workdir.problems]
+  data = pd.DataFrame(workdir.problems, columns=['path', 'what'])
+  return Table('problems', 'Files left out', ('file', 'why'), rows, data, labels=2)
+
+
+def accuracy_cell(cell: pd.Series, bold: bool = False, detail: str = '') -> Cell:
+  """Mean ± std of a cell, or in words why there is none.
+
+  Args:
+    cell: a row of `cells.cells`.
+    bold: the best of its column.
+    detail: second line; what is missing is added to it.
+
+  Returns:
+    The cell of a table.
+  """
+  lacking = cells.state(cell)
+  kind = next((s for s in ('failed', 'running') if cell[s]), 'missing' if lacking else '')
+  if not cell['done']:
+    return Cell(kind, None, detail, state=kind)
+  extra = '; '.join(filter(None, (detail, lacking)))
+  return Cell(mean_std_of(cell), float(cell['mean']), extra, bold, kind)
+
+
+def mean_std_of(cell: pd.Series) -> str:
+  """The cell's final accuracy as text."""
+  return render.mean_std(cell['mean'], cell['std'])
+
+
+def _plain(value) -> str:
+  return f'{value:g}' if isinstance(value, float) else str(value)

@@ -1,0 +1,118 @@
+"""Reading workdirs: whole, unfinished, damaged and strange ones."""
+
+import json
+
+import numpy as np
+import pytest
+import report_workdirs as workdirs
+
+from jaxbudget import report
+
+
+@pytest.fixture(scope='module')
+def quickstart(tmp_path_factory):
+  path = tmp_path_factory.mktemp('quickstart')
+  return workdirs.write_workdir(path, workdirs.quickstart_plan())
+
+
+def test_reads_every_run_and_its_cost_in_full_runs(quickstart):
+  loaded = report.load_workdir(quickstart)
+  assert loaded.problems == []
+  assert len(loaded.runs) == 39 and set(loaded.runs['status']) == {'done'}
+  assert len(loaded.epochs) == 39 * 20
+  by_method = loaded.runs.set_index(['method', 'budget'])['cost']
+  np.testing.assert_allclose(by_method['unif_sgd', 0.3].to_numpy(), 0.3, atol=1e-4)
+  np.testing.assert_allclose(
+    by_method['selective_backprop', 0.3].to_numpy(), 0.3 + 1 / 3, atol=1e-4
+  )
+
+
+def test_damage_is_listed_and_everything_else_is_used(tmp_path):
+  plan = workdirs.quickstart_plan()
+  path = workdirs.write_workdir(tmp_path / 'w', plan)
+  runs = [path / 'runs' / run['run_id'] for run in plan]
+  (runs[0] / 'result.json').write_text('{"final_accuracy": 9')
+  (runs[1] / 'result.json').write_text('[]')
+  result = json.loads((runs[2] / 'result.json').read_text())
+  (runs[2] / 'result.json').write_text(json.dumps(result | {'final_accuracy': float('nan')}))
+  (runs[3] / 'result.json').unlink()  # still training
+  (runs[4] / 'result.json').unlink()
+  (runs[4] / 'metrics.jsonl').unlink()  # not started
+  failed = {'run_id': plan[5]['run_id'], 'status': 'failed', 'error': 'loss is NaN', 'epoch': 3}
+  (runs[5] / 'result.json').write_text(json.dumps(failed))
+  with (runs[3] / 'metrics.jsonl').open('a') as file:
+    file.write('{"epoch": 21, "ro')  # being written: no fault
+  text = (runs[6] / 'metrics.jsonl').read_text().split('\n')
+  (runs[6] / 'metrics.jsonl').write_text('\n'.join(['\x00junk', '[1]', *text[2:]]))
+  (runs[7] / 'result.json').write_bytes(b'\xff\xfe\x00')
+  (path / 'runs' / 'somebody_elses').mkdir()
+  (path / 'notes.txt').write_text('hello')
+  (path / 'runs' / 'stray').write_text('')
+  loaded = report.load_workdir(path)
+  status = loaded.runs['status'].tolist()
+  assert status[:8] == [
+    'corrupt', 'corrupt', 'corrupt', 'running', 'missing', 'failed', 'done', 'corrupt',
+  ]  # fmt: skip
+  assert set(status[8:]) == {'done'}
+  assert loaded.runs['error'][5] == 'loss is NaN'
+  said = {problem.path: problem.what for problem in loaded.problems}
+  for index in (0, 1, 2, 7):
+    assert f'runs/{plan[index]["run_id"]}/result.json' in said
+  assert 'not a percentage' in said[f'runs/{plan[2]["run_id"]}/result.json']
+  assert '2 unreadable' in said[f'runs/{plan[6]["run_id"]}/metrics.jsonl']
+  assert {'notes.txt', 'runs/stray', 'runs/somebody_elses'} <= set(said)
+  assert f'runs/{plan[3]["run_id"]}/metrics.jsonl' not in said
+  assert report.write_report(path).is_file()
+
+
+def test_a_result_of_another_run_is_not_taken(tmp_path):
+  plan = workdirs.quickstart_plan(seeds=(0,))
+  path = workdirs.write_workdir(tmp_path / 'w', plan)
+  source, target = (path / 'runs' / run['run_id'] / 'result.json' for run in plan[:2])
+  target.write_text(source.read_text())
+  loaded = report.load_workdir(path)
+  assert loaded.runs['status'][1] == 'corrupt'
+  assert 'it is the result of run' in loaded.problems[0].what
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '{"runs": 3}', '{"runs": {"a": 1}}'])
+def test_without_a_usable_plan_the_runs_speak_for_themselves(tmp_path, text):
+  path = workdirs.write_workdir(tmp_path / 'w', workdirs.quickstart_plan(seeds=(0, 1)))
+  (path / 'plan.json').write_text(text)
+  loaded = report.load_workdir(path)
+  assert len(loaded.runs) == 26 and set(loaded.runs['status']) == {'done'}
+  assert loaded.runs['cell_id'].nunique() == 13
+  assert [problem.path for problem in loaded.problems] == ['plan.json']
+  assert report.write_report(path).is_file()
+
+
+def test_hostile_plan_entries_are_refused(tmp_path):
+  plan = workdirs.quickstart_plan(seeds=(0,))
+  path = workdirs.write_workdir(tmp_path / 'w', plan)
+  odd = [3, {}, {'run_id': '../../etc'}, {'run_id': '..'}, {'run_id': ''}, plan[0]]
+  odd.append({'run_id': 'bare', 'budget': 'lots', 'paper': 'x', 'options': 1, 'planned': []})
+  (path / 'plan.json').write_text(json.dumps({'runs': plan + odd}))
+  loaded = report.load_workdir(path)
+  assert len(loaded.problems) == 6
+  assert loaded.runs['run_id'].tolist() == [r['run_id'] for r in plan] + ['bare']
+  assert report.write_report(path).is_file()
+
+
+def test_an_empty_directory_makes_a_report(tmp_path):
+  assert report.load_workdir(tmp_path).runs.empty
+  assert report.write_report(tmp_path).is_file()
+
+
+def test_no_directory_is_an_error(tmp_path):
+  with pytest.raises(ValueError, match='not a directory'):
+    report.load_workdir(tmp_path / 'nowhere')
+
+
+def test_options_that_tell_cells_apart_become_part_of_the_name(tmp_path):
+  plan = []
+  for smoothing in (True, True, False):
+    run = workdirs.plan_run('p_sgd', 0.3, len(plan), options={'smoothing': smoothing, 'x': 1})
+    run['cell_id'] += str(smoothing)
+    plan.append(run)
+  loaded = report.load_workdir(workdirs.write_workdir(tmp_path / 'w', plan))
+  assert loaded.runs['method'].tolist() == ['p_sgd', 'p_sgd', 'p_sgd smoothing=False']

@@ -1,0 +1,107 @@
+"""Synthetic workdirs with known answers, for the tests of the report."""
+
+import json
+import pathlib
+
+import numpy as np
+
+QUICKSTART = [('sgd', 1.0)] + [
+  (selector, budget)
+  for selector in (
+    'scan_sgd', 'unif_sgd', 'p_sgd', 'c_sgd', 'selective_backprop', 'ordered_sgd',
+  )
+  for budget in (0.1, 0.3)
+]  # fmt: skip
+_GAIN = {'p_sgd': 0.3, 'c_sgd': -0.2, 'selective_backprop': -1.0, 'ordered_sgd': -2.0}
+
+
+def curve(budget: float) -> float:
+  """A saturating accuracy (percent) of a budget."""
+  return 97.0 - 9.0 * (1.05 - budget) ** 4
+
+
+def cost_of(selector: str, budget: float, full: int) -> dict:
+  """Samples passed through the model, by fidelity.md section 6."""
+  trained = int(budget * full)
+  scored = full if selector == 'selective_backprop' else 0
+  total = scored + 3 * trained
+  return {'rows': trained // 64, 'forward_scored': scored, 'forward_trained': trained,
+          'backward': trained, 'forward_equivalents': total}  # fmt: skip
+
+
+def plan_run(selector, budget, seed, **changes) -> dict:
+  """One entry of plan.json."""
+  run = {
+    'dataset': 'digits', 'model': 'resnet8', 'augment': 'standard', 'schedule': 'linear',
+    'budget_unit': 'backward', 'epochs': 20, 'batch_size': 64, 'fidelity': 'released',
+    'num_train': 1437, 'num_test': 360, 'options': {}, 'paper': [],
+  } | changes  # fmt: skip
+  cell = '-'.join(str(run[k]) for k in ('dataset', 'augment', 'schedule', 'fidelity'))
+  cell = f'{cell}-{selector}-{budget:g}'.replace(':', '_').replace('/', '_')
+  run |= {'selector': selector, 'budget': budget, 'seed': seed, 'cell_id': cell}
+  run['run_id'] = f'{cell}-s{seed}'
+  run['planned'] = cost_of(selector, budget, run['epochs'] * run['num_train'])
+  return run
+
+
+def quickstart_plan(seeds=(0, 1, 2), **changes) -> list[dict]:
+  """13 cells, as the quickstart has them."""
+  return [plan_run(s, b, seed, **changes) for s, b in QUICKSTART for seed in seeds]
+
+
+def write_run(workdir: pathlib.Path, run: dict, accuracy: float | None = None, **result) -> None:
+  """Writes what a finished run leaves behind."""
+  rng = np.random.default_rng([run['seed'], len(run['run_id'])])
+  if accuracy is None:
+    accuracy = curve(run['budget']) + _GAIN.get(run['selector'], 0) + rng.normal(0, 0.4)
+  accuracy = float(np.clip(accuracy, 0, 100))
+  directory = workdir / 'runs' / run['run_id']
+  directory.mkdir(parents=True)
+  identity = {k: v for k, v in run.items() if k not in ('paper', 'planned')}
+  config = identity | {'learning_rate': 0.1, 'momentum': 0.9, 'weight_decay': 1e-4}
+  (directory / 'config.json').write_text(json.dumps(config))
+  epochs, total = int(run['epochs']), run['planned']
+  lines = []
+  for epoch in range(1, epochs + 1):
+    part = epoch / epochs
+    selector = {'importance_mean': 0.5 - 0.3 * part}
+    if run['selector'] == 'selective_backprop':
+      selector = {'acceptance': run['budget'] + 0.02 * rng.normal()}
+    if run['selector'] == 'ordered_sgd':
+      selector = {'q': 64 if part < 0.3 else 32 if part < 0.6 else 16}
+    lines.append({
+      'epoch': epoch, 'rows': total['rows'] // epochs, 'lr': 0.1 * (1 - part) + 1e-6,
+      'train_loss': 2.3 * np.exp(-4 * part) + 0.02 * rng.random(),
+      'train_accuracy': 100 - 90 * np.exp(-5 * part),
+      'test_accuracy': accuracy - 80 * np.exp(-6 * part) * (1 - part) if epoch % 2 == 0 or
+      epoch == epochs else None,
+      'entropy_nats': np.log(run['num_train']) * (1 - 0.3 * np.exp(-4 * part)),
+      'cost': {k: int(v * part) for k, v in total.items()}, 'seconds': 0.2,
+      'selector': selector,
+    })  # fmt: skip
+  text = ''.join(json.dumps(line) + '\n' for line in lines)
+  (directory / 'metrics.jsonl').write_text(text)
+  counts = rng.poisson(run['budget'] * epochs, int(run['num_train'])).astype(np.int32)
+  np.save(directory / 'counts.npy', counts)
+  share = counts[counts > 0] / counts.sum()
+  done = {
+    'run_id': run['run_id'], 'status': 'done', 'final_accuracy': accuracy,
+    'best_accuracy': min(100.0, accuracy + 0.3),
+    'cost': total | {'forward_evaluated': 3600, 'flops': 1e9},
+    'realised_budget': total['backward'] / (epochs * run['num_train']),
+    'entropy_nats': float(-(share * np.log(share)).sum()),
+    'seconds': {'data': 0.1, 'compile': 3.0, 'train': 4 * total['rows'] / 300, 'evaluate': 0.4},
+    'seed': run['seed'], 'config_hash': 'c0ffee', 'device': 'cpu',
+    'versions': {'jaxbudget': '0.1.0', 'jax': '0.10.2', 'commit': 'abc1234'},
+    'data_fingerprint': f'{run["dataset"]}-fingerprint',
+  } | result  # fmt: skip
+  (directory / 'result.json').write_text(json.dumps(done))
+
+
+def write_workdir(path: pathlib.Path, plan: list[dict], accuracy=None) -> pathlib.Path:
+  """Writes a plan and a finished run for each entry; `accuracy(run)` sets known answers."""
+  path.mkdir(parents=True, exist_ok=True)
+  (path / 'plan.json').write_text(json.dumps({'runs': plan}))
+  for run in plan:
+    write_run(path, run, None if accuracy is None else accuracy(run))
+  return path
