@@ -3,12 +3,14 @@
 import difflib
 import functools
 import inspect
+from typing import Any
 
+from jaxbudget.augment import mix
 from jaxbudget.augment.geometric import Stage, chain, normalize, on_image, random_crop, random_flip
 from jaxbudget.data.dataset import Info
 from jaxbudget.types import Augment
 
-__all__ = ['AUGMENTS', 'Stage', 'chain', 'make_augment', 'normalize']
+__all__ = ['AUGMENTS', 'Stage', 'augment_options', 'chain', 'make_augment', 'normalize']
 
 
 def make_augment(name: str, info: Info, **options) -> Augment:
@@ -28,18 +30,30 @@ def make_augment(name: str, info: Info, **options) -> Augment:
   Raises:
     ValueError: for an unknown name or option, or a value out of range.
   """
-  if name not in AUGMENTS:
-    raise ValueError(f'unknown augment {name!r}{_closest(name, AUGMENTS)}')
-  defaults = {
-    key: parameter.default
-    for key, parameter in inspect.signature(AUGMENTS[name]).parameters.items()
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-  }
+  defaults = augment_options(name)
   for key in options:
     if key not in defaults:
       raise ValueError(f'unknown option {key!r} of augment {name!r}{_closest(key, defaults)}')
   _check_shapes(info)
   return _build(name, info, tuple({**defaults, **options}.items()))
+
+
+def augment_options(name: str) -> dict[str, Any]:
+  """The options of an augmentation and their defaults.
+
+  Args:
+    name: one of `AUGMENTS`.
+
+  Returns:
+    `{option: default}`.
+
+  Raises:
+    ValueError: for an unknown name.
+  """
+  if name not in AUGMENTS:
+    raise ValueError(f'unknown augment {name!r}{_closest(name, AUGMENTS)}')
+  parameters = inspect.signature(AUGMENTS[name]).parameters.values()
+  return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def _closest(word, known):
@@ -66,17 +80,25 @@ def _build(name, info, options):
   return AUGMENTS[name](info, **dict(options))
 
 
-def _standard_stages(info):
-  return (
-    random_crop(info.pad),
-    random_flip(info.flip),
-    on_image(normalize(info.mean, info.std)),
-  )
-
-
-def standard(info: Info) -> Augment:
+def _standard(info):
   """Zero pad, random crop, random flip, normalise (fidelity.md 1.2)."""
-  return Augment(train=chain(*_standard_stages(info)), test=normalize(info.mean, info.std))
+  return _after_standard(info)
 
 
-AUGMENTS = {'standard': standard}
+def _mixup(info, *, alpha=0.3, mix_image=True, fold=False):
+  """Standard, then mixup of pairs (fidelity.md 3.2)."""
+  return _after_standard(info, mix.mixup(alpha, mix_image=mix_image, fold=fold), parts=2)
+
+
+def _ricap(info, *, alpha=0.3):
+  """Standard, then patches of four samples (fidelity.md 3.3)."""
+  return _after_standard(info, mix.ricap(alpha), parts=mix.RICAP_PARTS)
+
+
+def _after_standard(info, *stages, parts=1):
+  to_float = normalize(info.mean, info.std)
+  standard = random_crop(info.pad), random_flip(info.flip), on_image(to_float)
+  return Augment(chain(*standard, *stages), to_float, parts)
+
+
+AUGMENTS = {'standard': _standard, 'mixup': _mixup, 'ricap': _ricap}
