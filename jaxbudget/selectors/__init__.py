@@ -1,0 +1,56 @@
+"""Methods of choosing training samples, by name.
+
+>>> from jaxbudget import Spec, selectors
+>>> spec = Spec(50_000, 128, 10, epochs=200, image_shape=(32, 32, 3))
+>>> selectors.make_selector('p_sgd', spec, budget=0.3).facts.rows
+117
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxbudget import names
+from jaxbudget.selectors.importance import c_sgd, p_sgd
+from jaxbudget.selectors.sgd import scan_sgd, sgd, unif_sgd
+from jaxbudget.types import Selector, Spec
+
+SELECTORS: dict[str, Callable[..., Selector]] = {
+  'sgd': sgd,
+  'scan_sgd': scan_sgd,
+  'unif_sgd': unif_sgd,
+  'p_sgd': p_sgd,
+  'c_sgd': c_sgd,
+}
+
+
+def keyword_options(factory: Callable) -> dict[str, Any]:
+  """The options of a factory (its keyword-only parameters) with their defaults."""
+  parameters = inspect.signature(factory).parameters.values()
+  return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def make_selector(
+  name: str, spec: Spec, budget: float, options: Mapping[str, Any] | None = None
+) -> Selector:
+  """Builds a method by name.
+
+  Args:
+    name: a key of `SELECTORS`.
+    spec: sizes of the run.
+    budget: B in (0, 1].
+    options: keyword options of the method.
+
+  Returns:
+    A selector.
+
+  Raises:
+    ValueError: unknown name or option, or values the method refuses.
+  """
+  names.check('selector', name, SELECTORS)
+  known = keyword_options(SELECTORS[name])
+  for option in options or {}:
+    names.check(f'option of {name}', option, known)
+  if not 0 < budget <= 1:
+    raise ValueError(f'budget must be in (0, 1], got {budget}')
+  return SELECTORS[name](spec, budget, **(options or {}))

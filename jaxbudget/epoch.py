@@ -1,0 +1,266 @@
+"""The one training epoch, and the evaluation pass. No method is mentioned here.
+
+An epoch is two programs: `begin_epoch` runs the selector's `plan`, `train_rows` then walks
+the plan: gather -> augment -> select -> step -> update. Rows, learning rates, allowance and
+seed are arrays, so budgets, schedules and seeds share one executable of `train_rows`.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxbudget import ledger
+from jaxbudget.keys import derive
+from jaxbudget.losses import cross_entropy
+from jaxbudget.state import RowMetrics, TrainState
+from jaxbudget.types import Augment, Batch, Cost, Data, Model, Outputs, Plan, Selector, plain_batch
+
+
+class Program(NamedTuple):
+  """The static side of `train_rows`. Equal programs share an executable."""
+
+  num_classes: int
+  model: Model
+  augment: Augment
+  selector: Selector  # without the fields that depend on the budget, see `make_program`
+  optimizer: optax.GradientTransformation
+
+
+class Progress(NamedTuple):
+  """What the host wants to know of an epoch; survives the donation of the state."""
+
+  row: jax.Array  # i32[]  next row
+  metrics: RowMetrics
+  entropy: jax.Array  # f32[]  H(c) so far, nats
+  report: Any  # the selector's figures
+
+
+class Evaluation(NamedTuple):
+  """Sums over a split."""
+
+  correct: jax.Array  # i32[]
+  loss: jax.Array  # f32[]
+
+
+def make_program(
+  num_classes: int,
+  model: Model,
+  augment: Augment,
+  selector: Selector,
+  optimizer: optax.GradientTransformation,
+) -> Program:
+  """Strips a selector to its row hooks: what is left must not depend on the budget."""
+  row_hooks = selector._replace(facts=None, init=None, plan=None)
+  return Program(num_classes, model, augment, row_hooks, optimizer)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def _plan(plan_hook, padded_rows, selector_state, epoch, root):
+  selector_state, plan = plan_hook(selector_state, derive(root, 'plan', epoch), epoch)
+  return selector_state, plan, RowMetrics.blank(padded_rows)
+
+
+def begin_epoch(selector: Selector, state: TrainState, epoch: int, root: jax.Array) -> TrainState:
+  """Plans an epoch.
+
+  Args:
+    selector: the method.
+    state: between two epochs; its selector state is donated.
+    epoch: the epoch that begins, 0-based.
+    root: the run's key.
+
+  Returns:
+    A state at row 0 of the new plan, with blank row metrics.
+  """
+  padded_rows = state.plan.index.shape[0]
+  place = jnp.int32(epoch)
+  selector_state, plan, metrics = _plan(
+    selector.plan, padded_rows, state.selector, place, root
+  )
+  return state.replace(
+    epoch=place, row=jnp.int32(0), selector=selector_state, plan=plan, metrics=metrics
+  )
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def train_rows(
+  program: Program,
+  state: TrainState,
+  data: Data,
+  learning_rate: jax.Array,
+  root: jax.Array,
+  stop: jax.Array,
+) -> tuple[TrainState, Progress]:
+  """Trains on the rows of the plan from `state.row` up to `stop`.
+
+  Stops early where the plan ends, or where the dearest possible row no longer fits under
+  the budget. Results do not depend on how an epoch is cut into calls.
+
+  Args:
+    program: static.
+    state: donated.
+    data: the training split.
+    learning_rate: f32[R], of each row of this epoch.
+    root: the run's key.
+    stop: i32[], first row not to run.
+
+  Returns:
+    The state after, and what to log of it.
+  """
+
+  def go_on(state):
+    in_plan = state.row < jnp.minimum(stop, state.plan.rows)
+    return in_plan & ledger.affordable(state.allowance)
+
+  def body(state):
+    return _row(program, state, data, learning_rate[state.row], root)
+
+  state = jax.lax.while_loop(go_on, body, state)
+  counts = state.times_trained.astype(jnp.float32)
+  total = jnp.maximum(jnp.sum(counts), 1)
+  entropy = jnp.sum(jax.scipy.special.entr(counts / total))
+  report = program.selector.report
+  figures = report(state.selector) if report else {}
+  return state, Progress(state.row, state.metrics, entropy, figures)
+
+
+def _row(program, state, data, learning_rate, root):
+  """One plan row: which examples, and a step if any of them has weight."""
+  selector = program.selector
+  index, weight = state.plan.index[state.row], state.plan.weight[state.row]
+  batch = plain_batch(data, index, weight, program.num_classes)
+  batch = program.augment.train(derive(root, 'augment', state.epoch, state.row), batch)
+  if selector.select is None:
+    scored = jnp.int32(0)
+    state = _step(program, state, batch, learning_rate, scored)
+  else:
+
+    def forward(batch: Batch) -> Outputs:
+      logits, _ = program.model.apply(state.params, state.model_state, batch.image, train=False)
+      return jax.lax.stop_gradient(Outputs(logits, cross_entropy(logits, batch.target)))
+
+    key = derive(root, 'select', state.epoch, state.row)
+    selector_state, batch, info = selector.select(state.selector, key, batch, forward)
+    state = state.replace(selector=selector_state)
+    scored = info['scored']
+    state = jax.lax.cond(
+      jnp.any(batch.weight > 0),
+      lambda: _sized_step(program, state, batch, learning_rate, scored),
+      lambda: _charge(state, scored, trained=0),
+    )
+  return state.replace(row=state.row + 1)
+
+
+def _sized_step(program, state, batch, learning_rate, scored):
+  """A step on the smallest listed prefix that holds every example of positive weight."""
+  sizes = program.selector.sizes
+  if not sizes:
+    return _step(program, state, batch, learning_rate, scored)
+
+  def on_prefix(size):
+    prefix = jax.tree.map(lambda x: x[:size], batch)
+    return lambda: _step(program, state, prefix, learning_rate, scored)
+
+  needed = jnp.count_nonzero(batch.weight > 0)
+  branch = jnp.searchsorted(jnp.array(sizes), needed)
+  return jax.lax.switch(branch, [on_prefix(size) for size in sizes])
+
+
+def _step(program, state, batch, learning_rate, scored):
+  """Forward, backward, SGD, feedback to the selector, and the row's entries in the books."""
+  selector = program.selector
+  mask = batch.weight > 0 if selector.partial else None
+
+  def objective(params):
+    logits, model_state = program.model.apply(
+      params, state.model_state, batch.image, train=True, mask=mask
+    )
+    loss = cross_entropy(logits, batch.target)
+    weight = batch.weight
+    if selector.weigh:
+      weight = selector.weigh(state.selector, jax.lax.stop_gradient(loss), weight)
+    count = jnp.maximum(jnp.sum((weight > 0).astype(jnp.float32)), 1)
+    return jnp.sum(weight * loss) / count, (Outputs(logits, loss), weight, model_state)
+
+  (mean, aux), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+  outputs, weight, model_state = aux
+  outputs = jax.lax.stop_gradient(outputs)
+  updates, opt_state = program.optimizer.update(gradient, state.opt_state, state.params)
+  updates = jax.tree.map(lambda u: -learning_rate * u, updates)
+  state = state.replace(
+    params=optax.apply_updates(state.params, updates),
+    model_state=model_state,
+    opt_state=opt_state,
+    times_trained=state.times_trained.at[batch.index].add((weight > 0).astype(jnp.int32)),
+  )
+  if selector.update:
+    state = state.replace(selector=selector.update(state.selector, batch, outputs))
+  real = batch.weight > 0
+  hit = (jnp.argmax(outputs.logits, -1) == jnp.argmax(batch.target, -1)) & real
+  return _charge(
+    state,
+    scored,
+    trained=batch.weight.shape[0],
+    loss=mean,
+    correct=jnp.count_nonzero(hit),
+    examples=jnp.count_nonzero(real),
+  )
+
+
+def _charge(state, scored, trained, loss=0.0, correct=0, examples=0):
+  """Enters a row into the metrics and takes its cost off the allowance."""
+  m, row = state.metrics, state.row
+  trained = jnp.int32(trained)
+  metrics = RowMetrics(
+    loss=m.loss.at[row].set(loss),
+    correct=m.correct.at[row].set(correct),
+    examples=m.examples.at[row].set(examples),
+    scored=m.scored.at[row].set(scored),
+    trained=m.trained.at[row].set(trained),
+  )
+  cost = Cost(scored, trained, trained)
+  return state.replace(metrics=metrics, allowance=ledger.spend(state.allowance, cost))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def evaluate(
+  model: Model,
+  transform,
+  batch_size: int,
+  params: Any,
+  model_state: Any,
+  data: Data,
+) -> Evaluation:
+  """Runs the model over a split in eval mode.
+
+  Args:
+    model: static.
+    transform: static, `Augment.test`.
+    batch_size: static, examples in a forward pass; the last batch is padded.
+    params: of the model.
+    model_state: of the model.
+    data: the split, n examples.
+
+  Returns:
+    Correct predictions and summed cross-entropy.
+  """
+  total = data.label.shape[0]
+
+  def body(i, sums):
+    position = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+    real = position < total
+    index = jnp.minimum(position, total - 1)
+    label = data.label[index]
+    logits, _ = model.apply(params, model_state, transform(data.image[index]), train=False)
+    loss = cross_entropy(logits, jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32))
+    hit = (jnp.argmax(logits, -1) == label) & real
+    return Evaluation(
+      sums.correct + jnp.count_nonzero(hit), sums.loss + jnp.sum(jnp.where(real, loss, 0.0))
+    )
+
+  return jax.lax.fori_loop(
+    0, -(-total // batch_size), body, Evaluation(jnp.int32(0), jnp.float32(0))
+  )

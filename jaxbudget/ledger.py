@@ -1,0 +1,139 @@
+"""Cost accounting: budgets as caps, forward equivalents, and what was really seen.
+
+Unit: the forward pass of one sample is 1, its backward pass 2 (fidelity.md section 6).
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbudget.types import Cost, Facts, Spec
+
+BUDGET_UNITS = ('backward', 'compute')
+_PRICES = {'backward': Cost(0, 0, 1), 'compute': Cost(1, 1, 2)}
+_DIGIT = 2**20  # allowances reach 6e9 at 10M samples: two int32 digits hold them
+
+
+def share(total: int, budget: float) -> int:
+  """floor(total * budget), safe from the representation error of decimal budgets.
+
+  Args:
+    total: a whole number (samples, epochs).
+    budget: B in (0, 1].
+
+  Returns:
+    A whole number: share(100, 0.29) is 29 although 100 * 0.29 < 29 in binary.
+  """
+  return math.floor(total * budget + 1e-9)
+
+
+def rows_of(samples: int, spec: Spec) -> int:
+  """Full batches in a number of samples; the tail is dropped (fidelity.md 1.3)."""
+  return samples // spec.batch_size
+
+
+def price(cost: Cost, budget_unit: str) -> int:
+  """What a cost weighs under a budget unit.
+
+  Args:
+    cost: samples passed, as ints.
+    budget_unit: `backward` (back-propagated samples) or `compute` (forward equivalents).
+
+  Returns:
+    Samples, or forward equivalents.
+  """
+  per_sample = _PRICES[budget_unit]
+  return int(sum(c * p for c, p in zip(cost, per_sample, strict=True)))
+
+
+def cap(spec: Spec, budget: float, budget_unit: str, facts: Facts) -> int:
+  """The most a run may spend.
+
+  Args:
+    spec: sizes of the run.
+    budget: B.
+    budget_unit: `backward` or `compute`.
+    facts: of the selector; `facts.cap` replaces the common cap under `backward`.
+
+  Returns:
+    floor(B*T*N) back-propagated samples, or 3 times that in forward equivalents.
+  """
+  if budget_unit == 'compute':
+    return share(3 * spec.epochs * spec.num_examples, budget)
+  if facts.cap is not None:
+    return facts.cap
+  return share(spec.epochs * spec.num_examples, budget)
+
+
+def realised_budget(cost: Cost, spec: Spec, budget_unit: str) -> float:
+  """Spent over what T full epochs of N samples would cost.
+
+  Args:
+    cost: what was spent.
+    spec: sizes of the run.
+    budget_unit: `backward` or `compute`.
+
+  Returns:
+    A fraction; plain SGD reads just under 1, since incomplete batches are dropped.
+  """
+  full = spec.epochs * spec.num_examples * (3 if budget_unit == 'compute' else 1)
+  return price(cost, budget_unit) / full
+
+
+def entropy_nats(times_trained: np.ndarray) -> float:
+  """H(c), the entropy of how often each sample was trained on (fidelity.md section 5).
+
+  Args:
+    times_trained: i32[N].
+
+  Returns:
+    -sum p ln p with p = c / sum c; 0 if nothing was trained on; ln N at most.
+  """
+  counts = np.asarray(times_trained, np.float64)
+  p = counts[counts > 0] / max(1.0, counts.sum())
+  return float(-(p * np.log(p)).sum()) + 0.0
+
+
+class Allowance(NamedTuple):
+  """What a run may still spend, on the device, exact beyond 2^31."""
+
+  left: jax.Array  # i32[2]  high and low digit
+  price: Cost  # of i32[]: what one scored, trained, back-propagated sample costs
+  row: jax.Array  # i32[]  the most that one row may cost
+
+
+def allowance(spec: Spec, budget: float, budget_unit: str, facts: Facts) -> Allowance:
+  """The allowance of a run that has not started."""
+  total = cap(spec, budget, budget_unit, facts)
+  return Allowance(
+    left=jnp.array([total // _DIGIT, total % _DIGIT], jnp.int32),
+    price=Cost(*(jnp.int32(p) for p in _PRICES[budget_unit])),
+    row=jnp.int32(price(facts.row_cost, budget_unit)),
+  )
+
+
+def _subtract(left: jax.Array, amount: jax.Array) -> jax.Array:
+  low = left[1] - amount
+  return jnp.stack([left[0] + low // _DIGIT, low % _DIGIT])
+
+
+def affordable(allowance: Allowance) -> jax.Array:
+  """Whether the dearest possible row still fits under the cap: bool[]."""
+  return _subtract(allowance.left, allowance.row)[0] >= 0
+
+
+def spend(allowance: Allowance, cost: Cost) -> Allowance:
+  """Charges a row.
+
+  Args:
+    allowance: before the row.
+    cost: of i32[] each.
+
+  Returns:
+    The allowance after it.
+  """
+  amount = sum(c * p for c, p in zip(cost, allowance.price, strict=True))
+  return allowance._replace(left=_subtract(allowance.left, amount))

@@ -1,0 +1,101 @@
+"""Learning-rate schedules that know the budget: functions of the plan row.
+
+Progress is measured in plan rows, not in optimizer updates: a step that a method decides
+not to take does not stretch the schedule (fidelity.md 1.5 and 2.6).
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import optax
+
+from jaxbudget import names
+
+
+def linear(epochs: int, rows: int, learning_rate: float, final: float) -> optax.Schedule:
+  """Straight line from the first row to the last, both endpoints included (fidelity.md 1.5).
+
+  Args:
+    epochs: E, epochs of the run.
+    rows: plan rows in an epoch.
+    learning_rate: rate of row 0.
+    final: rate of row E*rows - 1.
+
+  Returns:
+    `row -> learning rate`.
+  """
+  return optax.linear_schedule(learning_rate, final, max(1, epochs * rows - 1))
+
+
+def step(epochs: int, rows: int, learning_rate: float, final: float) -> optax.Schedule:
+  """A tenth of the rate from epoch floor(E/3), a hundredth from floor(2E/3) (fidelity.md 1.5).
+
+  Args:
+    epochs: E, at least 3.
+    rows: plan rows in an epoch.
+    learning_rate: rate of row 0.
+    final: not used; the last rate is learning_rate / 100.
+
+  Returns:
+    `row -> learning rate`.
+
+  Raises:
+    ValueError: fewer than 3 epochs.
+  """
+  del final
+  if epochs < 3:
+    raise ValueError(f"schedule 'step' needs at least 3 epochs to run, got {epochs}")
+  milestones = {epochs // 3 * rows: 0.1, 2 * epochs // 3 * rows: 0.1}
+  return optax.piecewise_constant_schedule(learning_rate, milestones)
+
+
+def cosine(epochs: int, rows: int, learning_rate: float, final: float) -> optax.Schedule:
+  """Half a cosine from the first row to the last, both endpoints included.
+
+  Args:
+    epochs: E, epochs of the run.
+    rows: plan rows in an epoch.
+    learning_rate: rate of row 0.
+    final: rate of the last row.
+
+  Returns:
+    `row -> learning rate`.
+  """
+  steps = max(1, epochs * rows - 1)
+  return optax.cosine_decay_schedule(learning_rate, steps, alpha=final / learning_rate)
+
+
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+  'linear': linear,
+  'step': step,
+  'cosine': cosine,
+}
+
+
+def learning_rates(
+  name: str, epochs: int, rows: int, padded_rows: int, learning_rate: float, final: float
+) -> np.ndarray:
+  """Tabulates a schedule for a whole run.
+
+  Args:
+    name: `linear`, `step` or `cosine`.
+    epochs: E, epochs of the run.
+    rows: plan rows in an epoch.
+    padded_rows: R >= rows, row slots of a full epoch.
+    learning_rate: rate of row 0.
+    final: rate of the last row (linear and cosine).
+
+  Returns:
+    f32[E,R]; the rows that do not exist hold 0.
+
+  Raises:
+    ValueError: unknown name, or a step schedule too short to have steps.
+  """
+  names.check('schedule', name, SCHEDULES)
+  if not all(map(math.isfinite, (learning_rate, final))):
+    raise ValueError(f'learning rates must be finite, got {learning_rate} and {final}')
+  schedule = SCHEDULES[name](epochs, rows, learning_rate, final)
+  table = np.zeros((epochs, padded_rows), np.float32)
+  table[:, :rows] = np.asarray(schedule(np.arange(epochs * rows))).reshape(epochs, rows)
+  return table

@@ -1,0 +1,239 @@
+"""p-SGD and c-SGD: sampling by difficulty and by uncertainty (Chang et al. 2017).
+
+The importance of a sample is the running mean of 1 - p(true label) over the times it was
+trained on, taken from the very forward pass of the step (fidelity.md 2.4, 2.5).
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxbudget import ledger, names, scores
+from jaxbudget.selectors import sgd
+from jaxbudget.selectors.wrappers import warm_up
+from jaxbudget.types import Selector, Spec
+
+_TINY = 1e-10  # stands in for probability zero when a draw would be infeasible
+
+
+class Importance(NamedTuple):
+  """Per-sample memory: 8 bytes a sample."""
+
+  total: jax.Array  # f32[N]  sum of credited difficulties
+  seen: jax.Array  # f32[N]  sum of credits: the times a sample was seen
+
+
+def running_mean(state: Importance) -> tuple[jax.Array, jax.Array]:
+  """a = total / seen.
+
+  Args:
+    state: the per-sample memory.
+
+  Returns:
+    (a f32[N], 0 where unseen; seen bool[N]).
+  """
+  seen = state.seen > 0
+  return state.total / jnp.where(seen, state.seen, jnp.float32(1)), seen
+
+
+@functools.cache
+def importance_update(average: bool, credit: str):
+  """Feedback of a step; the same function object for all budgets.
+
+  Args:
+    average: keep the mean over all times seen; False: the latest batch only, the mean
+      over the sample's occurrences in it.
+    credit: see `scores.credited`.
+
+  Returns:
+    A selector's `update` hook.
+  """
+
+  def update(state, batch, outputs):
+    index, value, share = scores.credited(batch, outputs, credit)
+    total, seen = state
+    if not average:
+      # Out-of-range entries are dropped, so that padding forgets nothing.
+      stale = jnp.where(share > 0, index, total.shape[0])
+      total, seen = (x.at[stale].set(0, mode='drop') for x in (total, seen))
+    # Scatter-add: an id that occurs twice in a batch counts twice.
+    return Importance(total.at[index].add(share * value), seen.at[index].add(share))
+
+  return update
+
+
+def p_weights(state: Importance, smoothing: bool = True) -> jax.Array:
+  """Sampling weights of p-SGD: a, unseen samples as the hardest, plus the mean.
+
+  Args:
+    state: the per-sample memory.
+    smoothing: add eps = mean weight.
+
+  Returns:
+    f32[N], not normalised.
+  """
+  a, seen = running_mean(state)
+  weight = jnp.where(seen, a, _hardest(a, seen))
+  return _smoothed(weight) if smoothing else weight
+
+
+def c_weights(state: Importance, smoothing: bool = True, unseen: str = 'max_c') -> jax.Array:
+  """Sampling weights of c-SGD: a(1-a) after filling the unseen, plus the mean.
+
+  Args:
+    state: the per-sample memory.
+    smoothing: add eps = mean weight.
+    unseen: `code` fills a with the largest a before a(1-a) (so the unseen come last);
+      `max_c` gives the unseen the largest a(1-a) (fidelity.md D4).
+
+  Returns:
+    f32[N], not normalised; all zero while nobody has been seen, which `draw` takes as
+    uniform.
+  """
+  a, seen = running_mean(state)
+  if unseen == 'code':
+    filled = jnp.where(seen, a, _hardest(a, seen))
+    weight = filled * (1 - filled)
+  else:
+    c = a * (1 - a)
+    weight = jnp.where(seen, c, jnp.max(jnp.where(seen, c, jnp.float32(0))))
+  return _smoothed(weight) if smoothing else weight
+
+
+def _smoothed(weight):
+  return weight + jnp.mean(weight)
+
+
+def _hardest(a, seen):
+  """The largest importance seen; 1 while nobody has been seen."""
+  return jnp.where(jnp.any(seen), jnp.max(a), jnp.float32(1))
+
+
+def draw(key: jax.Array, weight: jax.Array, samples: int, replacement: bool = False) -> jax.Array:
+  """Draws samples with probability proportional to weight, in uniformly random order.
+
+  Without replacement this is successive (Plackett-Luce) sampling, the law of NumPy's
+  `choice(replace=False, p=p)`, by Gumbel top-k (fidelity.md 2.4).
+
+  Args:
+    key: a typed key.
+    weight: f32[N], non-negative; all zero means uniform.
+    samples: n, draws.
+    replacement: draw independently, so that a sample may come twice.
+
+  Returns:
+    i32[n].
+  """
+  draw_key, order_key = jax.random.split(key)
+  count = weight.shape[0]
+  weight = jnp.where(jnp.any(weight > 0), weight, jnp.float32(1))
+  index = jnp.arange(count, dtype=jnp.int32)
+  if replacement:
+    # Inverse CDF; scaled to the last cumulative sum, so rounding cannot fall off the end.
+    cumulative = jnp.cumsum(weight)
+    u = jax.random.uniform(draw_key, (samples,)) * cumulative[-1]
+    return jnp.minimum(jnp.searchsorted(cumulative, u, side='right'), count - 1).astype(jnp.int32)
+  infeasible = jnp.count_nonzero(weight) < samples
+  floor = jnp.where(infeasible, jnp.log(jnp.float32(_TINY)), -jnp.inf)
+  log_weight = jnp.where(weight > 0, jnp.log(weight / jnp.sum(weight)), floor)
+  clock = log_weight + jax.random.gumbel(draw_key, (count,))
+  chosen = jax.lax.sort((-clock, index), num_keys=1)[1][:samples]
+  return sgd.shuffle(order_key, chosen)
+
+
+def _sampler(spec, budget, weights, warmup, average, replacement, credit):
+  """What p_sgd and c_sgd share: everything but `weights: state -> f32[N]`."""
+  names.check('credit', credit, scores.CREDITS)
+  samples = ledger.share(spec.num_examples, budget)
+  facts = sgd.plain_facts(spec, spec.epochs, samples)
+  padded = spec.num_examples // facts.candidates
+
+  def init(key):
+    del key
+    return Importance(*(jnp.zeros(spec.num_examples, jnp.float32) for _ in range(2)))
+
+  def plan(state, key, epoch):
+    del epoch
+    index = draw(key, weights(state), samples, replacement)
+    return state, sgd.as_plan(index, facts.rows, facts.candidates, padded)
+
+  update = importance_update(average, credit)
+  selector = Selector(facts, init, plan, update=update, report=report)
+  return warm_up(selector, sgd.unif_sgd(spec, budget), warmup)
+
+
+def report(state: Importance) -> dict[str, jax.Array]:
+  """Figures for the metrics line: mean importance of the seen, share of samples seen."""
+  a, seen = running_mean(state)
+  count = jnp.maximum(jnp.count_nonzero(seen), 1).astype(jnp.float32)
+  return {
+    'mean_importance': jnp.sum(a) / count,
+    'seen': jnp.mean(seen.astype(jnp.float32)),
+  }
+
+
+def p_sgd(
+  spec: Spec,
+  budget: float,
+  *,
+  warmup: int = 0,
+  average: bool = True,
+  smoothing: bool = True,
+  replacement: bool = False,
+  credit: str = 'aligned',
+) -> Selector:
+  """floor(N*B) samples an epoch, drawn by difficulty (fidelity.md 2.4).
+
+  Args:
+    spec: sizes of the run.
+    budget: B.
+    warmup: epochs of uniform sampling first.
+    average: importance is the mean over the times seen; False: the latest.
+    smoothing: add the mean importance to every weight.
+    replacement: draw with replacement.
+    credit: `aligned` or `first`, see `scores.credited`.
+
+  Returns:
+    A selector.
+
+  Raises:
+    ValueError: an option out of range, or no full batch fits.
+  """
+  weights = functools.partial(p_weights, smoothing=smoothing)
+  return _sampler(spec, budget, weights, warmup, average, replacement, credit)
+
+
+def c_sgd(
+  spec: Spec,
+  budget: float,
+  *,
+  warmup: int = 0,
+  average: bool = True,
+  smoothing: bool = True,
+  unseen: str = 'max_c',
+  replacement: bool = False,
+  credit: str = 'aligned',
+) -> Selector:
+  """floor(N*B) samples an epoch, drawn by uncertainty a(1-a) (fidelity.md 2.5).
+
+  Args:
+    spec: sizes of the run.
+    budget: B.
+    warmup: epochs of uniform sampling first.
+    average: importance is the mean over the times seen; False: the latest.
+    smoothing: add the mean weight to every weight.
+    unseen: `max_c` or `code`, see `c_weights`.
+    replacement: draw with replacement.
+    credit: `aligned` or `first`, see `scores.credited`.
+
+  Returns:
+    A selector.
+
+  Raises:
+    ValueError: an option out of range, or no full batch fits.
+  """
+  names.check('unseen', unseen, ('code', 'max_c'))
+  weights = functools.partial(c_weights, smoothing=smoothing, unseen=unseen)
+  return _sampler(spec, budget, weights, warmup, average, replacement, credit)

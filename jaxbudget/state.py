@@ -1,0 +1,91 @@
+"""Everything a run must remember: one pytree, donated, checkpointed, sharded as a whole."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxbudget import ledger
+from jaxbudget.keys import derive
+from jaxbudget.ledger import Allowance
+from jaxbudget.types import Model, Plan, Selector, Spec, State
+
+
+@flax.struct.dataclass
+class RowMetrics:
+  """What each row of the epoch under way did; R row slots, zero where nothing happened."""
+
+  loss: jax.Array  # f32[R]  weighted mean training loss
+  correct: jax.Array  # i32[R]  examples classified as their main label
+  examples: jax.Array  # i32[R]  examples of positive weight before `weigh`
+  scored: jax.Array  # i32[R]  forward passes spent on ranking candidates
+  trained: jax.Array  # i32[R]  samples forwarded and back-propagated by the step
+
+  @classmethod
+  def blank(cls, rows: int) -> 'RowMetrics':
+    """All zero, for `rows` row slots."""
+    counts = (jnp.zeros(rows, jnp.int32) for _ in range(4))
+    return cls(jnp.zeros(rows, jnp.float32), *counts)
+
+
+@flax.struct.dataclass
+class TrainState:
+  """A run between two rows. No random key: keys are derived (see `keys.py`)."""
+
+  epoch: jax.Array  # i32[]   the epoch under way
+  row: jax.Array  # i32[]   the next row of its plan
+  params: Any
+  model_state: Any
+  opt_state: Any
+  selector: State
+  plan: Plan
+  metrics: RowMetrics
+  times_trained: jax.Array  # i32[N]  times each sample was trained on
+  allowance: Allowance
+
+
+def init_state(
+  seed: int,
+  spec: Spec,
+  model: Model,
+  selector: Selector,
+  optimizer: optax.GradientTransformation,
+  budget: float,
+  budget_unit: str,
+) -> TrainState:
+  """The state before the first epoch.
+
+  Args:
+    seed: of the run.
+    spec: sizes of the run.
+    model: to initialise.
+    selector: the method.
+    optimizer: yields updates for a learning rate of 1.
+    budget: B, for the cap.
+    budget_unit: `backward` or `compute`.
+
+  Returns:
+    A state with an empty plan.
+  """
+  root = jax.random.key(seed)
+  params, model_state = model.init(derive(root, 'init_model'))
+  candidates = selector.facts.candidates
+  padded = spec.num_examples // candidates
+  return TrainState(
+    epoch=jnp.int32(0),
+    row=jnp.int32(0),
+    params=params,
+    model_state=model_state,
+    opt_state=optimizer.init(params),
+    selector=selector.init(derive(root, 'init_selector')),
+    plan=Plan(
+      index=jnp.zeros((padded, candidates), jnp.int32),
+      weight=jnp.zeros((padded, candidates), jnp.float32),
+      rows=jnp.int32(0),
+    ),
+    metrics=RowMetrics.blank(padded),
+    times_trained=jnp.zeros(spec.num_examples, jnp.int32),
+    allowance=ledger.allowance(spec, budget, budget_unit, selector.facts),
+  )
