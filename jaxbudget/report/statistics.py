@@ -1,0 +1,197 @@
+"""What a handful of seeds can say: intervals, exact tests and their limits.
+
+Everything works on differences paired by seed, in points of accuracy. Below `BCA_FROM` seeds
+intervals are paired t: at 3 seeds a nominal 95 % BCa bootstrap interval covers about 72 %.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+ALPHA = 0.05
+BCA_FROM = 10
+_RESAMPLES = 9999
+
+
+class Paired(NamedTuple):
+  """A mean difference and what is known of it; NaN where the seeds do not suffice.
+
+  Attributes:
+    n: pairs.
+    mean: of the differences.
+    se: standard error of the mean (ddof=1).
+    low: lower end of the 95 % interval.
+    high: upper end.
+    interval: `paired t`, `BCa bootstrap`, or empty when there is none.
+    p: two-sided, exact sign-flip test.
+    p_smallest: the smallest p that this test can give with so many pairs.
+  """
+
+  n: int
+  mean: float
+  se: float
+  low: float
+  high: float
+  interval: str
+  p: float
+  p_smallest: float
+
+
+def paired(differences: Sequence[float]) -> Paired:
+  """Interval and test for a mean of paired differences.
+
+  Args:
+    differences: one per seed, in points.
+
+  Returns:
+    A `Paired`; with fewer than two pairs only the mean.
+  """
+  d = np.asarray(differences, np.float64)
+  if d.size < 2:
+    mean = float(d.mean()) if d.size else math.nan
+    return Paired(d.size, mean, math.nan, math.nan, math.nan, '', math.nan, math.nan)
+  mean, se = float(d.mean()), float(scipy.stats.sem(d))
+  low, high, name = paired_interval(d)
+  return Paired(d.size, mean, se, low, high, name, sign_flip_p(d), smallest_p(d.size))
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+  """Exact two-sided p of the hypothesis that the differences are symmetric about 0.
+
+  Every one of the 2^n ways to swap the members of pairs is equally likely then (up to 13
+  pairs all are enumerated, beyond that 9,999 are drawn).
+
+  Args:
+    differences: one per pair.
+
+  Returns:
+    p, at least 2^(1-n).
+  """
+  d = np.asarray(differences, np.float64)
+  if not d.any():
+    return 1.0
+  test = scipy.stats.permutation_test(
+    (d,),
+    lambda x, axis: np.mean(x, axis=axis),
+    permutation_type='samples',
+    vectorized=True,
+    n_resamples=max(_RESAMPLES, 2 ** min(d.size, 13)),
+    rng=np.random.default_rng(0),
+  )
+  return float(min(test.pvalue, 1.0))
+
+
+def smallest_p(n: int) -> float:
+  """The smallest two-sided p of a sign-flip test of n pairs: 2 of the 2^n sign patterns.
+
+  Args:
+    n: pairs.
+
+  Returns:
+    2^(1-n); beyond 13 pairs what 9,999 random flips can resolve.
+  """
+  return 2.0 ** (1 - n) if n <= 13 else 2 / (_RESAMPLES + 1)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+  """Holm's step-down correction over a table.
+
+  Args:
+    p_values: NaN where a row has no test; those count for nothing.
+
+  Returns:
+    Adjusted p, in the same order.
+  """
+  p = np.asarray(p_values, np.float64)
+  order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN sorts last
+  factors = np.arange(order.size, 0, -1)
+  adjusted = np.full(p.shape, np.nan)
+  adjusted[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1)
+  return adjusted
+
+
+def noise_floor(accuracy: float, n: float) -> float:
+  """Standard error of an accuracy for want of test images, sqrt(p(1-p)/n).
+
+  Args:
+    accuracy: in percent.
+    n: test images.
+
+  Returns:
+    Points of accuracy; NaN when n is not known.
+  """
+  p = accuracy / 100
+  return 100 * math.sqrt(p * (1 - p) / n) if n > 0 else math.nan
+
+
+def verdicts(tests: Sequence[Paired]) -> list[str]:
+  """Holm over a table of tests, in words; nothing is significant that cannot be.
+
+  Args:
+    tests: the rows of the table.
+
+  Returns:
+    For each row `better`, `worse`, `undecided`, `undecidable` (no outcome of so few seeds
+    could have been significant in a table so long), or empty when there is no test.
+  """
+  adjusted = holm([test.p for test in tests])
+  count = int(np.isfinite(adjusted).sum())
+  words = []
+  for test, p in zip(tests, adjusted, strict=True):
+    if math.isnan(p):
+      words.append('')
+    elif p <= ALPHA:
+      words.append('better' if test.mean > 0 else 'worse')
+    else:
+      words.append('undecided' if count * test.p_smallest <= ALPHA else 'undecidable')
+  return words
+
+
+def difference_of_means(means: Sequence[float], stds: Sequence[float], ns: Sequence[int],
+                        weights: Sequence[float]) -> tuple[float, float, float]:  # fmt: skip
+  """A weighted sum of independent means with its standard error and degrees of freedom.
+
+  Args:
+    means: of the groups.
+    stds: standard deviations of the groups (ddof=1).
+    ns: sizes of the groups.
+    weights: of the groups; (1, -1) is a difference.
+
+  Returns:
+    (sum of weight * mean, sqrt(sum of weight^2 std^2 / n), Welch-Satterthwaite df).
+  """
+  means, stds, ns, weights = (np.asarray(x, np.float64) for x in (means, stds, ns, weights))
+  with np.errstate(divide='ignore', invalid='ignore'):
+    variances = weights**2 * stds**2 / ns
+    df = variances.sum() ** 2 / (variances**2 / (ns - 1)).sum()
+  return float(weights @ means), float(np.sqrt(variances.sum())), float(df)
+
+
+def t_interval(mean: float, se: float, df: float) -> tuple[float, float]:
+  """The 95 % t interval (mean -+ t * se); NaN without a standard error."""
+  half = scipy.stats.t.ppf(1 - ALPHA / 2, df) * se if df > 0 else math.nan
+  return mean - half, mean + half
+
+
+def paired_interval(differences: Sequence[float]) -> tuple[float, float, str]:
+  """The 95 % interval for the mean of at least two paired differences.
+
+  Args:
+    differences: one per seed.
+
+  Returns:
+    (low, high, name of the method); a constant sample has an interval of no width.
+  """
+  d = np.asarray(differences, np.float64)
+  mean = float(d.mean())
+  if np.ptp(d) == 0:
+    return mean, mean, 'paired t'
+  if d.size < BCA_FROM:
+    return *t_interval(mean, float(scipy.stats.sem(d)), d.size - 1), 'paired t'
+  found = scipy.stats.bootstrap(
+    (d,), np.mean, method='BCa', n_resamples=_RESAMPLES, rng=np.random.default_rng(0)
+  ).confidence_interval
+  return float(found.low), float(found.high), 'BCa bootstrap'
