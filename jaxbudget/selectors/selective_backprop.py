@@ -1,0 +1,356 @@
+"""Selective Backprop: look at everything, train on the samples of high loss.
+
+Jiang et al., `Accelerating Deep Learning by Focusing on the Biggest Losers
+<https://arxiv.org/abs/1910.00762>`_, 2019; the rules are those of fidelity.md 2.6.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbudget import ledger, names
+from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle
+from jaxbudget.types import Batch, Cost, Selector, Spec, blank_batch
+
+TAILS = ('carry', 'flush')
+RATES = ('sampled', 'exact')
+LABEL_WEIGHTS = ('own', 'first')
+
+
+class Memory(NamedTuple):
+  """Losses that later epochs may choose by (`staleness` > 1)."""
+
+  loss: jax.Array  # f32[N]  as last measured; inf: never
+  measuring: jax.Array  # bool[]  this epoch runs the scoring passes
+
+
+class ExactState(NamedTuple):
+  """State under `rate='exact'`."""
+
+  power: jax.Array  # f32[]  b
+  memory: Memory | None
+
+
+class State(NamedTuple):
+  """State under `rate='sampled'`."""
+
+  power: jax.Array  # f32[]  b
+  memory: Memory | None
+  history: jax.Array  # f32[R]  latest losses, newest last; inf where not filled yet
+  filled: jax.Array  # i32[]
+  queue: Batch  # [2s]  accepted examples as they were augmented, oldest first
+  queued: jax.Array  # i32[]  fewer than s between rows
+  priming: jax.Array  # bool[]  this epoch accepts everything
+  rows_left: jax.Array  # i32[]  of the epoch
+  considered: jax.Array  # i32[]  candidates since the epoch began
+  accepted: jax.Array  # i32[]  of those
+
+
+def percentile(pool: jax.Array, count: jax.Array, loss: jax.Array) -> jax.Array:
+  """Share of known losses that lie strictly below a loss.
+
+  Args:
+    pool: f32[R], the known losses; inf where there is none yet.
+    count: i32[], how many are known.
+    loss: f32[n].
+
+  Returns:
+    f32[n] in [0, 1).
+  """
+  below = jnp.searchsorted(jnp.sort(pool), loss)
+  return below.astype(jnp.float32) / count.astype(jnp.float32)
+
+
+def stationary_acceptance(b: float, history: int) -> float:
+  """Chance that a sample is accepted when losses do not drift.
+
+  The sample is in the history itself and the comparison is strict, so its percentile is
+  uniform on {0, 1/R, ..., (R-1)/R}.
+
+  Args:
+    b: selectivity.
+    history: R.
+
+  Returns:
+    mean over k < R of (k/R)^b, which is 1/(b+1) less about 1/(2R); 1 for b = 0.
+  """
+  return float(np.mean((np.arange(history) / history) ** b))
+
+
+def _measure(memory, batch, forward):
+  """Losses of the candidates: measured, or remembered in an epoch that reuses them."""
+  count = jnp.int32(batch.index.shape[0])
+  if memory is None:
+    return None, forward(batch).loss, count
+  # The batch is scored as a whole or not at all, so a cond saves the whole pass.
+  loss = jax.lax.cond(
+    memory.measuring, lambda: forward(batch).loss, lambda: memory.loss[batch.index]
+  )
+  memory = memory._replace(loss=memory.loss.at[batch.index].set(loss))
+  return memory, loss, jnp.where(memory.measuring, count, 0)
+
+
+def _push(queue, queued, batch, accepted):
+  """Appends the accepted examples, in their order; needs s free places."""
+  order = jnp.argsort(~accepted, stable=True)
+
+  def append(slots, values):
+    # The rejected come along behind the end of the queue, where they mean nothing.
+    return jax.lax.dynamic_update_slice_in_dim(slots, values[order], queued, axis=0)
+
+  return jax.tree.map(append, queue, batch), queued + jnp.sum(accepted, dtype=jnp.int32)
+
+
+def _pop(queue, queued, size, last_row):
+  """Takes the first `size` examples if there are so many, or what there is in the last row."""
+  enough = queued >= size
+  taken = jnp.where(enough, size, jnp.where(last_row, queued, 0))
+  batch = jax.tree.map(lambda slots: slots[:size], queue)
+  batch = batch._replace(weight=jnp.where(jnp.arange(size) < taken, batch.weight, jnp.float32(0)))
+
+  def advance(slots):
+    start = jnp.where(enough, size, 0)
+    return slots.at[:size].set(jax.lax.dynamic_slice_in_dim(slots, start, size, axis=0))
+
+  return jax.tree.map(advance, queue), queued - taken, batch
+
+
+def _relabel_like_first(batch):
+  """Gives every example the label shares of the oldest one (the released code's slip, Q3)."""
+  labels = jax.nn.one_hot(batch.part_label, batch.target.shape[1], dtype=jnp.float32)
+  return batch._replace(target=jnp.einsum('m,smc->sc', batch.part_share[0], labels))
+
+
+@functools.cache
+def _select_sampled(size: int, tail: str, label_weights: str):
+  """`select` for `rate='sampled'`; the same function object for all budgets."""
+
+  def select(state, key, batch, forward):
+    memory, loss, scored = _measure(state.memory, batch, forward)
+
+    history = jnp.concatenate([state.history[size:], loss])
+    filled = jnp.minimum(state.filled + size, history.shape[0])
+    chance = percentile(history, filled, loss) ** state.power
+    accepted = state.priming | (jax.random.uniform(key, (size,)) < chance)
+
+    queue, queued = _push(state.queue, state.queued, batch, accepted)
+    last_row = (state.rows_left == 1) if tail == 'flush' else jnp.array(False)
+    queue, queued, chosen = _pop(queue, queued, size, last_row)
+    if label_weights == 'first':
+      chosen = _relabel_like_first(chosen)
+
+    state = state._replace(
+      memory=memory,
+      history=jnp.where(state.priming, state.history, history),
+      filled=jnp.where(state.priming, state.filled, filled),
+      queue=queue,
+      queued=queued,
+      rows_left=state.rows_left - 1,
+      considered=state.considered + size,
+      accepted=state.accepted + jnp.sum(accepted, dtype=jnp.int32),
+    )
+    return state, chosen, {'scored': scored}
+
+  return select
+
+
+@functools.cache
+def _select_exact(size: int):
+  """`select` for `rate='exact'`: `size` of K candidates, without replacement."""
+
+  def select(state, key, batch, forward):
+    memory, loss, scored = _measure(state.memory, batch, forward)
+    count = loss.shape[0]
+    quantile = percentile(loss, jnp.int32(count), loss)
+    # Gumbel top-k on log weights. Weight 0 (the lowest loss) is chosen last of all, and at
+    # random among ties, so that there is a full batch whatever the losses are.
+    impossible = (quantile == 0) & (state.power > 0)
+    log_weight = state.power * jnp.log(jnp.maximum(quantile, jnp.float32(0.5 / count)))
+    clock = -(log_weight + jax.random.gumbel(key, (count,)))
+    order = jnp.lexsort((clock, impossible))
+    chosen = jax.tree.map(lambda x: x[order[:size]], batch)
+    return state._replace(memory=memory), chosen, {'scored': scored}
+
+  return select
+
+
+def _report(state):
+  """Acceptance rate of the epoch so far, and the length of the queue."""
+  considered = jnp.maximum(state.considered, 1).astype(jnp.float32)
+  return {
+    'acceptance_rate': state.accepted.astype(jnp.float32) / considered,
+    'queued': state.queued,
+  }
+
+
+def _affordable_acceptance(spec, budget, primed, measured):
+  """The acceptance rate that spends 3BTN forward equivalents in expectation.
+
+  Scoring passes cost measured*N, primed epochs 3*primed*N, the rest 3aN an epoch.
+  """
+  fixed = primed + measured / 3
+  rate = (spec.epochs * budget - fixed) / max(1, spec.epochs - primed)
+  if rate <= 1e-9:
+    raise ValueError(
+      f"budget_unit='compute' is impossible for selective_backprop at budget={budget}: "
+      f'{measured} scoring epochs{" and a primed one" if primed else ""} of {spec.epochs} '
+      f'alone cost {fixed / spec.epochs:.4f} of full training; raise the budget or '
+      f'staleness{", or set prime=False" if primed else ""}'
+    )
+  return min(1.0, rate)
+
+
+def _exact_facts(spec, acceptance, measured):
+  facts = plain_facts(spec, spec.epochs, ledger.share(spec.num_examples, acceptance))
+  candidates = spec.num_examples // facts.rows
+  return facts._replace(
+    candidates=candidates,
+    planned=facts.planned._replace(scored=measured * facts.rows * candidates),
+    row_cost=facts.row_cost._replace(scored=candidates),
+  )
+
+
+def _sampled_facts(spec, acceptance, primed, measured):
+  facts = plain_facts(spec, spec.epochs, spec.num_examples)
+  epoch = facts.rows * spec.batch_size
+  trained = round((primed + (spec.epochs - primed) * acceptance) * epoch)
+  return facts._replace(
+    planned=Cost(measured * epoch, trained, trained),
+    row_cost=facts.row_cost._replace(scored=spec.batch_size),
+  )
+
+
+def _refuse_bad_options(spec, budget, b, history, tail, rate, staleness, label_weights, unit):
+  names.check('tail', tail, TAILS)
+  names.check('rate', rate, RATES)
+  names.check('label_weights', label_weights, LABEL_WEIGHTS)
+  names.check('budget_unit', unit, ledger.BUDGET_UNITS)
+  if not 0 < budget <= 1:
+    raise ValueError(f'budget must be in (0, 1], got {budget}')
+  if b is not None and not 0 <= b < math.inf:
+    raise ValueError(f'b must be 0 or more (0 accepts everything), got {b}')
+  if history < spec.batch_size:
+    raise ValueError(f'history must hold a batch of {spec.batch_size} losses, got {history}')
+  if staleness < 1 or staleness != int(staleness):
+    raise ValueError(f'staleness must be 1 (no reuse) or more whole epochs, got {staleness}')
+
+
+def selective_backprop(
+  spec: Spec,
+  budget: float,
+  *,
+  b: float | None = None,
+  history: int = 1024,
+  prime: bool = True,
+  tail: str = 'carry',
+  rate: str = 'sampled',
+  staleness: int = 1,
+  label_weights: str = 'own',
+  budget_unit: str = 'backward',
+) -> Selector:
+  """Trains on samples accepted with probability percentile(loss)^b (fidelity.md 2.6).
+
+  Every epoch shuffles all samples and scores each batch of s by a forward pass in eval mode.
+  Its losses join the history of the latest R losses; a sample is accepted with chance
+  q^b, q the share of the history strictly below its loss. Accepted examples wait in a
+  queue, as they were augmented; a step is taken on the first s of them, at most one for
+  each batch scored. `rate='exact'` has neither history nor queue and does not prime: of
+  each K = floor(N/rows) candidates it takes exactly s, without replacement, with weights
+  q^b where q is the percentile among the K. K is a shape: one executable per budget.
+
+  With `staleness=k` only every k-th epoch scores; the epochs between choose by the losses
+  measured there and show only samples that have one. Augmentation is fresh all the same.
+
+  Under `budget_unit='compute'` a run of T epochs, P of them primed (0 or 1) and
+  S = ceil(T/k) scored, costs SN + 3PN + 3(T-P)aN forward equivalents at acceptance rate a;
+  setting this to 3BTN gives a = (BT - P - S/3) / (T - P) and b = 1/a - 1.
+
+  Args:
+    spec: sizes of the run.
+    budget: B.
+    b: selectivity; None: 1/B - 1 (or from `budget_unit='compute'`, see above). A run with
+      smaller b spends faster and is stopped at the cap.
+    history: R, losses remembered; at least a batch.
+    prime: the first epoch accepts everything and leaves the history empty.
+    tail: what becomes of fewer than s examples left at the end of an epoch: `carry` keeps
+      them for the next, `flush` trains on them as a partial batch.
+    rate: `sampled` or `exact`.
+    staleness: k >= 1, epochs that one scoring pass serves.
+    label_weights: mixed examples are trained on their `own` targets, or all with the label
+      shares of the `first` in the batch, as the released code did (fidelity.md Q3).
+    budget_unit: `backward` or `compute`.
+
+  Returns:
+    A selector.
+
+  Raises:
+    ValueError: an option out of range, or a budget that the scoring alone uses up.
+  """
+  _refuse_bad_options(spec, budget, b, history, tail, rate, staleness, label_weights, budget_unit)
+  exact = rate == 'exact'
+  primed = int(prime and not exact)
+  measured = -(-spec.epochs // staleness)
+  acceptance = budget
+  if budget_unit == 'compute':
+    acceptance = _affordable_acceptance(spec, budget, primed, measured)
+  b = 1 / acceptance - 1 if b is None else float(b)
+  if exact:
+    facts = _exact_facts(spec, acceptance, measured)
+  else:
+    facts = _sampled_facts(spec, stationary_acceptance(b, history), primed, measured)
+  if primed and budget_unit == 'backward':
+    later = ledger.share((spec.epochs - 1) * spec.num_examples, budget)
+    facts = facts._replace(cap=spec.num_examples + later)
+
+  def memory():
+    if staleness == 1:
+      return None
+    return Memory(jnp.full(spec.num_examples, jnp.inf, jnp.float32), jnp.array(True))
+
+  def init(key):
+    del key
+    if exact:
+      return ExactState(jnp.float32(b), memory())
+    return State(
+      power=jnp.float32(b),
+      memory=memory(),
+      history=jnp.full(history, jnp.inf, jnp.float32),
+      filled=jnp.int32(0),
+      queue=blank_batch(spec, 2 * spec.batch_size),
+      queued=jnp.int32(0),
+      priming=jnp.array(bool(primed)),
+      rows_left=jnp.int32(facts.rows),
+      considered=jnp.int32(0),
+      accepted=jnp.int32(0),
+    )
+
+  def plan(state, key, epoch):
+    index = shuffle(key, jnp.arange(spec.num_examples, dtype=jnp.int32))
+    if state.memory is not None:
+      measuring = epoch % staleness == 0
+      unknown = jnp.isinf(state.memory.loss[index]) & ~measuring
+      index = index[jnp.argsort(unknown, stable=True)]  # the unknown fall off the end
+      state = state._replace(memory=state.memory._replace(measuring=measuring))
+    if not exact:
+      state = state._replace(
+        priming=epoch < primed,
+        rows_left=jnp.int32(facts.rows),
+        considered=jnp.int32(0),
+        accepted=jnp.int32(0),
+      )
+    padded = spec.num_examples // facts.candidates
+    return state, as_plan(index, facts.rows, facts.candidates, padded)
+
+  size = spec.batch_size
+  return Selector(
+    facts=facts,
+    init=init,
+    plan=plan,
+    select=_select_exact(size) if exact else _select_sampled(size, tail, label_weights),
+    report=None if exact else _report,
+    partial=tail == 'flush' and not exact,
+  )
