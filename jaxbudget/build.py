@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import optax
 from ml_collections import FrozenConfigDict
 
@@ -24,7 +23,7 @@ class Parts(NamedTuple):
   augment: Augment
   selector: Selector
   optimizer: optax.GradientTransformation
-  learning_rate: np.ndarray  # f32[E,R]
+  schedule: optax.Schedule  # row -> learning rate
   selector_options: dict[str, Any]
   augment_options: dict[str, Any]
 
@@ -114,16 +113,11 @@ def build(cell: FrozenConfigDict, info: Info) -> Parts:
   )
   selector = make_selector(cell.selector, spec, cell.budget, chosen[0])
   facts = selector.facts
-  learning_rate = schedules.learning_rates(
-    cell.schedule,
-    facts.epochs,
-    facts.rows,
-    spec.num_examples // facts.candidates,
-    cell.learning_rate,
-    cell.final_learning_rate,
+  schedule = schedules.make_schedule(
+    cell.schedule, facts.epochs, facts.rows, cell.learning_rate, cell.final_learning_rate
   )
   optimizer = momentum_sgd(cell.momentum, cell.weight_decay)
-  return Parts(spec, model, augment, selector, optimizer, learning_rate, *chosen)
+  return Parts(spec, model, augment, selector, optimizer, schedule, *chosen)
 
 
 def _attempt(faults: list[str], function: Callable, *args, **kwargs) -> Any:

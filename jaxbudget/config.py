@@ -44,40 +44,42 @@ def defaults(**overrides: Any) -> ConfigDict:
   Raises:
     ValueError: unknown keys, all of them in one message.
   """
-  config = ConfigDict({
-    'name': '',  # of the experiment, for headings only
-    'dataset': 'cifar10',  # or npz:PATH, folder:PATH, tfds:NAME
-    'data_dir': '',  # prepared data; empty: the usual TFDS directory
-    'data_manual_dir': '',  # archives that are on disk already
-    'data_checksums': '',  # checksums of archives other than the official ones
-    'validation': 0,  # images carved from train to replace the test set
-    'model': 'resnet18',
-    'width': 0,  # channels of the first stage; 0: the model's own
-    'bn_gamma_init': 'uniform01',  # or ones (fidelity.md D16)
-    'compute_dtype': 'float32',  # or bfloat16
-    'conv': 'auto',  # convolution gradients: lax, cpu, or by backend
-    'selector': 'unif_sgd',
-    'selector_options': _options(SELECTORS.values()),  # None: the method's default
-    'augment': 'standard',
-    'augment_options': _options(AUGMENTS.values()),
-    'schedule': 'linear',
-    'learning_rate': 0.1,
-    'final_learning_rate': 1e-6,
-    'momentum': 0.9,
-    'weight_decay': 1e-4,
-    'budget': 1.0,  # B in (0, 1]
-    'budget_unit': 'backward',  # or compute: selection is charged too
-    'epochs': 200,  # T, the full epochs that budget 1 stands for
-    'batch_size': 128,
-    'fidelity': 'corrected',  # or released: as the published code did it
-    'seeds': (0, 1, 2),  # or an int n for 0..n-1
-    'evaluate_every': 1,  # epochs; the last epoch is always evaluated
-    'evaluate_batch': 250,
-    'rows_per_call': 0,  # rows in one dispatch; 0: an epoch, on CPU about a second
-    'checkpoint_every': 300.0,  # seconds
-    'record_selection': False,  # keep, for each epoch, how often each sample was trained on
-    'grid': (),  # cells, each a dict of the values in which it differs
-  })
+  config = ConfigDict(
+    {
+      'name': '',  # of the experiment, for headings only
+      'dataset': 'cifar10',  # or npz:PATH, folder:PATH, tfds:NAME
+      'data_dir': '',  # prepared data; empty: the usual TFDS directory
+      'data_manual_dir': '',  # archives that are on disk already
+      'data_checksums': '',  # checksums of archives other than the official ones
+      'validation': 0,  # images carved from train to replace the test set
+      'model': 'resnet18',
+      'width': 0,  # channels of the first stage; 0: the model's own
+      'bn_gamma_init': 'uniform01',  # or ones (fidelity.md D16)
+      'compute_dtype': 'float32',  # or bfloat16
+      'conv': 'auto',  # convolution gradients: lax, cpu, or by backend
+      'selector': 'unif_sgd',
+      'selector_options': _options(SELECTORS.values()),  # None: the method's default
+      'augment': 'standard',
+      'augment_options': _options(AUGMENTS.values()),
+      'schedule': 'linear',
+      'learning_rate': 0.1,
+      'final_learning_rate': 1e-6,
+      'momentum': 0.9,
+      'weight_decay': 1e-4,
+      'budget': 1.0,  # B in (0, 1]
+      'budget_unit': 'backward',  # or compute: selection is charged too
+      'epochs': 200,  # T, the full epochs that budget 1 stands for
+      'batch_size': 128,
+      'fidelity': 'corrected',  # or released: as the published code did it
+      'seeds': (0, 1, 2),  # or an int n for 0..n-1
+      'evaluate_every': 1,  # epochs; the last epoch is always evaluated
+      'evaluate_batch': 250,
+      'rows_per_call': 0,  # rows in one dispatch; 0: an epoch, on CPU about a second
+      'checkpoint_every': 300.0,  # seconds
+      'record_selection': False,  # keep, for each epoch, how often each sample was trained on
+      'grid': (),  # cells, each a dict of the values in which it differs
+    }
+  )
   apply(config, overrides)
   return config.lock()
 
@@ -93,7 +95,7 @@ def _options(factories: Iterable[Callable]) -> dict[str, Any]:
 
 
 def _plain_type(annotation):
-  """float for `float | None`, tuple for `tuple[float, ...]`."""
+  """Float for `float | None`, tuple for `tuple[float, ...]`."""
   if isinstance(annotation, types.UnionType):
     annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
   return typing.get_origin(annotation) or annotation

@@ -16,7 +16,7 @@ from jaxbudget import ledger
 from jaxbudget.keys import derive
 from jaxbudget.losses import cross_entropy
 from jaxbudget.state import RowMetrics, TrainState
-from jaxbudget.types import Augment, Batch, Cost, Data, Model, Outputs, Plan, Selector, plain_batch
+from jaxbudget.types import Augment, Batch, Cost, Data, Model, Outputs, Selector, plain_batch
 
 
 class Program(NamedTuple):
@@ -77,9 +77,7 @@ def begin_epoch(selector: Selector, state: TrainState, epoch: int, root: jax.Arr
   """
   padded_rows = state.plan.index.shape[0]
   place = jnp.int32(epoch)
-  selector_state, plan, metrics = _plan(
-    selector.plan, padded_rows, state.selector, place, root
-  )
+  selector_state, plan, metrics = _plan(selector.plan, padded_rows, state.selector, place, root)
   return state.replace(
     epoch=place, row=jnp.int32(0), selector=selector_state, plan=plan, metrics=metrics
   )
@@ -233,6 +231,7 @@ def evaluate(
   params: Any,
   model_state: Any,
   data: Data,
+  batches: jax.Array,
 ) -> Evaluation:
   """Runs the model over a split in eval mode.
 
@@ -243,6 +242,7 @@ def evaluate(
     params: of the model.
     model_state: of the model.
     data: the split, n examples.
+    batches: i32[], batches to look at: ceil(n / batch_size) for all of the split.
 
   Returns:
     Correct predictions and summed cross-entropy.
@@ -261,6 +261,4 @@ def evaluate(
       sums.correct + jnp.count_nonzero(hit), sums.loss + jnp.sum(jnp.where(real, loss, 0.0))
     )
 
-  return jax.lax.fori_loop(
-    0, -(-total // batch_size), body, Evaluation(jnp.int32(0), jnp.float32(0))
-  )
+  return jax.lax.fori_loop(jnp.int32(0), batches, body, Evaluation(jnp.int32(0), jnp.float32(0)))

@@ -3,6 +3,7 @@
 What stands under a final name is whole. `load` gives a trained model back.
 """
 
+import io
 import json
 import os
 import pathlib
@@ -86,6 +87,24 @@ def write_lines(path: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> Non
   write_bytes(path, ''.join(line + '\n' for line in lines).encode())
 
 
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads JSON lines up to the first that is torn or missing.
+
+  Args:
+    path: of the file.
+
+  Returns:
+    The records before the damage; none if there is no file.
+  """
+  records = []
+  try:
+    for line in path.read_text().splitlines():
+      records.append(json.loads(line))
+  except (FileNotFoundError, ValueError):
+    pass
+  return records
+
+
 def append_line(path: pathlib.Path, record: Mapping[str, Any]) -> None:
   """Appends one JSON object as a line."""
   with path.open('a') as file:
@@ -100,8 +119,6 @@ def write_weights(path: pathlib.Path, params: Any, model_state: Any) -> None:
 
 def write_counts(path: pathlib.Path, times_trained: np.ndarray) -> None:
   """Writes how often each sample was trained on, i32[N], as npy, atomically."""
-  import io
-
   buffer = io.BytesIO()
   np.save(buffer, np.asarray(times_trained, np.int32), allow_pickle=False)
   write_bytes(path, buffer.getvalue())

@@ -4,7 +4,6 @@ Progress is measured in plan rows, not in optimizer updates: a step that a metho
 not to take does not stretch the schedule (fidelity.md 1.5 and 2.6).
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -73,29 +72,40 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
 }
 
 
-def learning_rates(
-  name: str, epochs: int, rows: int, padded_rows: int, learning_rate: float, final: float
-) -> np.ndarray:
-  """Tabulates a schedule for a whole run.
+def make_schedule(
+  name: str, epochs: int, rows: int, learning_rate: float, final: float
+) -> optax.Schedule:
+  """Builds a schedule by name.
 
   Args:
     name: `linear`, `step` or `cosine`.
     epochs: E, epochs of the run.
     rows: plan rows in an epoch.
-    padded_rows: R >= rows, row slots of a full epoch.
     learning_rate: rate of row 0.
     final: rate of the last row (linear and cosine).
 
   Returns:
-    f32[E,R]; the rows that do not exist hold 0.
+    `row -> learning rate`.
 
   Raises:
     ValueError: unknown name, or a step schedule too short to have steps.
   """
   names.check('schedule', name, SCHEDULES)
-  if not all(map(math.isfinite, (learning_rate, final))):
-    raise ValueError(f'learning rates must be finite, got {learning_rate} and {final}')
-  schedule = SCHEDULES[name](epochs, rows, learning_rate, final)
+  return SCHEDULES[name](epochs, rows, learning_rate, final)
+
+
+def tabulate(schedule: optax.Schedule, epochs: int, rows: int, padded_rows: int) -> np.ndarray:
+  """Lays a schedule out for a whole run.
+
+  Args:
+    schedule: `row -> learning rate`.
+    epochs: E, epochs of the run.
+    rows: plan rows in an epoch.
+    padded_rows: R >= rows, row slots of a full epoch.
+
+  Returns:
+    f32[E,R]; the slots of rows that do not exist hold 0.
+  """
   table = np.zeros((epochs, padded_rows), np.float32)
   table[:, :rows] = np.asarray(schedule(np.arange(epochs * rows))).reshape(epochs, rows)
   return table

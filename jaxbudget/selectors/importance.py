@@ -26,7 +26,7 @@ class Importance(NamedTuple):
 
 
 def running_mean(state: Importance) -> tuple[jax.Array, jax.Array]:
-  """a = total / seen.
+  """Mean importance a = total / seen.
 
   Args:
     state: the per-sample memory.
