@@ -16,6 +16,11 @@ def refuse(name: str, faults: list[str]) -> None:
     raise DataError(f'{name}: {count}{"; ".join(faults)}')
 
 
+def named(arrays: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
+  """Gives four arrays, in the usual order, their names."""
+  return dict(zip(KEYS, arrays, strict=True))
+
+
 def from_arrays(
   name: str,
   train_image: np.ndarray,
@@ -49,7 +54,7 @@ def from_arrays(
     DataError: naming every fault.
   """
   arrays = (train_image, train_label, test_image, test_label)
-  refuse(name, array_faults(dict(zip(KEYS, arrays, strict=True)), len(class_names)))
+  refuse(name, array_faults(named(arrays), len(class_names)))
   images = [x if x.ndim == 4 else x[..., None] for x in (train_image, test_image)]
   labels = [y.reshape(-1).astype(np.int32) for y in (train_label, test_label)]
   mean, std = pixel_statistics(images[0])

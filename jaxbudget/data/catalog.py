@@ -2,8 +2,10 @@
 
 import dataclasses
 import difflib
+import hashlib
+import pathlib
 
-from jaxbudget.data import digits, npz
+from jaxbudget.data import digits, download, facts, folder, from_tfds, npz
 from jaxbudget.data.dataset import (
   DataError,
   Dataset,
@@ -14,8 +16,7 @@ from jaxbudget.data.dataset import (
   no_progress,
 )
 
-KNOWN = ('digits', 'cifar10', 'cifar100', 'svhn', 'mini_imagenet')
-TABLE = {'digits': digits.INFO}
+KNOWN = tuple(facts.INFO)
 WITH_ARGUMENT = {'npz': 'npz:PATH', 'folder': 'folder:PATH', 'tfds': 'tfds:NAME'}
 
 
@@ -39,17 +40,51 @@ def info(name: str, validation: int = 0, **where) -> Info:
     **where: `data_dir`, `data_manual_dir`, `data_checksums`, as for `load`.
 
   Returns:
-    The facts; of the full data set if the table knows it, even if only a subset is on disk.
+    The facts. Those of the table are of the full data set, even if only a subset is on
+    disk, and name no classes.
 
   Raises:
     DataError: if the name is unknown, or the data must be read and cannot be.
   """
   _parse(name)
-  if name in TABLE:
-    held = _per_class(TABLE[name], validation) * TABLE[name].num_classes
-    counts = {'num_train': TABLE[name].num_train - held, 'num_test': held}
-    return dataclasses.replace(TABLE[name], **counts) if validation else TABLE[name]
+  if name in facts.INFO:
+    table = facts.INFO[name]
+    held = _per_class(table, validation) * table.num_classes
+    counts = {'num_train': table.num_train - held, 'num_test': held}
+    return dataclasses.replace(table, **counts) if validation else table
   return load(name, validation=validation, **where).info
+
+
+def check(
+  name: str,
+  data_dir: str | None = None,
+  data_manual_dir: str | None = None,
+  data_checksums: str | None = None,
+  validation: int = 0,
+) -> None:
+  """Refuses what is wrong with the arguments of `load`, without loading anything.
+
+  Args:
+    name: as for `load`.
+    data_dir: as for `load`.
+    data_manual_dir: as for `load`.
+    data_checksums: as for `load`.
+    validation: as for `load`.
+
+  Raises:
+    DataError: naming the fault.
+  """
+  kind, argument = _parse(name)
+  if validation and name in facts.INFO:
+    _per_class(facts.INFO[name], validation)
+  if data_dir and pathlib.Path(data_dir).expanduser().is_file():
+    raise DataError(f'data_dir={data_dir} is a file, give a directory')
+  if data_manual_dir and not pathlib.Path(data_manual_dir).expanduser().exists():
+    raise DataError(f'data_manual_dir={data_manual_dir}: no such directory')
+  if data_checksums:
+    download.read_checksums(data_checksums)
+  if kind in ('npz', 'folder') and not pathlib.Path(argument).expanduser().exists():
+    raise DataError(f'{name}: no such {"file" if kind == "npz" else "directory"}')
 
 
 def load(
@@ -77,14 +112,33 @@ def load(
   Raises:
     DataError: if the name is unknown or the data are missing or unfit.
   """
+  check(name, data_dir, data_manual_dir, data_checksums, validation)
   kind, argument = _parse(name)
+  root = from_tfds.root_directory(data_dir)
+  manual_dir = pathlib.Path(data_manual_dir).expanduser() if data_manual_dir else None
   if kind == 'digits':
     dataset = digits.load()
   elif kind == 'npz':
     dataset = npz.load(argument)
+  elif kind == 'folder':
+    dataset = _load_folder(argument, root, progress)
+  elif kind == 'tfds':
+    dataset = from_tfds.load_any(argument, root, progress)
+  elif kind == 'mini_imagenet':
+    dataset = from_tfds.load_mini_imagenet(root, manual_dir, progress)
   else:
-    raise DataError(f'dataset {name!r} cannot be loaded yet')
+    dataset = from_tfds.load_archived(name, root, manual_dir, data_checksums, progress)
   return _carve(dataset, validation) if validation else dataset
+
+
+def _load_folder(path: str, root: pathlib.Path, progress: Progress) -> Dataset:
+  _, _, identity = folder.scan(path)
+  place = str(pathlib.Path(path).expanduser().resolve())
+  key = f'folder-{hashlib.sha256(place.encode()).hexdigest()[:12]}'
+  build = lambda: folder.load(path, progress)
+  dataset = from_tfds.cached(root, key, identity, build, progress)
+  # The cache may have been made under another spelling of the path.
+  return dataset._replace(info=dataclasses.replace(dataset.info, name=f'folder:{path}'))
 
 
 def _carve(dataset: Dataset, validation: int) -> Dataset:

@@ -1,0 +1,112 @@
+"""The decoded cache: uint8 arrays on disk, mapped into memory and verified by their hash."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxbudget.data.dataset import Dataset, Info, Progress, fingerprint
+from jaxbudget.data.download import disk_fault
+
+_ARRAYS = ('train_image', 'train_label', 'test_image', 'test_label')
+_FORMAT = 1
+
+
+def read(directory: pathlib.Path, source: str = '') -> tuple[Dataset | None, str]:
+  """Maps a cached data set into memory and verifies its hash.
+
+  Args:
+    directory: of one data set.
+    source: identity of what the cache was made from; a cache of another source is stale.
+      Empty accepts any.
+
+  Returns:
+    (data set, ''), or (None, why not); the reason is empty if there is simply no cache.
+  """
+  try:
+    meta = json.loads((directory / 'meta.json').read_text())
+    if meta['format'] != _FORMAT or (source and meta['source'] != source):
+      return None, ''
+    arrays = [np.load(directory / f'{name}.npy', mmap_mode='r') for name in _ARRAYS]
+    if fingerprint(*arrays) != meta['fingerprint']:
+      return None, 'its content does not match its hash'
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in meta['info'].items()}
+    notes = tuple(meta['notes'])
+    return Dataset(Info(**fields), *arrays, meta['fingerprint'], notes, str(directory)), ''
+  except FileNotFoundError:
+    return None, ''
+  except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    return None, str(error)
+
+
+def write(directory: pathlib.Path, dataset: Dataset, source: str = '') -> None:
+  """Writes a cache so that at any moment it is there as a whole or not at all.
+
+  Args:
+    directory: of one data set; replaced if it exists. Call this under its `lock`.
+    dataset: what to keep.
+    source: see `read`.
+
+  Raises:
+    DataError: if the disk is full or not writable; a former cache is then untouched.
+  """
+  parent = directory.parent
+  for stale in parent.glob(f'{directory.name}.tmp-*'):  # of a process that was killed
+    shutil.rmtree(stale, ignore_errors=True)
+  meta = {
+    'format': _FORMAT,
+    'source': source,
+    'fingerprint': dataset.fingerprint,
+    'info': dataclasses.asdict(dataset.info),
+    'notes': dataset.notes,
+  }
+  try:
+    with tempfile.TemporaryDirectory(prefix=f'{directory.name}.tmp-', dir=parent) as temporary:
+      new = pathlib.Path(temporary) / 'new'
+      new.mkdir()
+      for name in _ARRAYS:
+        with (new / f'{name}.npy').open('wb') as file:
+          np.save(file, getattr(dataset, name), allow_pickle=False)
+          file.flush()
+          os.fsync(file.fileno())
+      (new / 'meta.json').write_text(json.dumps(meta, indent=1))
+      if directory.exists():
+        directory.rename(pathlib.Path(temporary) / 'old')
+      new.rename(directory)
+  except OSError as error:
+    raise disk_fault(error, directory) from error
+
+
+@contextlib.contextmanager
+def lock(directory: pathlib.Path, progress: Progress) -> Iterator[None]:
+  """Lets one process at a time prepare a data set; others wait.
+
+  The system releases the lock of a process that dies.
+
+  Args:
+    directory: of one data set; need not exist yet.
+    progress: told of the waiting.
+
+  Raises:
+    DataError: if the directory cannot be written.
+  """
+  import fcntl  # not on Windows, where only data without a cache can be loaded
+
+  try:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    file = directory.with_name(f'{directory.name}.lock').open('w')
+  except OSError as error:
+    raise disk_fault(error, directory) from error
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      progress(f'waiting for another process that prepares {directory.name}', 0, None)
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield

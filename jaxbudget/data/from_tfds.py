@@ -1,0 +1,237 @@
+"""Data sets that go through tensorflow-datasets: found prepared, or prepared on first use.
+
+The official data live in ROOT/NAME/VERSION, where everybody's tensorflow-datasets looks.
+Anything else (a subset, a mirror's archive) is prepared under ROOT/jaxbudget/KEY, so that
+it can never be taken for the official data. The decoded cache is ROOT/jaxbudget/KEY too.
+"""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable
+
+from absl import logging
+
+from jaxbudget.data import cache, download, mini_imagenet_source
+from jaxbudget.data.arrays import array_faults, from_arrays, named, refuse
+from jaxbudget.data.dataset import DataError, Dataset, Progress, fingerprint
+from jaxbudget.data.facts import ARCHIVES, INFO
+
+
+def root_directory(data_dir: str | None) -> pathlib.Path:
+  """Where prepared data live; by default where tensorflow-datasets keeps them."""
+  default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
+  return pathlib.Path(data_dir or default).expanduser()
+
+
+def cached(
+  root: pathlib.Path, key: str, source: str, build: Callable[[], Dataset], progress: Progress
+) -> Dataset:
+  """Reads the decoded cache; builds it first if it is missing, stale or damaged.
+
+  Args:
+    root: as from `root_directory`.
+    key: name of the data set and, if it is not the official one, of the variant.
+    source: see `cache.read`.
+    build: makes the data set; called by one process at a time.
+    progress: told of waiting.
+
+  Returns:
+    The data set, memory-mapped.
+  """
+  directory = root / 'jaxbudget' / key
+  dataset, _ = cache.read(directory, source)
+  if dataset is None:
+    with cache.lock(directory, progress):
+      dataset, damage = cache.read(directory, source)  # another process may have built it
+      if dataset is None:
+        if damage:
+          logging.warning('the cache %s is damaged and is rebuilt: %s', directory, damage)
+        cache.write(directory, build(), source)
+        dataset, damage = cache.read(directory, source)
+        if dataset is None:
+          raise DataError(f'{directory} was written but cannot be read back: {damage}')
+  return dataset
+
+
+def load_archived(
+  name: str,
+  root: pathlib.Path,
+  manual_dir: pathlib.Path | None,
+  checksums: str | None,
+  progress: Progress,
+) -> Dataset:
+  """Loads cifar10, cifar100 or svhn.
+
+  Args:
+    name: one of these.
+    root: as from `root_directory`.
+    manual_dir: may hold the archives.
+    checksums: path of a checksum file, for archives other than the official ones.
+    progress: told of slow work.
+
+  Returns:
+    The data set.
+
+  Raises:
+    DataError: if the archives are not to be had, or are not what they should be.
+  """
+  archives = download.replace_listed(ARCHIVES[name], checksums)
+  contents = [archive.sha256 for archive in archives]
+  official = contents == [archive.sha256 for archive in ARCHIVES[name]]
+  key = name if official else f'{name}-{_short_hash(*contents)}'
+  home = root if official else root / 'jaxbudget' / f'{key}.tfds'
+  manual_dirs = [d for d in (manual_dir, root / 'downloads' / 'manual') if d]
+
+  def build():
+    import tensorflow_datasets as tfds  # late: a warm start needs none of it
+
+    from jaxbudget.data import prepared
+
+    stock = {'svhn': 'svhn_cropped'}.get(name, name)
+    builder = tfds.builder(stock, data_dir=home)
+    if not builder.is_prepared():
+      downloads = root / 'downloads' / 'jaxbudget'
+      paths = [download.get(a, manual_dirs, downloads, progress) for a in archives]
+      prepared.prepare(_builder(name, home, paths, progress))
+      builder = tfds.builder(stock, data_dir=home)
+    arrays, class_names = prepared.read(builder, progress)
+    return _complete(name, arrays, class_names, official, builder.data_dir)
+
+  return cached(root, key, '', build, progress)
+
+
+def _builder(name: str, home: pathlib.Path, paths: list[pathlib.Path], progress: Progress):
+  """Our variant of a stock builder, which prepares without TensorFlow."""
+  if name == 'svhn':
+    from jaxbudget.data import svhn
+
+    builder = svhn.SvhnCropped(data_dir=home, file_format='array_record')
+    builder.archives = tuple(paths)
+  else:
+    from jaxbudget.data import cifar
+
+    kind = {'cifar10': cifar.Cifar10, 'cifar100': cifar.Cifar100}[name]
+    builder = kind(data_dir=home, file_format='array_record')
+    (builder.archive,) = paths
+  builder.progress = progress
+  return builder
+
+
+def _complete(name, arrays, class_names, official, where, notes=()) -> Dataset:
+  """Makes a data set of arrays, with the constants of the study."""
+  table = INFO[name]
+  refuse(name, array_faults(named(arrays), len(class_names)))
+  info = dataclasses.replace(
+    table,
+    num_train=len(arrays[0]),
+    num_test=len(arrays[2]),
+    num_classes=len(class_names),
+    class_names=class_names,
+  )
+  counts = (info.num_train, info.num_test)
+  if counts != (table.num_train, table.num_test):
+    found = f'{counts[0]:,} training and {counts[1]:,} test images'
+    expected = f'{table.num_train:,} and {table.num_test:,}'
+    if official:
+      raise DataError(f'{where} holds {found} instead of {expected}; delete it to prepare it anew')
+    notes = (f'subset: {found} instead of {expected}', *notes)
+  return Dataset(info, *arrays, fingerprint(*arrays), notes, str(where))
+
+
+def load_mini_imagenet(
+  root: pathlib.Path, manual_dir: pathlib.Path | None, progress: Progress
+) -> Dataset:
+  """Loads mini-ImageNet from what is prepared, or from people's own copy.
+
+  Args:
+    root: as from `root_directory`.
+    manual_dir: a directory that is or holds the copy, or a tar file.
+    progress: told of slow work.
+
+  Returns:
+    The data set; with the constants of the full one even if it is a subset.
+
+  Raises:
+    DataError: if there is no copy, or it is not what it should be.
+  """
+  source, identity = _mini_imagenet_copy(root, manual_dir)
+  key = f'mini_imagenet-{_short_hash(identity)}' if source else 'mini_imagenet'
+
+  def build():
+    from jaxbudget.data import mini_imagenet, prepared
+
+    full = source is None or len(mini_imagenet_source.read_lists(source)) == mini_imagenet.FULL
+    home = root if full else root / 'jaxbudget' / f'{key}.tfds'
+    builder = mini_imagenet.MiniImagenet(data_dir=home, file_format='array_record')
+    if not builder.is_prepared():
+      if source is None:
+        raise DataError(
+          f'mini_imagenet is not prepared in {root}, and there is no copy in '
+          f'{manual_dir or root / "downloads" / "manual"}: give data_manual_dir. Needed: '
+          f'{mini_imagenet_source.NEEDED}'
+        )
+      builder.source, builder.progress = source, progress
+      prepared.prepare(builder)
+      builder = mini_imagenet.MiniImagenet(data_dir=home, file_format='array_record')
+    arrays, class_names = prepared.read(builder, progress)
+    notes = mini_imagenet.notes(builder.info.metadata)
+    return _complete('mini_imagenet', arrays, class_names, full, builder.data_dir, notes)
+
+  return cached(root, key, '', build, progress)
+
+
+def _mini_imagenet_copy(root, manual_dir) -> tuple[pathlib.Path | None, str]:
+  """The user's copy, if there is one, and its identity; needs no tensorflow-datasets."""
+  source = mini_imagenet_source.locate(manual_dir or root / 'downloads' / 'manual')
+  return source, mini_imagenet_source.identity(source) if source else ''
+
+
+def load_any(name: str, root: pathlib.Path, progress: Progress) -> Dataset:
+  """Loads tfds:NAME, any image classification set that is prepared already.
+
+  Args:
+    name: as tensorflow-datasets spells it, with configuration and version if wanted.
+    root: as from `root_directory`.
+    progress: told of images.
+
+  Returns:
+    The data set.
+
+  Raises:
+    DataError: if it is not prepared, or is no plain image classification set.
+  """
+  import tensorflow_datasets as tfds
+
+  from jaxbudget.data import prepared
+
+  try:
+    builder = tfds.builder(name, data_dir=root)
+  except (tfds.core.DatasetNotFoundError, ValueError, ImportError) as error:
+    raise DataError(f'tfds:{name}: {error}') from error
+  if not builder.is_prepared():
+    raise DataError(
+      f'tfds:{name} is not prepared in {root}; prepare it where TensorFlow is installed with '
+      f'`tfds build {name} --file_format=array_record`, and set data_dir if it lies elsewhere'
+    )
+  splits = list(builder.info.splits)
+  test = next((split for split in ('test', 'validation') if split in splits), None)
+  if 'train' not in splits or test is None:
+    raise DataError(
+      f'tfds:{name} has the splits {", ".join(splits)}; needed are train and test (or validation)'
+    )
+  notes = () if test == 'test' else (f'the split {test!r} serves as the test set',)
+  where = str(builder.data_dir)
+
+  def build():
+    arrays, class_names = prepared.read(builder, progress, ('train', test))
+    return from_arrays(f'tfds:{name}', *arrays, class_names=class_names, notes=notes, where=where)
+
+  source = _short_hash((pathlib.Path(where) / 'dataset_info.json').read_text())
+  key = f'tfds-{name.replace("/", "-").replace(":", "-")}'
+  return cached(root, key, source, build, progress)
+
+
+def _short_hash(*parts: str) -> str:
+  return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:12]
