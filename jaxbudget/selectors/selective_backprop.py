@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import ledger, names
+from jaxbudget.selectors import fifo
+from jaxbudget.selectors.fifo import Fifo
 from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle
-from jaxbudget.types import Batch, Cost, Selector, Spec, blank_batch
+from jaxbudget.types import Cost, Selector, Spec
 
 TAILS = ('carry', 'flush')
 RATES = ('sampled', 'exact')
@@ -42,8 +44,7 @@ class State(NamedTuple):
   memory: Memory | None
   history: jax.Array  # f32[R]  latest losses, newest last; inf where not filled yet
   filled: jax.Array  # i32[]
-  queue: Batch  # [2s]  accepted examples as they were augmented, oldest first
-  queued: jax.Array  # i32[]  fewer than s between rows
+  queue: Fifo  # accepted examples; fewer than s between rows
   priming: jax.Array  # bool[]  this epoch accepts everything
   rows_left: jax.Array  # i32[]  of the epoch
   considered: jax.Array  # i32[]  candidates since the epoch began
@@ -94,31 +95,6 @@ def _measure(memory, batch, forward):
   return memory, loss, jnp.where(memory.measuring, count, 0)
 
 
-def _push(queue, queued, batch, accepted):
-  """Appends the accepted examples, in their order; needs s free places."""
-  order = jnp.argsort(~accepted, stable=True)
-
-  def append(slots, values):
-    # The rejected come along behind the end of the queue, where they mean nothing.
-    return jax.lax.dynamic_update_slice_in_dim(slots, values[order], queued, axis=0)
-
-  return jax.tree.map(append, queue, batch), queued + jnp.sum(accepted, dtype=jnp.int32)
-
-
-def _pop(queue, queued, size, last_row):
-  """Takes the first `size` examples if there are so many, or what there is in the last row."""
-  enough = queued >= size
-  taken = jnp.where(enough, size, jnp.where(last_row, queued, 0))
-  batch = jax.tree.map(lambda slots: slots[:size], queue)
-  batch = batch._replace(weight=jnp.where(jnp.arange(size) < taken, batch.weight, jnp.float32(0)))
-
-  def advance(slots):
-    start = jnp.where(enough, size, 0)
-    return slots.at[:size].set(jax.lax.dynamic_slice_in_dim(slots, start, size, axis=0))
-
-  return jax.tree.map(advance, queue), queued - taken, batch
-
-
 def _relabel_like_first(batch):
   """Gives every example the label shares of the oldest one (the released code's slip, Q3)."""
   labels = jax.nn.one_hot(batch.part_label, batch.target.shape[1], dtype=jnp.float32)
@@ -137,9 +113,8 @@ def _select_sampled(size: int, tail: str, label_weights: str):
     chance = percentile(history, filled, loss) ** state.power
     accepted = state.priming | (jax.random.uniform(key, (size,)) < chance)
 
-    queue, queued = _push(state.queue, state.queued, batch, accepted)
-    last_row = (state.rows_left == 1) if tail == 'flush' else jnp.array(False)
-    queue, queued, chosen = _pop(queue, queued, size, last_row)
+    queue = fifo.push(state.queue, batch, accepted)
+    queue, chosen = fifo.pop(queue, rest=tail == 'flush' and state.rows_left == 1)
     if label_weights == 'first':
       chosen = _relabel_like_first(chosen)
 
@@ -148,7 +123,6 @@ def _select_sampled(size: int, tail: str, label_weights: str):
       history=jnp.where(state.priming, state.history, history),
       filled=jnp.where(state.priming, state.filled, filled),
       queue=queue,
-      queued=queued,
       rows_left=state.rows_left - 1,
       considered=state.considered + size,
       accepted=state.accepted + jnp.sum(accepted, dtype=jnp.int32),
@@ -183,7 +157,7 @@ def _report(state):
   considered = jnp.maximum(state.considered, 1).astype(jnp.float32)
   return {
     'acceptance_rate': state.accepted.astype(jnp.float32) / considered,
-    'queued': state.queued,
+    'queued': state.queue.length,
   }
 
 
@@ -320,8 +294,7 @@ def selective_backprop(
       memory=memory(),
       history=jnp.full(history, jnp.inf, jnp.float32),
       filled=jnp.int32(0),
-      queue=blank_batch(spec, 2 * spec.batch_size),
-      queued=jnp.int32(0),
+      queue=fifo.empty(spec),
       priming=jnp.array(bool(primed)),
       rows_left=jnp.int32(facts.rows),
       considered=jnp.int32(0),
