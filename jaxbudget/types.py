@@ -136,6 +136,8 @@ class Selector(NamedTuple):
     sizes: train sizes, rising; the step runs on the smallest listed prefix that holds
       all examples of weight > 0. Empty: always the whole batch.
     partial: a batch may hold padding (weight 0), which BatchNorm must leave out.
+    scores: `state -> f32[N]`, what the method learned of each sample; written as scores.npy
+      when the run ends. None: nothing to hand on.
   """
 
   facts: Facts
@@ -147,6 +149,7 @@ class Selector(NamedTuple):
   report: Callable[[State], Mapping[str, jax.Array]] | None = None
   sizes: tuple[int, ...] = ()
   partial: bool = False
+  scores: Callable[[State], jax.Array] | None = None
 
 
 class Model(NamedTuple):

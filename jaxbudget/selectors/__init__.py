@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxbudget import names
+from jaxbudget.selectors.coreset import coreset, forgetting_sgd, random_subset
 from jaxbudget.selectors.importance import c_sgd, p_sgd
 from jaxbudget.selectors.sgd import scan_sgd, sgd, unif_sgd
 from jaxbudget.types import Selector, Spec
@@ -21,7 +22,13 @@ SELECTORS: dict[str, Callable[..., Selector]] = {
   'unif_sgd': unif_sgd,
   'p_sgd': p_sgd,
   'c_sgd': c_sgd,
+  'random_subset': random_subset,
+  'coreset': coreset,
+  'forgetting_sgd': forgetting_sgd,
 }
+
+# Methods that need the scores of another method's run before they can start.
+SCORED_BY = {'coreset': 'forgetting_sgd'}
 
 
 def keyword_options(factory: Callable) -> dict[str, Any]:
