@@ -46,13 +46,13 @@ def test_sign_flip_p_equals_enumeration(n):
 def test_three_seeds_can_never_be_significant():
   tests = [statistics.paired([100.0, 100.1, 99.9])]
   assert tests[0].p == tests[0].p_smallest == 0.25
-  assert statistics.verdicts(tests) == ['undecidable']
+  assert statistics.verdicts(tests) == ['too few seeds']
 
 
 def test_six_seeds_are_enough_for_one_comparison_but_not_for_two():
   test = statistics.paired([1.0, 1.1, 0.9, 1.2, 1.3, 0.8])
   assert statistics.verdicts([test]) == ['better']
-  assert statistics.verdicts([test, test]) == ['undecidable', 'undecidable']
+  assert statistics.verdicts([test, test]) == ['too few seeds', 'too few seeds']
 
 
 def test_verdicts_name_the_direction_and_leave_rows_without_a_test_empty():

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-SETTING = ('dataset', 'model', 'augment', 'schedule', 'fidelity', 'epochs', 'batch_size')
-CELL = (*SETTING, 'budget', 'budget_unit', 'selector', 'method')
+SETTING = ('dataset', 'model', 'augment', 'schedule', 'epochs', 'batch_size')
+CELL = (*SETTING, 'fidelity', 'budget', 'budget_unit', 'selector', 'method')
 _MEANS = (
   'cost', 'planned_cost', 'realised_budget', 'entropy_nats', 'forward_equivalents',
   'planned_forward_equivalents', 'forward_scored', 'seconds_train', 'seconds_evaluate',
@@ -43,19 +43,17 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
   return pd.DataFrame(rows, columns=['cell_id', *CELL, *extra, *_MEANS, 'num_test', 'paper'])
 
 
-def by_seed(runs: pd.DataFrame, cell_id: str, column: str = 'final_accuracy') -> pd.Series:
-  """A figure of the finished runs of one cell.
+def finished(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+  """The finished runs of each cell, for pairing.
 
   Args:
     runs: `Workdir.runs`.
-    cell_id: the cell.
-    column: which figure.
 
   Returns:
-    Values indexed by seed, in rising order of seed.
+    cell_id -> its finished runs indexed by seed, in rising order of seed.
   """
-  done = runs[(runs['cell_id'] == cell_id) & (runs['status'] == 'done')]
-  return done.drop_duplicates('seed').set_index('seed')[column].sort_index()
+  done = runs[runs['status'] == 'done'].drop_duplicates(['cell_id', 'seed']).sort_values('seed')
+  return {name: part.set_index('seed') for name, part in done.groupby('cell_id')}
 
 
 def state(cell) -> str:

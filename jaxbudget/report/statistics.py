@@ -134,7 +134,7 @@ def verdicts(tests: Sequence[Paired]) -> list[str]:
     tests: the rows of the table.
 
   Returns:
-    For each row `better`, `worse`, `undecided`, `undecidable` (no outcome of so few seeds
+    For each row `better`, `worse`, `undecided`, `too few seeds` (no outcome of so few seeds
     could have been significant in a table so long), or empty when there is no test.
   """
   adjusted = holm([test.p for test in tests])
@@ -146,7 +146,7 @@ def verdicts(tests: Sequence[Paired]) -> list[str]:
     elif p <= ALPHA:
       words.append('better' if test.mean > 0 else 'worse')
     else:
-      words.append('undecided' if count * test.p_smallest <= ALPHA else 'undecidable')
+      words.append('undecided' if count * test.p_smallest <= ALPHA else 'too few seeds')
   return words
 
 

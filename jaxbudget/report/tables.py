@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from jaxbudget.report import cells, render
+from jaxbudget.report import cells, render, statistics
 from jaxbudget.report.load import Workdir
 from jaxbudget.report.render import Cell, Table
 
@@ -22,7 +22,7 @@ def summary_table(workdir: Workdir) -> Table:
   Returns:
     A table with a row per cell.
   """
-  frame = cells.cells(workdir.runs)
+  frame = workdir.cells
   varying = [n for n in (*cells.SETTING, 'budget_unit') if frame[n].nunique(dropna=False) > 1]
   frame = frame.sort_values(
     [*varying, 'budget', 'mean'],
@@ -73,6 +73,123 @@ def summary_table(workdir: Workdir) -> Table:
     labels=len(varying) + 2,
     rules=frozenset(rules),
   )
+
+
+def equal_compute_table(compared: pd.DataFrame) -> Table:
+  """The difference to `unif_sgd` at the same cost.
+
+  Args:
+    compared: of `frontier.equal_compute`.
+
+  Returns:
+    A table with a row per compared cell; what is missing or refused says so.
+  """
+  names = (*cells.SETTING, 'fidelity')
+  varying = [name for name in names if compared[name].nunique(dropna=False) > 1]
+  compared = compared.sort_values([*varying, 'budget', 'method'], kind='stable', ignore_index=True)
+  rows = []
+  for row in compared.to_dict('records'):
+    rows.append((
+      *(render.text_cell(_plain(row[name])) for name in varying),
+      Cell(_plain(row['budget']), row['budget']), render.text_cell(row['method']),
+      render.number_cell(row['cost'], 3), render.number_cell(row['accuracy']),
+      render.number_cell(row['baseline']), _difference_cell(row),
+      Cell(interval_text(row), row['low']),
+      render.number_cell(row['p'], 3), render.number_cell(row['p_holm'], 3),
+      Cell(row['verdict'] or '–', row['verdict']),
+      render.number_cell(row['same_budget'], sign=True),
+      render.number_cell(row['curvature'], sign=True), render.number_cell(row['floor']),
+    ))  # fmt: skip
+  columns = (
+    *varying, 'budget', 'method', 'cost', 'accuracy', 'unif_sgd at that cost', 'difference',
+    '95 % interval', 'p', 'p (Holm)', 'verdict', 'at equal budget', 'curvature', 'noise floor',
+  )  # fmt: skip
+  keys = compared[[*varying, 'budget']].astype(str).agg(' '.join, axis=1)
+  rules = {i for i in range(1, len(keys)) if keys[i] != keys[i - 1]}
+  return Table(
+    'equal_compute', 'Difference to unif_sgd at the same cost, in points', columns, rows,
+    compared, _statistics_notes(compared), len(varying) + 2, frozenset(rules),
+  )  # fmt: skip
+
+
+def _difference_cell(row: dict) -> Cell:
+  if row['state']:
+    return Cell(row['state'], None, row['reason'], state=row['state'])
+  se = '' if pd.isna(row['se']) else f' ± {row["se"]:.2f} SE'
+  detail = '; '.join(filter(None, (f'from {row["at"]}', row['overridden'])))
+  return Cell(f'{row["mean"]:+.2f}{se}', row['mean'], detail)
+
+
+def interval_text(row) -> str:
+  """`-3.64 to -0.51`, or a dash."""
+  return '–' if pd.isna(row['low']) else f'{row["low"]:+.2f} to {row["high"]:+.2f}'
+
+
+def _statistics_notes(compared: pd.DataFrame) -> tuple[str, ...]:
+  """How the figures of the comparison came about, and what they can and cannot show."""
+  tested = compared[compared['p'].notna()]
+  notes = [
+    'Paired by seed. The baseline at a cost is interpolated between unif_sgd runs of the same '
+    'seed (sgd as budget 1), so its uncertainty is in the interval. Curvature: what a monotone '
+    'cubic instead of a straight line would add to the baseline.',
+    'Noise floor: sqrt(p(1-p)/n) for a test set of n images, in points.',
+  ]
+  if len(tested):
+    kinds = ' and '.join(sorted(set(tested['interval'])))
+    seeds = sorted({int(n) for n in tested['n']})
+    smallest, count = tested['p_smallest'].min(), len(tested)
+    notes.append(
+      f'Intervals: {kinds} ({" or ".join(map(str, seeds))} seeds). p: exact two-sided sign-flip '
+      f'test; with these seeds it cannot fall below {smallest:.3g}, or '
+      f'{min(1, count * smallest):.3g} after Holm over the {count} tests of this table.'
+    )
+  overridden = sorted(set(compared['overridden']) - {''})
+  notes += [f'Override of the comparability lock: {text}.' for text in overridden]
+  return tuple(notes)
+
+
+def fidelity_table(workdir: Workdir) -> Table | None:
+  """What the repairs are worth: `corrected` minus `released`, cell by cell, paired by seed.
+
+  Args:
+    workdir: a loaded workdir.
+
+  Returns:
+    A table, or None if no cell was run under both presets.
+  """
+  frame = workdir.cells
+  keys = [*cells.SETTING, 'budget', 'budget_unit', 'selector']
+  done = cells.finished(workdir.runs)
+  rows, data = [], []
+  for key, part in frame.groupby(keys, sort=False, dropna=False):
+    pair = part.drop_duplicates('fidelity').set_index('fidelity')
+    if not {'released', 'corrected'} <= set(pair.index):
+      continue
+    scores = [
+      done[name]['final_accuracy'] if name in done else pd.Series(dtype=float)
+      for name in pair['cell_id'][['corrected', 'released']]
+    ]
+    test = statistics.paired((scores[0] - scores[1]).dropna())
+    own = dict(zip(keys, key, strict=True))
+    labels = [own[name] for name in ('dataset', 'augment', 'schedule', 'selector')]
+    released, corrected = (accuracy_cell(pair.loc[f]) for f in ('released', 'corrected'))
+    difference = Cell('missing', state='missing')
+    if test.n:
+      se = '' if pd.isna(test.se) else f' ± {test.se:.2f} SE'
+      difference = Cell(f'{test.mean:+.2f}{se}', test.mean)
+    rows.append((
+      *map(render.text_cell, labels), Cell(_plain(own['budget']), own['budget']),
+      released, corrected, difference, Cell(interval_text(test._asdict()), test.low),
+    ))  # fmt: skip
+    data.append(own | test._asdict())
+  if not rows:
+    return None
+  columns = ('dataset', 'augment', 'schedule', 'method', 'budget', 'released', 'corrected',
+             'difference', '95 % interval')  # fmt: skip
+  return Table(
+    'deviations', 'What the repaired deviations are worth (corrected − released), in points',
+    columns, rows, pd.DataFrame(data), (STD_NOTE,), labels=5,
+  )  # fmt: skip
 
 
 def runs_table(workdir: Workdir) -> Table:
