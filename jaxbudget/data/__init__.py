@@ -1,6 +1,20 @@
 """Data sets as uint8 arrays: by name, from people's own files, from their archives."""
 
 from jaxbudget.data.catalog import check, info, load
-from jaxbudget.data.dataset import DataError, Dataset, Info
+from jaxbudget.data.dataset import DataError, Dataset, Info, Progress
+from jaxbudget.data.device import place
+from jaxbudget.data.progress import progress_bars
+from jaxbudget.data.summary import describe
 
-__all__ = ['DataError', 'Dataset', 'Info', 'check', 'info', 'load']
+__all__ = [
+  'DataError',
+  'Dataset',
+  'Info',
+  'Progress',
+  'check',
+  'describe',
+  'info',
+  'load',
+  'place',
+  'progress_bars',
+]

@@ -212,11 +212,22 @@ def _receive(archive: Archive, file: BinaryIO, progress: Progress, timeout: floa
   return ''
 
 
-def disk_fault(error: OSError, path: pathlib.Path) -> DataError:
-  """Explains why something could not be written."""
-  if error.errno in (errno.ENOSPC, errno.EDQUOT):
-    return DataError(
-      f'{path}: no space left on the disk; free some, or set data_dir to a larger one. What was '
-      'prepared before is intact'
+def disk_fault(error: Exception, path: pathlib.Path) -> DataError:
+  """Explains why something could not be written.
+
+  Args:
+    error: what the system, NumPy or array_record said.
+    path: what was to be written.
+
+  Returns:
+    The error to raise.
+  """
+  reason = getattr(error, 'strerror', None) or str(error)
+  # NumPy and array_record give no error number.
+  full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or ' space ' in reason
+  if full:
+    reason = (
+      'no space left on the disk; free some, or set data_dir to a larger one. What was prepared '
+      'before is intact'
     )
-  return DataError(f'{path}: cannot be written: {error.strerror or error}')
+  return DataError(f'{path}: cannot be written: {reason}')

@@ -91,7 +91,7 @@ def load_archived(
 
     stock = {'svhn': 'svhn_cropped'}.get(name, name)
     builder = tfds.builder(stock, data_dir=home)
-    if not builder.is_prepared():
+    if not prepared.is_prepared(builder):
       downloads = root / 'downloads' / 'jaxbudget'
       paths = [download.get(a, manual_dirs, downloads, progress) for a in archives]
       prepared.prepare(_builder(name, home, paths, progress))
@@ -162,10 +162,11 @@ def load_mini_imagenet(
   def build():
     from jaxbudget.data import mini_imagenet, prepared
 
-    full = source is None or len(mini_imagenet_source.read_lists(source)) == mini_imagenet.FULL
+    listed = mini_imagenet_source.read_lists(source) if source else ()
+    full = not source or len(listed) == mini_imagenet_source.FULL
     home = root if full else root / 'jaxbudget' / f'{key}.tfds'
     builder = mini_imagenet.MiniImagenet(data_dir=home, file_format='array_record')
-    if not builder.is_prepared():
+    if not prepared.is_prepared(builder):
       if source is None:
         raise DataError(
           f'mini_imagenet is not prepared in {root}, and there is no copy in '
@@ -210,7 +211,7 @@ def load_any(name: str, root: pathlib.Path, progress: Progress) -> Dataset:
     builder = tfds.builder(name, data_dir=root)
   except (tfds.core.DatasetNotFoundError, ValueError, ImportError) as error:
     raise DataError(f'tfds:{name}: {error}') from error
-  if not builder.is_prepared():
+  if not prepared.is_prepared(builder):
     raise DataError(
       f'tfds:{name} is not prepared in {root}; prepare it where TensorFlow is installed with '
       f'`tfds build {name} --file_format=array_record`, and set data_dir if it lies elsewhere'

@@ -16,7 +16,6 @@ from jaxbudget.data import prepared
 from jaxbudget.data.dataset import DataError, Progress, no_progress
 from jaxbudget.data.mini_imagenet_source import NEEDED, images, locate, read_lists
 
-FULL = 60_000  # images
 _SIZE = (84, 84)
 
 
@@ -58,7 +57,7 @@ class MiniImagenet(tfds.core.GeneratorBasedBuilder):
     listed = read_lists(source)
     self.info.features['label'].names = sorted({wnid for _, wnid in listed})
     order = np.random.RandomState(42).permutation(len(listed))
-    self.info.metadata.update(listed=len(listed), resampled=0, enlarged=0)
+    self.info.metadata.update(resampled=0, enlarged=0)
     num_train = train_size(len(listed))
     return {
       'train': self._generate_examples(source, 'train', [listed[i] for i in order[:num_train]]),
@@ -120,17 +119,9 @@ def decode(encoded: bytes, name: str) -> tuple[np.ndarray, tuple[int, int]]:
 
 def notes(metadata: dict) -> tuple[str, ...]:
   """What the user should know of a prepared copy: its metadata in words."""
-  found = []
-  if metadata['listed'] != FULL:
-    found.append(
-      f'subset: {metadata["listed"]:,} of {FULL:,} images, of which '
-      f'{train_size(metadata["listed"]):,} for training (five sixths)'
-    )
-  if metadata['resampled']:
-    found.append(
-      f'{metadata["resampled"]:,} images were squashed to 84x84 with an area filter (Pillow BOX); '
-      f'{metadata["enlarged"]:,} of them are smaller than 84 pixels and were enlarged'
-    )
-  else:
-    found.append("images were 84x84 already; their makers' resampling filter is not known")
-  return tuple(found)
+  if not metadata['resampled']:
+    return ("images were 84x84 already; their makers' resampling filter is not known",)
+  return (
+    f'{metadata["resampled"]:,} images were squashed to 84x84 with an area filter (Pillow BOX); '
+    f'{metadata["enlarged"]:,} of them had a side of less than 84 pixels',
+  )

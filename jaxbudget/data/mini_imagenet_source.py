@@ -10,6 +10,7 @@ from jaxbudget.data.dataset import DataError
 from jaxbudget.data.tar import members
 
 LISTS = ('train.csv', 'val.csv', 'test.csv')  # the order matters
+FULL = 60_000  # images
 NEEDED = (
   'a directory, or a tar named like mini-imagenet.tar(.gz), with images/, train.csv, val.csv and '
   'test.csv (columns filename,label)'

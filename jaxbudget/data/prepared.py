@@ -58,6 +58,11 @@ def counted(examples: Iterable, total: int, task: str, progress: Progress) -> It
       progress(task, done, total)
 
 
+def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
+  """Whether a builder's data are there (its own method warns when they are not)."""
+  return (pathlib.Path(builder.data_dir) / 'dataset_info.json').is_file()
+
+
 def prepare(builder: tfds.core.DatasetBuilder) -> None:
   """Writes a builder's data as array_record files; at the end all are there or none.
 
@@ -75,7 +80,7 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
   try:
     with contextlib.redirect_stdout(io.StringIO()):  # its announcements
       builder.download_and_prepare(file_format='array_record', download_config=config)
-  except OSError as error:
+  except (OSError, RuntimeError) as error:  # array_record raises RuntimeError
     raise disk_fault(error, pathlib.Path(builder.data_dir)) from error
 
 

@@ -1,0 +1,54 @@
+"""Moves a data set to the device: uint8, one copy, or not at all."""
+
+import pathlib
+
+import jax
+
+from jaxbudget.data.dataset import DataError, Dataset
+from jaxbudget.types import Data
+
+_MEMINFO = pathlib.Path('/proc/meminfo')
+
+
+def place(dataset: Dataset, device: jax.Device | None = None) -> tuple[Data, Data]:
+  """Puts both splits on a device.
+
+  Args:
+    dataset: in host memory.
+    device: None is the default device.
+
+  Returns:
+    (training split, test split).
+
+  Raises:
+    DataError: if they do not fit, with the bytes needed and free.
+  """
+  device = device or jax.devices()[0]
+  needed = sum(array.nbytes for array in dataset[1:5])
+  free = free_bytes(device)
+  if free is not None and needed > free:
+    raise DataError(
+      f'{dataset.info.name} does not fit on {device}: it needs {needed:,} bytes, {free:,} are '
+      'free (the images stay on the device as uint8; the model needs room besides)'
+    )
+  arrays = jax.device_put(dataset[1:5], device)
+  return Data(*arrays[:2]), Data(*arrays[2:])
+
+
+def free_bytes(device: jax.Device) -> int | None:
+  """Memory that is left on a device.
+
+  Args:
+    device: an accelerator, or a CPU device, whose memory is the host's.
+
+  Returns:
+    Bytes; None if nobody knows.
+  """
+  stats = device.memory_stats()
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit'] - stats.get('bytes_in_use', 0)
+  if device.platform == 'cpu' and _MEMINFO.exists():
+    for line in _MEMINFO.read_text().splitlines():
+      if line.startswith('MemAvailable:'):
+        return int(line.split()[1]) * 1024
+  return None

@@ -1,0 +1,47 @@
+"""A data set in words, for `--stage=data`."""
+
+import numpy as np
+
+from jaxbudget.data.dataset import Dataset, pixel_statistics
+
+_SHOWN = 12  # class names in one line
+
+
+def describe(dataset: Dataset) -> dict[str, str]:
+  """Says what a data set holds.
+
+  Args:
+    dataset: any.
+
+  Returns:
+    Text by heading, in the order to print.
+  """
+  info = dataset.info
+  names = ', '.join(info.class_names[:_SHOWN])
+  names += ', ...' if len(info.class_names) > _SHOWN else ''
+  height, width, channels = info.image_shape
+  measured = pixel_statistics(dataset.train_image)
+  rows = {
+    'data set': info.name,
+    'training images': _counts(dataset.train_label, info.num_classes),
+    'test images': _counts(dataset.test_label, info.num_classes),
+    'classes': f'{info.num_classes}' + (f' ({names})' if names else ''),
+    'image': f'{height} x {width} x {channels}, uint8',
+    'mean': f'{_channels(info.mean)} (measured {_channels(measured[0])})',
+    'std': f'{_channels(info.std)} (measured {_channels(measured[1])})',
+    'augmentation': f'crop with padding {info.pad}, flip with probability {info.flip:g}',
+    'size': f'{sum(array.nbytes for array in dataset[1:5]):,} bytes',
+    'fingerprint': dataset.fingerprint,
+    'kept in': dataset.where or 'memory only',
+  }
+  return rows | {f'note {i}': note for i, note in enumerate(dataset.notes, 1)}
+
+
+def _counts(label: np.ndarray, num_classes: int) -> str:
+  each = np.bincount(label, minlength=num_classes)
+  span = f'{each.min():,}' if each.min() == each.max() else f'{each.min():,} to {each.max():,}'
+  return f'{len(label):,} ({span} of each class)'
+
+
+def _channels(values: tuple[float, ...]) -> str:
+  return ' '.join(f'{value:.4f}' for value in values)
