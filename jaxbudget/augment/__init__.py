@@ -5,7 +5,7 @@ import functools
 import inspect
 from typing import Any
 
-from jaxbudget.augment import mix
+from jaxbudget.augment import mix, randaugment
 from jaxbudget.augment.geometric import Stage, chain, normalize, on_image, random_crop, random_flip
 from jaxbudget.data.dataset import Info
 from jaxbudget.types import Augment
@@ -82,23 +82,36 @@ def _build(name, info, options):
 
 def _standard(info):
   """Zero pad, random crop, random flip, normalise (fidelity.md 1.2)."""
-  return _after_standard(info)
+  return _around_standard(info)
+
+
+def _randaugment(info, *, n=2, m=4):
+  """N random operations of magnitude m on the uint8 image, then standard (fidelity.md 3.4)."""
+  first = randaugment.randaugment(n, m)
+  randaugment.make_parameters(m, info.image_shape)  # refuses unfit images before any compile
+  return _around_standard(info, first=first)
 
 
 def _mixup(info, *, alpha=0.3, mix_image=True, fold=False):
   """Standard, then mixup of pairs (fidelity.md 3.2)."""
-  return _after_standard(info, mix.mixup(alpha, mix_image=mix_image, fold=fold), parts=2)
+  return _around_standard(info, last=mix.mixup(alpha, mix_image=mix_image, fold=fold), parts=2)
 
 
 def _ricap(info, *, alpha=0.3):
   """Standard, then patches of four samples (fidelity.md 3.3)."""
-  return _after_standard(info, mix.ricap(alpha), parts=mix.RICAP_PARTS)
+  return _around_standard(info, last=mix.ricap(alpha), parts=mix.RICAP_PARTS)
 
 
-def _after_standard(info, *stages, parts=1):
+def _around_standard(info, first=None, last=None, parts=1):
   to_float = normalize(info.mean, info.std)
   standard = random_crop(info.pad), random_flip(info.flip), on_image(to_float)
-  return Augment(chain(*standard, *stages), to_float, parts)
+  stages = [stage for stage in (first, *standard, last) if stage]
+  return Augment(chain(*stages), to_float, parts)
 
 
-AUGMENTS = {'standard': _standard, 'mixup': _mixup, 'ricap': _ricap}
+AUGMENTS = {
+  'standard': _standard,
+  'randaugment': _randaugment,
+  'mixup': _mixup,
+  'ricap': _ricap,
+}
