@@ -59,7 +59,7 @@ def options(cell: FrozenConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
   names.check('fidelity', cell.fidelity, fidelity.PRESETS)
   own = [keyword_options(SELECTORS[cell.selector]), keyword_options(AUGMENTS[cell.augment])]
   given = [
-    {key: values[key] for key in known}
+    {key: values.get(key) for key in known}
     for known, values in zip(own, (cell.selector_options, cell.augment_options), strict=True)
   ]
   decided = fidelity.resolve(cell.fidelity, cell.selector, cell.augment, *given)

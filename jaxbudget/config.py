@@ -29,6 +29,7 @@ INCIDENTAL = (
   'rows_per_call',
   'seeds',
 )
+_NOT_OPTIONS = ('budget_unit', 'scores')  # a key of its own; an array from another run
 OPTION_KEYS = ('selector_options', 'augment_options')
 
 
@@ -89,7 +90,7 @@ def _options(factories: Iterable[Callable]) -> dict[str, Any]:
   options = {}
   for factory in factories:
     for p in inspect.signature(factory, eval_str=True).parameters.values():
-      if p.kind is p.KEYWORD_ONLY:
+      if p.kind is p.KEYWORD_ONLY and p.name not in _NOT_OPTIONS:
         options[p.name] = placeholder(_plain_type(p.annotation))
   return options
 

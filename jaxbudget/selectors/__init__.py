@@ -13,6 +13,8 @@ from typing import Any
 from jaxbudget import names
 from jaxbudget.selectors.coreset import coreset, forgetting_sgd, random_subset
 from jaxbudget.selectors.importance import c_sgd, p_sgd
+from jaxbudget.selectors.ordered import ordered_sgd
+from jaxbudget.selectors.selective_backprop import selective_backprop
 from jaxbudget.selectors.sgd import scan_sgd, sgd, unif_sgd
 from jaxbudget.types import Selector, Spec
 
@@ -22,6 +24,8 @@ SELECTORS: dict[str, Callable[..., Selector]] = {
   'unif_sgd': unif_sgd,
   'p_sgd': p_sgd,
   'c_sgd': c_sgd,
+  'selective_backprop': selective_backprop,
+  'ordered_sgd': ordered_sgd,
   'random_subset': random_subset,
   'coreset': coreset,
   'forgetting_sgd': forgetting_sgd,

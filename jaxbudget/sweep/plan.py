@@ -1,6 +1,8 @@
 """The plan: cells times seeds become runs, each with an identity and a predicted cost."""
 
+import collections
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -14,7 +16,9 @@ from jaxbudget import config as config_lib
 from jaxbudget import data, names
 from jaxbudget.augment import AUGMENTS
 from jaxbudget.build import Parts, build
+from jaxbudget.data.catalog import KNOWN
 from jaxbudget.selectors import SELECTORS, keyword_options
+from jaxbudget.sweep import prerequisites
 from jaxbudget.types import Cost
 
 
@@ -31,6 +35,8 @@ class Run:
     parts: what it is made of.
     info: of its data set.
     paper: the paper's cells that this run stands for.
+    needs: the run whose scores this one starts from, which stands before it in the plan.
+    selection: what these scores cost, see `prerequisites.selection_record`.
   """
 
   run_id: str
@@ -41,6 +47,8 @@ class Run:
   parts: Parts
   info: data.Info
   paper: tuple[Mapping[str, Any], ...]
+  needs: str | None = None
+  selection: Mapping[str, Any] | None = None
 
   @property
   def planned(self) -> Cost:
@@ -61,6 +69,8 @@ class Run:
       'num_test': self.info.num_test,
       'paper': [dict(place) for place in self.paper],
       'planned': cost_record(facts.epochs * facts.rows, facts.planned),
+      'needs': self.needs,
+      'selection': self.selection,
     }
 
 
@@ -85,8 +95,8 @@ def make_runs(config: ConfigDict, datasets: Mapping[Any, data.Dataset] | None = 
 
   Args:
     config: with or without a grid.
-    datasets: loaded data by `data_key`, where they are loaded; else the table of known
-      data sets is asked, so that a study can be planned before its data are there.
+    datasets: by `data_key`, those that `must_be_read`; for the others a table is asked, so
+      that a study can be planned before its data are there.
 
   Returns:
     Runs in the order of the grid, the seeds of a cell together.
@@ -100,39 +110,71 @@ def make_runs(config: ConfigDict, datasets: Mapping[Any, data.Dataset] | None = 
   except ValueError as e:
     faults.append(str(e))
   runs: dict[str, Run] = {}
-  built: dict[FrozenConfigDict, tuple[data.Info, Parts]] = {}
+  assemble = functools.cache(functools.partial(_assemble, datasets=datasets or {}))
   cells = config_lib.cells(config)
   faults += _unused_options(cells)
   for cell, paper in cells:
     try:
-      if cell not in built:
-        built[cell] = _assemble(cell, datasets or {})
+      needs = None
+      first = prerequisites.scoring_cell(cell)
+      if first is not None:
+        scoring = _run(first, prerequisites.SCORING_SEED, (), assemble(first))
+        needs = runs.setdefault(scoring.run_id, scoring).run_id
+      for seed in seeds:
+        run = _run(cell, seed, paper, assemble(cell), needs)
+        if run.run_id in runs:  # another cell of the grid is the same experiment
+          known = runs[run.run_id]
+          run = dataclasses.replace(known, paper=_union(known.paper, paper))
+        runs[run.run_id] = run
     except ValueError as e:
       faults += str(e).splitlines()
-      continue
-    info, identity, parts = built[cell]
-    digest = config_hash(cell, identity, parts)
-    cell_id = f'{_label(cell)}-{digest}'
-    for seed in seeds:
-      run = Run(f'{cell_id}-s{seed}', cell_id, digest, seed, cell, parts, info, paper)
-      if run.run_id in runs:  # another cell of the grid is the same experiment
-        known = runs[run.run_id]
-        run = dataclasses.replace(known, paper=_union(known.paper, paper))
-      runs[run.run_id] = run
   if faults:
     raise ValueError('\n'.join(dict.fromkeys(faults)))
-  return list(runs.values())
+  return _with_selection(runs)
+
+
+def _run(cell, seed, paper, assembled, needs=None) -> Run:
+  info, identity, parts = assembled
+  digest = config_hash(cell, identity, parts, needs)
+  cell_id = f'{_label(cell)}-{digest}'
+  return Run(f'{cell_id}-s{seed}', cell_id, digest, seed, cell, parts, info, paper, needs)
+
+
+def _with_selection(runs: Mapping[str, Run]) -> list[Run]:
+  """Enters the cost of scoring runs into the runs that need them."""
+  sharing = collections.Counter(run.needs for run in runs.values() if run.needs)
+  return [
+    run
+    if run.needs is None
+    else dataclasses.replace(
+      run,
+      selection=prerequisites.selection_record(run, runs[run.needs].planned, sharing[run.needs]),
+    )
+    for run in runs.values()
+  ]
+
+
+# Stands in for data that cannot be read, so that the other faults of a cell come out too.
+_STAND_IN = data.Info('', 10**6, 10**4, 10, (32, 32, 3), (0.5,) * 3, (0.5,) * 3, flip=0.0, pad=4)
 
 
 def _assemble(cell, datasets):
   dataset = datasets.get(data_key(cell))
-  if dataset is None:
-    info = data.info(cell.dataset, validation=cell.validation, **where(cell))
-    return info, cell.dataset, build(cell, info)
+  try:
+    info = dataset.info if dataset else data.info(cell.dataset, cell.validation, **where(cell))
+  except data.DataError as fault:
+    try:
+      build(cell, _STAND_IN)
+    except ValueError as others:
+      raise ValueError(f'{fault}\n{others}') from None
+    raise
   # People's own files are known by their content, official data sets by their name.
-  official = dataset.info.name in data.KNOWN and not cell.data_checksums
-  identity = cell.dataset if official else dataset.fingerprint
-  return dataset.info, identity, build(cell, dataset.info)
+  return info, dataset.fingerprint if must_be_read(cell) else cell.dataset, build(cell, info)
+
+
+def must_be_read(cell: FrozenConfigDict) -> bool:
+  """Whether a plan needs the data themselves: people's own files, mirrors, subsets."""
+  return cell.dataset not in KNOWN or bool(cell.data_checksums)
 
 
 def where(cell: FrozenConfigDict) -> dict[str, str | None]:
@@ -146,7 +188,9 @@ def data_key(cell: FrozenConfigDict) -> tuple:
   return (cell.dataset, cell.validation, *where(cell).values())
 
 
-def config_hash(cell: FrozenConfigDict, identity: str, parts: Parts) -> str:
+def config_hash(
+  cell: FrozenConfigDict, identity: str, parts: Parts, needs: str | None = None
+) -> str:
   """Hashes what can change the numbers of a run, apart from its seed.
 
   The fidelity preset counts through the options it resolves to: a cell that it does not
@@ -157,6 +201,7 @@ def config_hash(cell: FrozenConfigDict, identity: str, parts: Parts) -> str:
   relevant |= {'data': identity}
   relevant |= {'selector': [cell.selector, parts.selector_options]}
   relevant |= {'augment': [cell.augment, parts.augment_options]}
+  relevant |= {'needs': needs} if needs else {}
   text = json.dumps(relevant, sort_keys=True, default=list)
   return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -201,17 +246,19 @@ def only(runs: list[Run], wanted: Mapping[str, Any]) -> list[Run]:
     wanted: values by key of plan.json's entries, e.g. selector, budget, seed.
 
   Returns:
-    The runs whose entries have all these values.
+    The runs whose entries have all these values, and the scoring runs that these need.
 
   Raises:
     ValueError: a key that entries do not have, or nothing left.
   """
   if not wanted:
     return runs
+  records = [run.record() for run in runs]
   for key in wanted:
-    names.check('key of --only', key, runs[0].record())
-  kept = [r for r in runs if all(str(r.record()[k]) == str(v) for k, v in wanted.items())]
+    names.check('key of --only', key, records[0])
+  kept = {r['run_id'] for r in records if all(str(r[k]) == str(v) for k, v in wanted.items())}
   if not kept:
-    seen = {key: sorted({str(r.record()[key]) for r in runs}) for key in wanted}
+    seen = {key: sorted({str(r[key]) for r in records}) for key in wanted}
     raise ValueError(f'--only={dict(wanted)} leaves no run; the plan has {seen}')
-  return kept
+  kept |= {run.needs for run in runs if run.run_id in kept}
+  return [run for run in runs if run.run_id in kept]

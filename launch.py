@@ -1,0 +1,64 @@
+"""Launches jaxbudget: plans, trains and reports what a config file describes.
+
+  python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
+  python launch.py --config=configs/single.py:dataset=cifar10,selector=p_sgd,budget=0.3
+
+Only flags live here; the stages are in jaxbudget/launcher.py.
+"""
+
+import pathlib
+import shlex
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'Config file, with an argument behind a colon.', lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Where results go. Default: runs/<name of the config file>.'
+)
+_STAGE = flags.DEFINE_enum(
+  'stage',
+  'all',
+  ['all', 'plan', 'train', 'report', 'data', 'deviations'],
+  'all: plan, train, report. data: fetch, check and show the data sets. deviations: what '
+  'differs from the paper in each cell.',
+)
+_ONLY = flags.DEFINE_string('only', '', 'Narrow the plan: key=value,... of plan.json entries.')
+_EXECUTOR = flags.DEFINE_enum('executor', 'local', ['local'], 'Where runs are trained.')
+_ALLOW = flags.DEFINE_list('allow', [], 'Fields in which compared runs may differ (report).')
+
+
+def main(argv: list[str]) -> int:
+  """Hands the flags to the launcher; the exit code is its answer."""
+  logging.set_verbosity(logging.WARNING)
+  from jaxbudget import launcher  # JAX is not needed for --help
+
+  if len(argv) > 1:
+    return launcher.refuse(f'unexpected arguments: {" ".join(argv[1:])}')
+  if _CONFIG.value is None:
+    return launcher.refuse('--config is missing, e.g. --config=configs/quickstart.py')
+  name = pathlib.Path(flags.FLAGS['config'].config_filename.partition(':')[0]).stem
+  return launcher.launch(
+    _CONFIG.value,
+    workdir=pathlib.Path(_WORKDIR.value or f'runs/{name}'),
+    stage=_STAGE.value,
+    only=_ONLY.value,
+    allow=tuple(_ALLOW.value),
+    command=shlex.join(['python', *sys.argv]),
+  )
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses flags; a config that cannot be read is refused like any other fault."""
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, ValueError, AttributeError, KeyError, TypeError, OSError) as e:
+    print(f'refused: {e}', file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=_parse)
