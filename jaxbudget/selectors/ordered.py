@@ -48,9 +48,9 @@ def _descending(loss, weight):
 
 
 def _count(state, batch, outputs: Outputs, counted):
-  """Adds a batch to the running accuracy if `counted`."""
+  """Adds a batch to the running accuracy if `counted`; right is the main label of a picture."""
   real = (batch.weight > 0) & counted
-  correct = real & (jnp.argmax(outputs.logits, axis=-1) == batch.label)
+  correct = real & (jnp.argmax(outputs.logits, axis=-1) == jnp.argmax(batch.target, axis=-1))
   return state._replace(
     correct=state.correct + jnp.sum(correct, dtype=jnp.int32),
     seen=state.seen + jnp.sum(real, dtype=jnp.int32),

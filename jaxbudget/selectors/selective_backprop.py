@@ -234,7 +234,8 @@ def selective_backprop(
   queue, as they were augmented; a step is taken on the first s of them, at most one for
   each batch scored. `rate='exact'` has neither history nor queue and does not prime: of
   each K = floor(N/rows) candidates it takes exactly s, without replacement, with weights
-  q^b where q is the percentile among the K. K is a shape: one executable per budget.
+  q^b where q is the percentile among the K. K is a shape: one executable per budget; the K
+  are augmented and scored in one pass, so memory grows with 1/B.
 
   With `staleness=k` only every k-th epoch scores; the epochs between choose by the losses
   measured there and show only samples that have one. Augmentation is fresh all the same.
