@@ -222,9 +222,12 @@ def test_all_budgets_share_one_row_program():
     assert (a.select, a.weigh, a.update) == (b.select, b.weigh, b.update)
     state = a.init(jax.random.key(0))
     chex.assert_trees_all_equal_shapes_and_dtypes(state, b.init(jax.random.key(0)))
-    after, _ = a.plan(state, jax.random.key(0), jnp.int32(1))
-    chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
-    if a.select is not None:
-      after, _, _ = a.select(after, jax.random.key(0), make_batch(), forward)
-    outputs = forward(make_batch())
-    chex.assert_trees_all_equal_shapes_and_dtypes(state, a.update(after, make_batch(), outputs))
+
+    def epoch(state, selector=a):
+      key, batch = jax.random.key(0), make_batch()
+      state, _ = selector.plan(state, key, jnp.int32(1))
+      if selector.select is not None:
+        state, batch, _ = selector.select(state, key, batch, forward)
+      return selector.update(state, batch, forward(batch))
+
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, jax.eval_shape(epoch, state))
