@@ -52,8 +52,13 @@ def finished(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
   Returns:
     cell_id -> its finished runs indexed by seed, in rising order of seed.
   """
-  done = runs[runs['status'] == 'done'].drop_duplicates(['cell_id', 'seed']).sort_values('seed')
+  done = first_of_each_seed(runs[runs['status'] == 'done']).sort_values('seed')
   return {name: part.set_index('seed') for name, part in done.groupby('cell_id')}
+
+
+def first_of_each_seed(runs: pd.DataFrame) -> pd.DataFrame:
+  """Leaves out a cell's second run of a seed, which could not be paired."""
+  return runs.drop_duplicates(['cell_id', 'seed'])
 
 
 def state(cell) -> str:

@@ -40,7 +40,7 @@ class Workdir:
     runs: one row per planned run: the columns of `IDENTITY`, `options` and `paper` of the
       plan, `status` (done, failed, running, missing, corrupt), accuracies in percent, the
       costs of `COST` in samples, `planned_*`, `seconds_*`, versions, and `cost`: forward
-      equivalents in units of a full run of T epochs over N samples (3TN).
+      equivalents in units of a full run of T epochs over N samples (`full_cost` = 3TN).
     cells: `runs` aggregated over seeds, see `cells.cells`.
     epochs: one row per run and epoch, from metrics.jsonl; `selector_*` columns are a
       selector's own figures.
@@ -89,8 +89,9 @@ def load_workdir(path) -> Workdir:
     rows.append(row)
     epochs += [{'run_id': run['run_id'], **line} for line in lines]
   runs = pd.DataFrame(rows, columns=_columns())
-  runs['cost'] = runs['forward_equivalents'] / _full_cost(runs)
-  runs['planned_cost'] = runs['planned_forward_equivalents'] / _full_cost(runs)
+  runs['full_cost'] = _full_cost(runs)
+  runs['cost'] = runs['forward_equivalents'] / runs['full_cost']
+  runs['planned_cost'] = runs['planned_forward_equivalents'] / runs['full_cost']
   runs['method'] = method_labels(runs)
   first = ['run_id', *files.EPOCH_NUMBERS, *(f'cost_{k}' for k in COST), 'seconds']
   epochs = pd.DataFrame(epochs)

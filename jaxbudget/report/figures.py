@@ -1,0 +1,254 @@
+"""The figures of a report, each for one setting (data, augmentation, schedule)."""
+
+import math
+import re
+from collections.abc import Iterator
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxbudget.report import cells, figure1, statistics
+from jaxbudget.report.frontier import band
+from jaxbudget.report.load import Workdir, load_counts
+from jaxbudget.report.style import RC, Drawing, method_styles
+
+PHASES = (('train', '#0072B2', ''), ('evaluate', '#56B4E9', '///'), ('compile', '#E69F00', '...'),
+          ('data', '#8C8C8C', 'xxx'))  # fmt: skip
+
+
+def draw_all(workdir: Workdir) -> Iterator[Drawing]:
+  """Draws what the workdir has data for; the figures come one at a time.
+
+  Args:
+    workdir: a loaded workdir.
+
+  Yields:
+    Drawings: Figure 1 of the paper, frontiers, then curves by budget, selector internals,
+    time and realised cost.
+  """
+  with matplotlib.rc_context(RC):
+    yield from figure1.draw(workdir)
+    styles = method_styles(workdir.cells['method'])
+    epochs = _epochs_with_cells(workdir)
+    settings = list(_settings(workdir))
+    for name, frame in settings:
+      if (frame['done'] > 0).any():
+        yield draw_frontier(workdir, frame, name, styles)
+    for name, frame in settings:
+      part = epochs[epochs['cell_id'].isin(frame['cell_id'])]
+      if len(part):
+        yield from _draw_curves(workdir, frame, part, name, styles)
+        yield from _draw_internals(frame, part, name)
+    for name, frame in settings:
+      if frame['seconds_train'].notna().any():
+        yield _draw_time(frame, name)
+    if (workdir.cells['done'] > 0).any():
+      yield _draw_realised(workdir, styles)
+
+
+def _settings(workdir: Workdir) -> Iterator[tuple[str, pd.DataFrame]]:
+  """Cells that may share a figure, with a name for them that says where settings differ."""
+  frame = workdir.cells
+  varying = [n for n in cells.SETTING if frame[n].nunique(dropna=False) > 1]
+  for _, part in frame.groupby(list(cells.SETTING), sort=False, dropna=False):
+    first = part.iloc[0]
+    names = varying or ['dataset', 'augment', 'schedule']
+    yield ', '.join(f'{_plain(first[n])}' for n in names), part
+
+
+def _epochs_with_cells(workdir: Workdir) -> pd.DataFrame:
+  runs = workdir.runs[['run_id', 'cell_id', 'full_cost']]
+  epochs = workdir.epochs.merge(runs, on='run_id')
+  epochs['cost'] = epochs['cost_forward_equivalents'] / epochs['full_cost']
+  return epochs
+
+
+def draw_frontier(workdir: Workdir, frame: pd.DataFrame, name: str, styles) -> Drawing:
+  """Accuracy against cost, with 95 % bands over seeds."""
+  figure = Figure(figsize=(5.6, 3.9), layout='constrained')
+  ax = figure.subplots()
+  finished = cells.finished(workdir.runs)
+  frame = frame[frame['done'] > 0]
+  # sgd is unif_sgd at budget 1: it closes the baseline's line.
+  is_sgd = frame['method'].eq('sgd')
+  methods = sorted(frame['method'].unique(), key=lambda m: (m != 'unif_sgd', m == 'sgd'))
+  for i, method in enumerate(methods):
+    own = frame[frame['method'].eq(method) | (is_sgd & (method == 'unif_sgd'))]
+    line = [finished[c][['cost', 'final_accuracy']] for c in own.sort_values('cost')['cell_id']]
+    aside = 0.0 if method in ('unif_sgd', 'sgd') else 0.004 * (i // 2 + 1) * (-1) ** i
+    _frontier_line(ax, line, method, styles[method], aside, shaded=method == 'unif_sgd')
+  ax.set(xlabel='cost (full runs of SGD = 1, selection charged)', ylabel='test accuracy (%)')
+  ax.set_title(name)
+  ax.legend()
+  caption = (
+    'Accuracy of the last epoch against everything spent on it. Bars and the band around '
+    'unif_sgd: 95 % intervals over seeds (t below 10 seeds, BCa bootstrap from 10 up). Points '
+    'at equal cost are drawn a hair apart.'
+  )
+  return Drawing(_stem('frontier', name), f'Accuracy against cost: {name}', caption, figure)
+
+
+def _frontier_line(
+  ax: Axes, line: list[pd.DataFrame], label: str, style: dict, aside: float, shaded: bool
+) -> None:
+  """One method: its points with intervals, joined; the baseline also with a band."""
+  means = [run['final_accuracy'].mean() for run in line]
+  costs = [run['cost'].mean() for run in line]
+  found = [statistics.paired(run['final_accuracy']) for run in line]
+  errors = [[f.mean - f.low for f in found], [f.high - f.mean for f in found]]
+  errors = np.nan_to_num(np.maximum(errors, 0))
+  drawn_at = np.array(costs) + aside
+  ax.errorbar(drawn_at, means, errors, label=label, capsize=2, elinewidth=0.8, **style)
+  together = pd.concat(line, axis=1, keys=range(len(line)), join='inner')
+  if shaded and len(line) > 1 and len(together) > 1:
+    grid = np.linspace(min(costs), max(costs), 50)
+    score, cost = (together.xs(k, axis=1, level=1) for k in ('final_accuracy', 'cost'))
+    shown = band(score, cost, grid)
+    ax.fill_between(grid, shown['low'], shown['high'], color=style['color'], alpha=0.15, lw=0)
+
+
+def _draw_curves(workdir: Workdir, frame, epochs, name: str, styles) -> Iterator[Drawing]:
+  """For each budget: accuracy and loss by epoch and by cost, sample counts, H(c)."""
+  full = frame[frame['method'].eq('sgd')]
+  budgets = sorted(set(frame['budget'].dropna()))
+  for budget in [b for b in budgets if b < 1] or budgets:
+    at_budget = frame[frame['budget'] == budget]
+    shown = pd.concat([at_budget, full[~full['cell_id'].isin(at_budget['cell_id'])]])
+    shown = shown[shown['cell_id'].isin(epochs['cell_id'])]
+    if shown.empty:
+      continue
+    figure = Figure(figsize=(7.2, 7.4), layout='constrained')
+    axes = figure.subplots(3, 2)
+    for _, cell in shown.iterrows():
+      part = epochs[epochs['cell_id'] == cell['cell_id']]
+      style = {k: v for k, v in styles[cell['method']].items() if k != 'marker'}
+      for row, value in enumerate(('test_accuracy', 'train_loss')):
+        for column, x in enumerate(('epoch', 'cost')):
+          _curve(axes[row, column], part, x, value, cell['method'], style)
+      _curve(axes[2, 1], part, 'epoch', 'entropy_nats', cell['method'], style)
+      _histogram(axes[2, 0], workdir, cell, style)
+    _label_curves(axes)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=4)
+    title = f'{name}, budget {budget:g}'
+    figure.suptitle(title, fontsize=10)
+    caption = (
+      'Mean over seeds, shaded ± one standard deviation; sgd at budget 1 for reference. '
+      'Times trained: how often each sample was trained on, in the runs of one seed. H(c): '
+      'entropy of those counts in nats; ln N would be perfectly even use.'
+    )
+    yield Drawing(
+      _stem('curves', name, f'b{budget:g}'), f'Training: {title}', caption, figure
+    )  # fmt: skip
+
+
+def _curve(ax: Axes, part: pd.DataFrame, x: str, value: str, label: str, style: dict) -> None:
+  """Mean and spread over seeds of one cell."""
+  part = part[part[value].notna()]
+  if part.empty:
+    return
+  found = part.groupby('epoch').agg(x=(x, 'mean'), mean=(value, 'mean'), std=(value, 'std'))
+  ax.plot(found['x'], found['mean'], label=label, **style)
+  low, high = found['mean'] - found['std'], found['mean'] + found['std']
+  ax.fill_between(found['x'], low, high, color=style['color'], alpha=0.15, lw=0)
+
+
+def _histogram(ax: Axes, workdir: Workdir, cell: pd.Series, style: dict) -> None:
+  """Times each sample was trained on, in the first run that kept its counts."""
+  for run_id in workdir.runs.loc[workdir.runs['cell_id'] == cell['cell_id'], 'run_id']:
+    counts = load_counts(workdir, run_id)
+    if counts is not None and counts.size:
+      top = int(counts.max())
+      width = max(1, math.ceil((top + 1) / 40))
+      edges = np.arange(0, top + width + 1, width) - 0.5
+      share = np.histogram(counts, edges)[0] / counts.size / width
+      ax.stairs(100 * share, edges, color=style['color'], linestyle=style['linestyle'], lw=1.4)
+      return
+
+
+def _label_curves(axes) -> None:
+  epoch, cost = 'epoch', 'cost (full runs of SGD = 1)'
+  axes[0, 0].set(xlabel=epoch, ylabel='test accuracy (%)')
+  axes[0, 1].set(xlabel=cost, ylabel='test accuracy (%)')
+  axes[1, 0].set(xlabel=epoch, ylabel='training loss (nats)')
+  axes[1, 1].set(xlabel=cost, ylabel='training loss (nats)')
+  axes[2, 0].set(xlabel='times trained on', ylabel='samples (% per count)')
+  axes[2, 1].set(xlabel=epoch, ylabel='H(c) (nats)')
+  for ax in axes[1]:
+    if all((line.get_ydata() > 0).all() for line in ax.lines):
+      ax.set_yscale('log')
+
+
+def _draw_internals(frame, epochs, name: str) -> Iterator[Drawing]:
+  """Selective Backprop's acceptance rate and Ordered SGD's q, epoch by epoch."""
+  known = (
+    ('selector_acceptance_rate', 'acceptance rate', 'accepted share of candidates'),
+    ('selector_q', 'q', 'q (losses in the mean)'),
+  )
+  found = [k for k in known if k[0] in epochs and epochs[k[0]].notna().any()]
+  if not found:
+    return
+  figure = Figure(figsize=(3.6 * len(found) + 0.6, 3.2), layout='constrained')
+  colours = matplotlib.colormaps['cividis'](np.linspace(0, 0.8, max(2, len(frame))))
+  for ax, (column, title, label) in zip(figure.subplots(1, len(found), squeeze=False)[0], found,
+                                        strict=True):  # fmt: skip
+    have = epochs[epochs[column].notna()]
+    own = frame[frame['cell_id'].isin(have['cell_id'])].sort_values('budget')
+    for i, cell in enumerate(own.to_dict('records')):
+      part = have[have['cell_id'] == cell['cell_id']].groupby('epoch')[column].mean()
+      ax.plot(part.index, part, color=colours[i * len(colours) // len(own)],
+              linestyle=('-', '--', '-.', ':')[i % 4], drawstyle='steps-mid',
+              label=f'{cell["method"]} {cell["budget"]:g}')  # fmt: skip
+      if 'acceptance' in column:
+        ax.axhline(cell['budget'], color='#8C8C8C', lw=0.6)
+    ax.set(xlabel='epoch', ylabel=label, title=title, ylim=(0, None))
+    ax.legend()
+  caption = 'What the selectors did: means over seeds, one line per budget; thin lines: B.'
+  yield Drawing(_stem('internals', name), f'Selectors at work: {name}', caption, figure)
+
+
+def _draw_time(frame: pd.DataFrame, name: str) -> Drawing:
+  """Seconds of a run, by what they were spent on."""
+  frame = frame[frame['seconds_train'].notna()].sort_values(['budget', 'method'], ascending=False)
+  labels = [f'{c["method"]} {c["budget"]:g}' for _, c in frame.iterrows()]
+  figure = Figure(figsize=(5.6, 1.1 + 0.24 * len(frame)), layout='constrained')
+  ax = figure.subplots()
+  left = np.zeros(len(frame))
+  for phase, colour, hatch in PHASES:
+    seconds = frame[f'seconds_{phase}'].fillna(0).to_numpy()
+    ax.barh(labels, seconds, left=left, label=phase, color=colour, hatch=hatch, edgecolor='white',
+            linewidth=0.4)  # fmt: skip
+    left = left + seconds
+  ax.set(xlabel='seconds a run (mean over seeds)', title=name)
+  ax.grid(axis='y', visible=False)
+  figure.legend(loc='outside lower center', ncols=4)
+  caption = 'Wall-clock time of a run, training apart from everything else.'
+  return Drawing(_stem('time', name), f'Where the time went: {name}', caption, figure)
+
+
+def _draw_realised(workdir: Workdir, styles) -> Drawing:
+  """Cost as spent against cost as planned."""
+  frame = workdir.cells[workdir.cells['done'] > 0]
+  figure = Figure(figsize=(5.6, 3.9), layout='constrained')
+  ax = figure.subplots()
+  for method, part in frame.groupby('method', sort=False):
+    style = {k: v for k, v in styles[method].items() if k != 'linestyle'}
+    excess = 100 * (part['cost'] / part['planned_cost'] - 1)
+    ax.plot(part['planned_cost'], excess, linestyle='', label=method, alpha=0.8, **style)
+  ax.axhline(0, color='#8C8C8C', lw=0.8)
+  ax.set(xlabel='planned cost (full runs of SGD = 1)', ylabel='spent − planned (% of planned)')
+  ax.set_title('Realised against planned budget')
+  ax.legend(ncols=2)
+  caption = 'Forward equivalents of a cell, mean over seeds; 0 is exactly what the plan said.'
+  return Drawing('realised', 'Realised against planned budget', caption, figure)
+
+
+def _stem(*parts: str) -> str:
+  """A file name out of any text."""
+  return re.sub(r'[^A-Za-z0-9.]+', '_', '_'.join(parts)).strip('_')[:100]
+
+
+def _plain(value) -> str:
+  return f'{value:g}' if isinstance(value, float) else str(value)

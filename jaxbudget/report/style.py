@@ -1,0 +1,80 @@
+"""How figures look: told apart by colour-blind eyes, and in grey by marker and line."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours (https://jfly.uni-koeln.de/color/).
+_BLACK, _ORANGE, _SKY, _GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
+_BLUE, _RED, _PINK, _GREY = '#0072B2', '#D55E00', '#CC79A7', '#8C8C8C'
+
+_KNOWN = {
+  'unif_sgd': (_BLACK, 'o', '-'),
+  'sgd': (_GREY, '*', (0, (1, 1))),
+  'scan_sgd': (_GREEN, 'v', '-.'),
+  'p_sgd': (_BLUE, 's', '--'),
+  'c_sgd': (_SKY, 'D', (0, (4, 1, 1, 1, 1, 1))),
+  'selective_backprop': (_RED, '^', (0, (6, 2))),
+  'ordered_sgd': (_PINK, 'P', ':'),
+  'random_subset': (_ORANGE, 'X', '-.'),
+  'coreset': (_GREEN, '<', '--'),
+}
+_COLOURS = (_BLUE, _RED, _GREEN, _PINK, _ORANGE, _SKY, _GREY)
+_MARKERS = ('d', '>', 'h', 'p', '8', 'H', '1', '2', 'x', '+', '3', '4')
+_LINES = ('-', '--', '-.', ':', (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 2)))
+
+RC = {
+  'axes.axisbelow': True,
+  'axes.grid': True,
+  'axes.labelsize': 9,
+  'axes.spines.right': False,
+  'axes.spines.top': False,
+  'axes.titlesize': 10,
+  'figure.dpi': 120,
+  'font.size': 9,
+  'grid.alpha': 0.25,
+  'hatch.linewidth': 0.6,
+  'legend.fontsize': 8,
+  'legend.frameon': False,
+  'lines.linewidth': 1.4,
+  'lines.markersize': 5,
+  'svg.fonttype': 'none',
+  'svg.hashsalt': 'jaxbudget',
+}
+
+
+class Drawing(NamedTuple):
+  """A figure and what to say of it.
+
+  Attributes:
+    name: stem of its files.
+    title: heading on the page.
+    caption: what is shown, with units.
+    figure: the drawing.
+  """
+
+  name: str
+  title: str
+  caption: str
+  figure: Figure
+
+
+def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+  """A colour, a marker and a line for each method; the known ones always have theirs.
+
+  Args:
+    methods: labels, in order of appearance.
+
+  Returns:
+    label -> keyword arguments for `Axes.plot`.
+  """
+  styles = {}
+  others = 0
+  for method in dict.fromkeys(methods):
+    look = _KNOWN.get(method)
+    if look is None:
+      look = tuple(kind[others % len(kind)] for kind in (_COLOURS, _MARKERS, _LINES))
+      others += 1
+    styles[method] = dict(zip(('color', 'marker', 'linestyle'), look, strict=True))
+  return styles
