@@ -5,6 +5,7 @@ lists the cells of an experiment as the values in which they differ from the res
 """
 
 import ast
+import copy
 import inspect
 import types
 import typing
@@ -204,16 +205,17 @@ def cells(config: ConfigDict) -> list[tuple[FrozenConfigDict, tuple[dict, ...]]]
     ValueError: faults of all cells, in one message.
   """
   laid_out, faults = [], []
+  common = ConfigDict(config)
+  with common.unlocked():
+    del common.grid, common.seeds
   for values in config.grid or ({},):
-    cell = ConfigDict(config)
+    cell = copy.deepcopy(common)  # options too: a ConfigDict made of another shares them
     values = dict(values)
     paper = tuple(dict(place) for place in values.pop('paper', ()))
     try:
       apply(cell, values)
     except ValueError as e:
       faults.append(str(e))
-    with cell.unlocked():
-      del cell.grid, cell.seeds
     laid_out.append((FrozenConfigDict(cell), paper))
   if faults:
     raise ValueError('\n'.join(dict.fromkeys(faults)))
