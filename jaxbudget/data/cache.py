@@ -71,16 +71,23 @@ def write(directory: pathlib.Path, dataset: Dataset, source: str = '') -> None:
       new = pathlib.Path(temporary) / 'new'
       new.mkdir()
       for name in _ARRAYS:
-        with (new / f'{name}.npy').open('wb') as file:
-          np.save(file, getattr(dataset, name), allow_pickle=False)
-          file.flush()
-          os.fsync(file.fileno())
+        _save(new / f'{name}.npy', getattr(dataset, name))
       (new / 'meta.json').write_text(json.dumps(meta, indent=1))
       if directory.exists():
         directory.rename(pathlib.Path(temporary) / 'old')
       new.rename(directory)
   except OSError as error:
     raise disk_fault(error, directory) from error
+
+
+def _save(path: pathlib.Path, array: np.ndarray) -> None:
+  """Does what `numpy.save` does, but a full disk raises an error with a number."""
+  with path.open('wb') as file:
+    header = np.lib.format.header_data_from_array_1_0(array)
+    np.lib.format.write_array_header_1_0(file, header)
+    file.write(np.ascontiguousarray(array).data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

@@ -216,16 +216,16 @@ def disk_fault(error: Exception, path: pathlib.Path) -> DataError:
   """Explains why something could not be written.
 
   Args:
-    error: what the system, NumPy or array_record said.
+    error: what the system or array_record said.
     path: what was to be written.
 
   Returns:
     The error to raise.
   """
   reason = getattr(error, 'strerror', None) or str(error)
-  # NumPy and array_record give no error number.
-  full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or ' space ' in reason
-  if full:
+  # array_record gives no error number.
+  numbered = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT)
+  if numbered or 'No space left' in reason:
     reason = (
       'no space left on the disk; free some, or set data_dir to a larger one. What was prepared '
       'before is intact'

@@ -1,0 +1,185 @@
+"""The decoded cache, the lock, full disks, and the way to the device."""
+
+import os
+import pathlib
+import subprocess
+import threading
+import types
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from jaxbudget import data
+from jaxbudget.data import arrays, cache, device
+
+random = np.random.RandomState(0)
+
+
+def tiny(seed=0, count=40):
+  image = np.random.RandomState(seed).randint(0, 256, (count, 8, 8, 3), np.uint8)
+  label = np.arange(count) % 4
+  return arrays.from_arrays('tiny', image, label, image[:9], label[:9], notes=('a note',))
+
+
+def test_round_trip(tmp_path):
+  dataset = tiny()
+  assert cache.read(tmp_path / 'c') == (None, '')
+  cache.write(tmp_path / 'c', dataset, 'made from this')
+  read, reason = cache.read(tmp_path / 'c', 'made from this')
+  assert reason == ''
+  for old, new in zip(dataset[1:5], read[1:5], strict=True):
+    np.testing.assert_array_equal(old, new)
+    assert old.dtype == new.dtype
+  assert read.info == dataset.info and read.notes == dataset.notes
+  assert read.fingerprint == dataset.fingerprint and read.where == str(tmp_path / 'c')
+  assert cache.read(tmp_path / 'c', 'something newer') == (None, '')
+
+
+def test_replaced_cache_leaves_former_readers_alone(tmp_path):
+  cache.write(tmp_path / 'c', tiny(0))
+  former, _ = cache.read(tmp_path / 'c')
+  (tmp_path / 'c.tmp-killed').mkdir()  # of a process that died
+  cache.write(tmp_path / 'c', tiny(1))
+  np.testing.assert_array_equal(former.train_image, tiny(0).train_image)
+  assert cache.read(tmp_path / 'c')[0].fingerprint == tiny(1).fingerprint
+  assert [path.name for path in tmp_path.iterdir()] == ['c']
+
+
+@pytest.mark.parametrize('file', ['train_image', 'train_label', 'test_image', 'test_label'])
+def test_every_array_is_verified(tmp_path, file):
+  cache.write(tmp_path / 'c', tiny())
+  path = tmp_path / 'c' / f'{file}.npy'
+  content = bytearray(path.read_bytes())
+  content[-1] ^= 1
+  path.write_bytes(content)
+  assert cache.read(tmp_path / 'c') == (None, 'its content does not match its hash')
+
+
+def test_lock_lets_one_in_and_says_that_the_other_waits(tmp_path):
+  order, told = [], []
+  inside, waiting = threading.Event(), threading.Event()
+
+  def first():
+    with cache.lock(tmp_path / 'c', lambda *what: None):
+      inside.set()
+      waiting.wait(20)
+      order.append('first')
+
+  thread = threading.Thread(target=first)
+  thread.start()
+  assert inside.wait(20)
+  with cache.lock(tmp_path / 'c', lambda task, *_: (told.append(task), waiting.set())):
+    order.append('second')
+  thread.join()
+  assert order == ['first', 'second']
+  assert told == ['waiting for another process that prepares c']
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A disk of one megabyte."""
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(disk)]
+  if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('a full disk can only be tried where a tmpfs can be mounted (as root)')
+  yield disk
+  subprocess.run(['umount', '-l', str(disk)], check=True)
+
+
+def test_full_disk_leaves_the_old_cache_intact(small_disk):
+  cache.write(small_disk / 'c', tiny())
+  with pytest.raises(data.DataError, match='no space left on the disk; .*data_dir'):
+    cache.write(small_disk / 'c', tiny(1, 20000))
+  assert cache.read(small_disk / 'c')[0].fingerprint == tiny().fingerprint
+  assert [path.name for path in small_disk.iterdir()] == ['c']
+
+
+def test_disk_that_fills_while_preparing(small_disk, tmp_path):
+  import tensorflow_datasets as tfds
+
+  from jaxbudget.data import prepared
+
+  class Noise(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version('1.0.0')
+
+    def _info(self):
+      features = tfds.features.FeaturesDict({'image': tfds.features.Image(shape=(32, 32, 3))})
+      return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+      return {'train': self._generate_examples()}
+
+    def _generate_examples(self):
+      for i in range(800):
+        yield i, {'image': prepared.encode_png(random.randint(0, 256, (32, 32, 3), np.uint8))}
+
+  builder = Noise(data_dir=small_disk, file_format='array_record')
+  with pytest.raises(data.DataError, match='no space left on the disk'):
+    prepared.prepare(builder)
+  assert not prepared.is_prepared(builder)
+  assert [path for path in small_disk.rglob('*') if path.is_file()] == []
+
+
+def test_data_dir_that_is_a_file(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(data.DataError, match='cannot be written: File exists'):
+    with cache.lock(tmp_path / 'file' / 'c', lambda *what: None):
+      pass
+
+
+# --- device ---------------------------------------------------------------------------
+
+
+def test_place_puts_uint8_on_the_device():
+  dataset = tiny()
+  with jax.transfer_guard('allow'):
+    train, test = data.place(dataset)
+  np.testing.assert_array_equal(train.image, dataset.train_image)
+  np.testing.assert_array_equal(test.label, dataset.test_label)
+  assert train.image.dtype == np.uint8 and train.label.dtype == np.int32
+  second = jax.devices()[1]
+  assert data.place(dataset, second)[0].image.devices() == {second}
+
+
+def test_place_refuses_what_does_not_fit():
+  needed = sum(array.nbytes for array in tiny()[1:5])
+  stats = {'bytes_limit': 9000, 'bytes_in_use': 1000}
+  small = types.SimpleNamespace(platform='gpu', memory_stats=lambda: stats)
+  with pytest.raises(data.DataError, match=f'needs {needed:,} bytes, 8,000 are free'):
+    data.place(tiny(), small)
+
+
+def test_free_memory_of_the_host(monkeypatch, tmp_path):
+  (tmp_path / 'meminfo').write_text('MemTotal: 99 kB\nMemAvailable:     12 kB\n')
+  monkeypatch.setattr(device, '_MEMINFO', tmp_path / 'meminfo')
+  host = types.SimpleNamespace(platform='cpu', memory_stats=lambda: None)
+  assert device.free_bytes(host) == 12 * 1024
+  monkeypatch.setattr(device, '_MEMINFO', pathlib.Path('/no/such'))
+  assert device.free_bytes(host) is None
+
+
+# --- words ----------------------------------------------------------------------------
+
+
+def test_describe():
+  rows = data.describe(tiny())
+  assert rows['training images'] == '40 (10 of each class)'
+  assert rows['test images'] == '9 (2 to 3 of each class)'
+  assert rows['image'] == '8 x 8 x 3, uint8'
+  mean = tiny().train_image[..., 0].mean() / 255
+  assert f'{mean:.4f}' in rows['mean']
+  assert rows['note 1'] == 'a note'
+
+
+def test_progress_bars_are_quiet_unless_on_a_terminal(capsys):
+  with data.progress_bars(Console(stderr=True, force_terminal=False)) as progress:
+    progress('reading', 1, 2)
+    progress('reading', 2, 2)
+    progress('waiting', 0, None)
+  assert capsys.readouterr() == ('', '')
+  with data.progress_bars(Console(stderr=True, force_terminal=True)) as progress:
+    progress('reading', 2, 2)
+  assert 'reading' in capsys.readouterr().err
