@@ -314,6 +314,25 @@ def test_existing_caches_are_read_through_tfds_name(tmp_path, small):
     prepared.read(builder, lambda *what: None)
 
 
+def test_read_only_data_dir_is_read_without_a_cache(tmp_path, small, monkeypatch):
+  copy_of_prepared(small[1], tmp_path)
+  monkeypatch.setattr(os, 'access', lambda path, mode: False)
+  for _ in range(2):
+    loaded = data.load('tfds:cifar10', tmp_path)
+    assert 'is read-only: the images are decoded again' in loaded.notes[-1]
+  assert [path.name for path in tmp_path.iterdir()] == ['cifar10']
+
+
+def test_damaged_prepared_files_are_named(tmp_path, small):
+  target = copy_of_prepared(small[1], tmp_path)
+  (file,) = target.glob('*train.array_record*')
+  whole = file.read_bytes()
+  for damaged in (whole[: len(whole) // 2], whole[:5000] + bytes(5000) + whole[10000:], b''):
+    file.write_bytes(damaged)
+    with pytest.raises(data.DataError, match=f'{target}, split train: cannot be read|fewer than'):
+      data.load('tfds:cifar10', tmp_path)
+
+
 def test_tfds_name_that_is_unknown_or_not_prepared(tmp_path):
   with pytest.raises(data.DataError, match='tfds:no_such_set'):
     data.load('tfds:no_such_set', tmp_path)

@@ -39,6 +39,16 @@ def test_colour_images_and_column_labels(tmp_path, dtype):
   np.testing.assert_array_equal(loaded.train_label, GOOD['y_train'])
 
 
+def test_normalisation_and_flip_may_be_given(tmp_path):
+  name = save(tmp_path)
+  info = data.load(name, mean=[0.5], flip=0.25).info
+  assert (info.mean, info.flip) == ((0.5,), 0.25)
+  assert info.std == data.info(name).std and data.info(name).flip == 0
+  assert data.info(name, std=(2.0,)).std == (2.0,)
+  with pytest.raises(data.DataError, match='3 faults: .*3 values for 1 ch.*std=.*flip=1.5'):
+    data.load(name, mean=[0.5] * 3, std=[0.0], flip=1.5)
+
+
 def with_value(key, value):
   changed = GOOD[key].copy()
   changed[1] = value

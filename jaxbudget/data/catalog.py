@@ -4,8 +4,10 @@ import dataclasses
 import difflib
 import hashlib
 import pathlib
+from collections.abc import Sequence
 
 from jaxbudget.data import digits, download, facts, folder, from_tfds, npz
+from jaxbudget.data.arrays import refuse
 from jaxbudget.data.dataset import (
   DataError,
   Dataset,
@@ -31,12 +33,22 @@ def _parse(name: str) -> tuple[str, str]:
   raise DataError(f'unknown dataset {name!r}{hint}; known: {", ".join(spelling.values())}')
 
 
-def info(name: str, validation: int = 0, **where) -> Info:
+def info(
+  name: str,
+  validation: int = 0,
+  mean: Sequence[float] | None = None,
+  std: Sequence[float] | None = None,
+  flip: float | None = None,
+  **where,
+) -> Info:
   """Gives the facts of a data set, from a table where there is one.
 
   Args:
     name: as for `load`.
     validation: as for `load`.
+    mean: as for `load`.
+    std: as for `load`.
+    flip: as for `load`.
     **where: `data_dir`, `data_manual_dir`, `data_checksums`, as for `load`.
 
   Returns:
@@ -50,9 +62,11 @@ def info(name: str, validation: int = 0, **where) -> Info:
   if name in facts.INFO:
     table = facts.INFO[name]
     held = _per_class(table, validation) * table.num_classes
-    counts = {'num_train': table.num_train - held, 'num_test': held}
-    return dataclasses.replace(table, **counts) if validation else table
-  return load(name, validation=validation, **where).info
+    if validation:
+      counts = {'num_train': table.num_train - held, 'num_test': held}
+      table = dataclasses.replace(table, **counts)
+    return _adjust(table, mean, std, flip)
+  return load(name, validation=validation, mean=mean, std=std, flip=flip, **where).info
 
 
 def check(
@@ -94,6 +108,9 @@ def load(
   data_checksums: str | None = None,
   validation: int = 0,
   progress: Progress = no_progress,
+  mean: Sequence[float] | None = None,
+  std: Sequence[float] | None = None,
+  flip: float | None = None,
 ) -> Dataset:
   """Loads a data set into host memory, preparing it on first use.
 
@@ -105,6 +122,11 @@ def load(
     validation: if positive, images to carve from the training set, equally many of each
       class; they *replace* the test set, which is then not touched.
     progress: told of slow work.
+    mean: normalisation, of pixels divided by 255, one value per channel; None takes the
+      study's constants, or computes them from the training set of people's own images.
+    std: likewise.
+    flip: probability of a horizontal flip; None takes the study's, and 0 for people's own
+      images, since nothing is known of what a mirror image means.
 
   Returns:
     The data set.
@@ -128,7 +150,8 @@ def load(
     dataset = from_tfds.load_mini_imagenet(root, manual_dir, progress)
   else:
     dataset = from_tfds.load_archived(name, root, manual_dir, data_checksums, progress)
-  return _carve(dataset, validation) if validation else dataset
+  dataset = _carve(dataset, validation) if validation else dataset
+  return dataset._replace(info=_adjust(dataset.info, mean, std, flip))
 
 
 def _load_folder(path: str, root: pathlib.Path, progress: Progress) -> Dataset:
@@ -139,6 +162,22 @@ def _load_folder(path: str, root: pathlib.Path, progress: Progress) -> Dataset:
   dataset = from_tfds.cached(root, key, identity, build, progress)
   # The cache may have been made under another spelling of the path.
   return dataset._replace(info=dataclasses.replace(dataset.info, name=f'folder:{path}'))
+
+
+def _adjust(info: Info, mean, std, flip) -> Info:
+  """Puts what the user gave in the place of the usual constants."""
+  channels = info.image_shape[2]
+  faults = []
+  for key, values in (('mean', mean), ('std', std)):
+    if values is not None and len(values) != channels:
+      faults.append(f'{key}={tuple(values)} has {len(values)} values for {channels} channels')
+  if std is not None and not all(0 < value < float('inf') for value in std):
+    faults.append(f'std={tuple(std)} must be positive')
+  if flip is not None and not 0 <= flip <= 1:
+    faults.append(f'flip={flip} is not a probability (0..1)')
+  refuse(info.name, faults)
+  given = {'mean': mean and tuple(mean), 'std': std and tuple(std), 'flip': flip}
+  return dataclasses.replace(info, **{k: v for k, v in given.items() if v is not None})
 
 
 def _carve(dataset: Dataset, validation: int) -> Dataset:

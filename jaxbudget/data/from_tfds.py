@@ -42,6 +42,10 @@ def cached(
   """
   directory = root / 'jaxbudget' / key
   dataset, _ = cache.read(directory, source)
+  if dataset is None and root.is_dir() and not os.access(root, os.W_OK):
+    note = f'{root} is read-only: the images are decoded again at every start'
+    dataset = build()
+    return dataset._replace(notes=(*dataset.notes, note))
   if dataset is None:
     with cache.lock(directory, progress):
       dataset, damage = cache.read(directory, source)  # another process may have built it

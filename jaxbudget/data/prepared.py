@@ -151,7 +151,7 @@ def _read_split(builder, split, image_key, label_key, progress) -> tuple[np.ndar
       ids += [example['id']] if 'id' in example else []
   except DataError:
     raise
-  except (OSError, IndexError, ValueError, RuntimeError, struct.error) as error:
+  except Exception as error:  # of damaged files array_record, protobuf and Pillow raise anything
     raise DataError(
       f'{builder.data_dir}, split {split}: cannot be read: {error}. If the files are damaged, '
       'delete that directory and start again'
