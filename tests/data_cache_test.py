@@ -135,8 +135,7 @@ def test_data_dir_that_is_a_file(tmp_path):
 
 def test_place_puts_uint8_on_the_device():
   dataset = tiny()
-  with jax.transfer_guard('allow'):
-    train, test = data.place(dataset)
+  train, test = data.place(dataset)
   np.testing.assert_array_equal(train.image, dataset.train_image)
   np.testing.assert_array_equal(test.label, dataset.test_label)
   assert train.image.dtype == np.uint8 and train.label.dtype == np.int32

@@ -164,6 +164,9 @@ def test_server_that_refuses(tmp_path):
   assert len(seen) == 3
   with pytest.raises(data.DataError, match='no connection'):
     fetch(url, tmp_path / 'file.bin')
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(data.DataError, match='file: cannot be written: File exists'):
+    fetch(url, tmp_path / 'file' / 'file.bin')
   with pytest.raises(data.DataError, match='only http and https'):
     fetch('file:///etc/passwd', tmp_path / 'file.bin')
 

@@ -136,7 +136,10 @@ def download(
   """
   if not archive.url.startswith(('http://', 'https://')):
     raise DataError(f'{archive.filename}: cannot download {archive.url!r}, only http and https')
-  target.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise disk_fault(error, target.parent) from error
   part = target.with_name(f'{target.name}.part')
   began_with_part = part.exists()
   problem = ''
