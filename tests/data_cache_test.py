@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import threading
 import types
@@ -164,7 +165,7 @@ def test_free_memory_of_the_host(monkeypatch, tmp_path):
 
 
 def test_describe():
-  rows = data.describe(tiny())
+  rows = dict(re.split('  +', line, maxsplit=1) for line in data.describe(tiny()).splitlines())
   assert rows['training images'] == '40 (10 of each class)'
   assert rows['test images'] == '9 (2 to 3 of each class)'
   assert rows['image'] == '8 x 8 x 3, uint8'

@@ -7,14 +7,14 @@ from jaxbudget.data.dataset import Dataset, pixel_statistics
 _SHOWN = 12  # class names in one line
 
 
-def describe(dataset: Dataset) -> dict[str, str]:
+def describe(dataset: Dataset) -> str:
   """Says what a data set holds.
 
   Args:
     dataset: any.
 
   Returns:
-    Text by heading, in the order to print.
+    Lines of a heading and a text.
   """
   info = dataset.info
   names = ', '.join(info.class_names[:_SHOWN])
@@ -34,7 +34,9 @@ def describe(dataset: Dataset) -> dict[str, str]:
     'fingerprint': dataset.fingerprint,
     'kept in': dataset.where or 'memory only',
   }
-  return rows | {f'note {i}': note for i, note in enumerate(dataset.notes, 1)}
+  rows |= {f'note {i}': note for i, note in enumerate(dataset.notes, 1)}
+  width = max(map(len, rows))
+  return '\n'.join(f'{heading:{width}}  {text}' for heading, text in rows.items())
 
 
 def _counts(label: np.ndarray, num_classes: int) -> str:
