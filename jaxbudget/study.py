@@ -83,11 +83,15 @@ def get_config(tables: Iterable[str], arg: str | None = None) -> ConfigDict:
   protocol = SCALES[scale]
   cells = [cell for table in tables for cell in table_cells(table, protocol['epochs'])]
   return config_lib.defaults(
-    name='-'.join(table if table.startswith('figure') else f'table{table}' for table in tables),
+    name='all' if tables == TABLES else '-'.join(map(_file_name, tables)),
     fidelity='released',
     grid=_grid(_narrow(cells, wanted), fixed=protocol),
     **protocol,
   )
+
+
+def _file_name(table: str) -> str:
+  return table if table.startswith('figure') else f'table{table}'
 
 
 def table_cells(table: str, epochs: int) -> list[dict[str, Any]]:
@@ -204,10 +208,10 @@ def _narrow(cells: list[dict], wanted: Mapping[str, Any]) -> list[dict]:
 
 
 def _spellings(cell: Mapping[str, Any], key: str) -> list[str]:
-  """How a value of a cell may be written: the code's way, the paper's way."""
-  place = cell['paper']
+  """How a value of a cell may be written: the code's way and the paper's."""
   own = _plain(cell[key])
-  return [own] + [str(place[key])] * (key in place and _plain(place[key]) != own)
+  printed = _plain(cell['paper'].get(key) or own)
+  return list(dict.fromkeys((own, printed)))
 
 
 def _plain(value: Any) -> str:
