@@ -120,7 +120,7 @@ def test_same_arguments_give_the_identical_object():
   'build, words',
   [
     (lambda: make_augment('standart', INFO), ('standart', "'standard'")),
-    (lambda: make_augment('standard', INFO, alpha=1), ('alpha', 'standard')),
+    (lambda: make_augment('standard', INFO, alpha=1), ("'alpha'", 'option of standard')),
     (lambda: make_augment('standard', replace(INFO, pad=-1)), ('pad', '-1')),
     (lambda: make_augment('standard', replace(INFO, pad=8)), ('pad=8', '8x8')),
     (lambda: make_augment('standard', replace(INFO, flip=1.5)), ('flip', '1.5')),

@@ -278,7 +278,7 @@ def test_whole_augmentation(shape):
     ({'m': 31}, 'm=31'),
     ({'m': 'x'}, "m='x'"),
     ({'m': float('nan')}, 'm=nan'),
-    ({'magnitude': 4}, "unknown option 'magnitude'"),
+    ({'magnitude': 4}, "option of randaugment 'magnitude'"),
   ],
 )
 def test_bad_input_is_refused(options, words):
