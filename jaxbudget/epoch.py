@@ -58,7 +58,7 @@ def make_program(
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
-def _plan(plan_hook, padded_rows, selector_state, epoch, root):
+def plan_program(plan_hook, padded_rows, selector_state, epoch, root):
   selector_state, plan = plan_hook(selector_state, derive(root, 'plan', epoch), epoch)
   return selector_state, plan, RowMetrics.blank(padded_rows)
 
@@ -77,7 +77,9 @@ def begin_epoch(selector: Selector, state: TrainState, epoch: int, root: jax.Arr
   """
   padded_rows = state.plan.index.shape[0]
   place = jnp.int32(epoch)
-  selector_state, plan, metrics = _plan(selector.plan, padded_rows, state.selector, place, root)
+  selector_state, plan, metrics = plan_program(
+    selector.plan, padded_rows, state.selector, place, root
+  )
   return state.replace(
     epoch=place, row=jnp.int32(0), selector=selector_state, plan=plan, metrics=metrics
   )

@@ -57,6 +57,8 @@ def launch(
       load_data(datasets, wanted)
     if stage == 'data':
       return show_data(datasets, workdir, console)
+    for note in dict.fromkeys(note for d in datasets.values() for note in d.notes):
+      console.print(f'note: {note}')
     check_writable(workdir)
     write_plan(runs, workdir, command)
     if stage == 'plan':
@@ -115,7 +117,7 @@ def load_data(datasets: dict[Any, data.Dataset], runs: list[plan.Run]) -> None:
 
 
 def _load(cell) -> data.Dataset:
-  with local.data_progress() as progress:
+  with data.progress_bars() as progress:
     return data.load(
       cell.dataset, validation=cell.validation, progress=progress, **plan.where(cell)
     )

@@ -117,8 +117,8 @@ def write_weights(path: pathlib.Path, params: Any, model_state: Any) -> None:
   write_bytes(path, flax.serialization.msgpack_serialize(jax.tree.map(np.asarray, tree)))
 
 
-def write_counts(path: pathlib.Path, times_trained: np.ndarray) -> None:
-  """Writes how often each sample was trained on, i32[N], as npy, atomically."""
+def write_array(path: pathlib.Path, array: np.ndarray) -> None:
+  """Writes an array as npy, atomically, nothing pickled."""
   buffer = io.BytesIO()
-  np.save(buffer, np.asarray(times_trained, np.int32), allow_pickle=False)
+  np.save(buffer, np.asarray(array), allow_pickle=False)
   write_bytes(path, buffer.getvalue())

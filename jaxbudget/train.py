@@ -316,7 +316,9 @@ def _finish(setting: Setting, live: Live) -> dict[str, Any]:
   times_trained = np.asarray(live.state.times_trained)
   results.write_weights(directory / 'params.msgpack', live.state.params, live.state.model_state)
   results.write_weights(directory / 'best.msgpack', best.params, best.model_state)
-  results.write_counts(directory / 'counts.npy', times_trained)
+  results.write_array(directory / 'counts.npy', times_trained)
+  if parts.selector.scores:
+    results.write_array(directory / 'scores.npy', parts.selector.scores(live.state.selector))
   forward, train_step = model_flops(run.cell, run.info)
   forwards = books.scored + books.evaluated
   return {

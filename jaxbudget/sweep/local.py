@@ -9,13 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from rich import progress as rich_progress
 from rich.console import Console
 
 from jaxbudget import checkpoint, data, results
-from jaxbudget.data.dataset import Progress
-from jaxbudget.sweep import plan
+from jaxbudget.sweep import plan, prerequisites
 from jaxbudget.train import Diverged, Stopped, train
 from jaxbudget.types import Data
 
@@ -47,6 +45,7 @@ def run_all(
         placed.clear()  # one data set on the device at a time
         placed[key] = _place(datasets[key])
       try:
+        run = prerequisites.prepare(run, directory, datasets[key])
         run_one(run, *placed[key], directory / run.run_id, bars, stop=lambda: bool(received))
       except Stopped as e:
         console.print(str(e))
@@ -119,10 +118,7 @@ def run_one(run, train_data, test_data, data_seconds, directory, bars, stop) -> 
 def _place(dataset: data.Dataset) -> tuple[Data, Data, float]:
   """Puts a data set on the device, uint8, one copy."""
   start = time.monotonic()
-  placed = (
-    Data(jnp.asarray(dataset.train_image), jnp.asarray(dataset.train_label)),
-    Data(jnp.asarray(dataset.test_image), jnp.asarray(dataset.test_label)),
-  )
+  placed = data.place(dataset)
   jax.block_until_ready(placed)
   return (*placed, time.monotonic() - start)
 
@@ -164,18 +160,3 @@ def _bars(console: Console) -> _Bars:
     transient=True,
     disable=not console.is_terminal,
   )
-
-
-@contextlib.contextmanager
-def data_progress() -> Iterator[Progress]:
-  """A progress callback for loading data: `(task, done, total if known)`."""
-  console = Console(stderr=True)
-  with _bars(console) as bars:
-    tasks: dict[str, Any] = {}
-
-    def progress(task: str, done: int, total: int | None) -> None:
-      if task not in tasks:
-        tasks[task] = bars.add_task(task, total=total)
-      bars.update(tasks[task], completed=done, total=total)
-
-    yield progress

@@ -174,7 +174,8 @@ def _assemble(cell, datasets):
 
 def must_be_read(cell: FrozenConfigDict) -> bool:
   """Whether a plan needs the data themselves: people's own files, mirrors, subsets."""
-  return cell.dataset not in KNOWN or bool(cell.data_checksums)
+  local_copy = cell.dataset == 'mini_imagenet' and cell.data_manual_dir
+  return bool(cell.dataset not in KNOWN or cell.data_checksums or local_copy)
 
 
 def where(cell: FrozenConfigDict) -> dict[str, str | None]:
