@@ -1,16 +1,15 @@
 """Augmentation on the device, inside the compiled epoch (fidelity.md 3, design.md 3)."""
 
-import difflib
 import functools
 import inspect
-from typing import Any
 
+from jaxbudget import names
 from jaxbudget.augment import mix, randaugment
 from jaxbudget.augment.geometric import Stage, chain, normalize, on_image, random_crop, random_flip
 from jaxbudget.data.dataset import Info
 from jaxbudget.types import Augment
 
-__all__ = ['AUGMENTS', 'Stage', 'augment_options', 'chain', 'make_augment', 'normalize']
+__all__ = ['AUGMENTS', 'Stage', 'chain', 'make_augment', 'normalize']
 
 
 def make_augment(name: str, info: Info, **options) -> Augment:
@@ -30,36 +29,13 @@ def make_augment(name: str, info: Info, **options) -> Augment:
   Raises:
     ValueError: for an unknown name or option, or a value out of range.
   """
-  defaults = augment_options(name)
-  for key in options:
-    if key not in defaults:
-      raise ValueError(f'unknown option {key!r} of augment {name!r}{_closest(key, defaults)}')
+  names.check('augment', name, AUGMENTS)
+  parameters = inspect.signature(AUGMENTS[name]).parameters.values()
+  defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+  for option in options:
+    names.check(f'option of {name}', option, defaults)
   _check_shapes(info)
   return _build(name, info, tuple({**defaults, **options}.items()))
-
-
-def augment_options(name: str) -> dict[str, Any]:
-  """The options of an augmentation and their defaults.
-
-  Args:
-    name: one of `AUGMENTS`.
-
-  Returns:
-    `{option: default}`.
-
-  Raises:
-    ValueError: for an unknown name.
-  """
-  if name not in AUGMENTS:
-    raise ValueError(f'unknown augment {name!r}{_closest(name, AUGMENTS)}')
-  parameters = inspect.signature(AUGMENTS[name]).parameters.values()
-  return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-def _closest(word, known):
-  match = difflib.get_close_matches(word, known, n=1)
-  hint = f'; did you mean {match[0]!r}?' if match else ';'
-  return f'{hint} known: {", ".join(known) or "none"}'
 
 
 def _check_shapes(info):

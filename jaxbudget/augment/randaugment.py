@@ -46,6 +46,8 @@ RANGES = {
   'translate_y': (0.0, 100.0),
 }
 OPERATIONS = tuple(RANGES)
+SIGNED = ('rotate', 'shear_x', 'shear_y', 'translate_x', 'translate_y')  # negated half the time
+IN_PIXELS = ('cutout', 'translate_x', 'translate_y')
 AUTO_CONTRAST, EQUALIZE, COLOR, CONTRAST, SHARPNESS = map(
   OPERATIONS.index, ('auto_contrast', 'equalize', 'color', 'contrast', 'sharpness')
 )
@@ -269,12 +271,28 @@ def _cut_out(image, centre, square):
 # Parameters, on the host
 
 
+def magnitude(name: str, m: float, side: tuple[int, int]) -> float:
+  """The value of an operation at magnitude m, in the units of `RANGES`.
+
+  Distances in pixels shrink with the shorter side below 32 px only: 13 px of shift would
+  blank an 8x8 digit, but fidelity.md 3.4 has absolute pixels at 32 and 84.
+
+  Args:
+    name: of the operation.
+    m: magnitude in [0, 30].
+    side: (height, width) of the images.
+
+  Returns:
+    The value, without sign.
+  """
+  low, high = RANGES[name]
+  value = low + m / MAX_M * (high - low)
+  return value * min(1, min(side) / 32) if name in IN_PIXELS else value
+
+
 @functools.cache
 def make_parameters(m: float, shape: tuple[int, int, int]) -> Parameters:
   """Tabulates what each operation does at magnitude m.
-
-  Distances in pixels shrink with the side below 32 px only: 13 px of shift would blank an
-  8x8 digit, but fidelity.md 3.4 has absolute pixels at 32 and 84.
 
   Args:
     m: magnitude in [0, 30].
@@ -289,19 +307,17 @@ def make_parameters(m: float, shape: tuple[int, int, int]) -> Parameters:
   height, width, channels = shape
   if channels not in (1, 3):
     raise ValueError(f'image_shape={shape}: RandAugment allows 1 or 3 channels')
-  shrink = min(1.0, min(height, width) / 32)
   table = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
   factor = np.ones(16, np.float32)
   affine = np.tile(np.int32(_fixed_point((1, 0, 0, 0, 1, 0))), (16, 2, 1))
   square = np.full(16, -1, np.float32)
-  for position, (name, (low, high)) in enumerate(RANGES.items()):
-    value = low + m / MAX_M * (high - low)
+  for position, name in enumerate(OPERATIONS):
+    value = magnitude(name, m, (height, width))
     if name in ('color', 'contrast', 'brightness', 'sharpness'):
       factor[position] = value
     elif name == 'cutout':
-      square[position] = value * shrink
-    elif name in ('rotate', 'shear_x', 'shear_y', 'translate_x', 'translate_y'):
-      value = value * shrink if name.startswith('translate') else value
+      square[position] = value
+    elif name in SIGNED:
       maps = [_affine_map(name, v, height, width) for v in (value, -value)]
       affine[position] = [_fixed_point(matrix) for matrix in maps]
     else:
