@@ -14,6 +14,7 @@ Pass it to `nnx.Conv(conv_general_dilated=conv)`. Accelerators want `lax.conv_ge
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
+CACHE_BYTES = 2**21  # of one core, for the columns of a weight gradient
 
 
 def conv(
@@ -165,7 +167,7 @@ def _phase_gradient(dy, w, row, column, precision):
   )
 
 
-def weight_gradient(x, dy, w_shape, strides, padding, precision=None, chunk=4):
+def weight_gradient(x, dy, w_shape, strides, padding, precision=None):
   """Gradient of a convolution with respect to its kernel.
 
   Args:
@@ -175,44 +177,64 @@ def weight_gradient(x, dy, w_shape, strides, padding, precision=None, chunk=4):
     strides: (vertical, horizontal).
     padding: ((top, bottom), (left, right)) of the forward convolution.
     precision: as for `lax.dot_general`.
-    chunk: images to work on at a time.
 
   Returns:
     f32[k_h, k_w, c_in, c_out].
   """
-  n = x.shape[0]
-  whole = n // chunk * chunk
-  part = functools.partial(
-    _columns_product, w_shape=w_shape, strides=strides, padding=padding, precision=precision
+  kernel_height, kernel_width, channels_in, channels_out = w_shape
+  n, out_height, out_width, _ = dy.shape
+  products = functools.partial(
+    _row_products,
+    kernel_size=(kernel_height, kernel_width),
+    strides=strides,
+    padding=padding,
+    precision=precision,
   )
+  chunk = _chunk_size(out_height * out_width * kernel_width * channels_in * x.dtype.itemsize)
   if n <= chunk:
-    return part(x, dy)
-
-  def step(dw, images):
-    return dw + part(*images), None
-
-  chunks = [a[:whole].reshape(-1, chunk, *a.shape[1:]) for a in (x, dy)]
-  dw, _ = lax.scan(step, jnp.zeros(w_shape, jnp.float32), chunks)
-  return dw if whole == n else dw + part(x[whole:], dy[whole:])
-
-
-def _columns_product(x, dy, w_shape, strides, padding, precision):
-  """Sums image slices times `dy` over images and positions, one product per kernel row."""
-  kernel_height, kernel_width, channels, _ = w_shape
-  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-
-  def taps(i, j):
-    stop = (i + strides[0] * (dy.shape[1] - 1) + 1, j + strides[1] * (dy.shape[2] - 1) + 1)
-    return x[:, i : stop[0] : strides[0], j : stop[1] : strides[1]]
-
-  rows = [
-    lax.dot_general(
-      jnp.concatenate([taps(i, j) for j in range(kernel_width)], axis=-1),
-      dy,
-      (((0, 1, 2), (0, 1, 2)), ((), ())),
-      precision=precision,
-      preferred_element_type=jnp.float32,
+    dw = products(x, dy)
+  else:
+    whole = n // chunk * chunk
+    shape = (kernel_height, channels_out, kernel_width * channels_in)
+    chunks = [a[:whole].reshape(-1, chunk, *a.shape[1:]) for a in (x, dy)]
+    dw, _ = lax.scan(
+      lambda dw, images: (dw + products(*images), None), jnp.zeros(shape, jnp.float32), chunks
     )
-    for i in range(kernel_height)
-  ]
-  return jnp.stack(rows).reshape(w_shape)
+    if whole < n:
+      dw = dw + products(x[whole:], dy[whole:])
+  dw = dw.reshape(kernel_height, channels_out, kernel_width, channels_in)
+  return dw.transpose(0, 2, 3, 1)
+
+
+def _chunk_size(image_bytes):
+  """Images whose columns fit the cache: a power of two, which divides most batches."""
+  return 2 ** int(math.log2(max(1, CACHE_BYTES // image_bytes)))
+
+
+def _row_products(x, dy, kernel_size, strides, padding, precision):
+  """Sums `dy` times shifted slices of `x` over images and positions, a product a kernel row.
+
+  `dy` stands on the left because XLA transposes the left operand of such a product, and
+  `dy` needs that only once, the columns once for each row.
+
+  Returns:
+    f32[k_h, c_out, k_w * c_in].
+  """
+  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+  stops = [stride * (size - 1) + 1 for stride, size in zip(strides, dy.shape[1:3], strict=True)]
+
+  def tap(i, j):
+    return x[:, i : i + stops[0] : strides[0], j : j + stops[1] : strides[1]]
+
+  return jnp.stack(
+    [
+      lax.dot_general(
+        dy,
+        jnp.concatenate([tap(i, j) for j in range(kernel_size[1])], axis=-1),
+        (((0, 1, 2), (0, 1, 2)), ((), ())),
+        precision=precision,
+        preferred_element_type=jnp.float32,
+      )
+      for i in range(kernel_size[0])
+    ]
+  )
