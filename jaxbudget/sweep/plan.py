@@ -115,13 +115,13 @@ def make_runs(config: ConfigDict, datasets: Mapping[Any, data.Dataset] | None = 
   faults += _unused_options(cells)
   for cell, paper in cells:
     try:
-      needs = None
+      assembled, needs = assemble(cell), None
       first = prerequisites.scoring_cell(cell)
       if first is not None:
         scoring = _run(first, prerequisites.SCORING_SEED, (), assemble(first))
         needs = runs.setdefault(scoring.run_id, scoring).run_id
       for seed in seeds:
-        run = _run(cell, seed, paper, assemble(cell), needs)
+        run = _run(cell, seed, paper, assembled, needs)
         if run.run_id in runs:  # another cell of the grid is the same experiment
           known = runs[run.run_id]
           run = dataclasses.replace(known, paper=_union(known.paper, paper))

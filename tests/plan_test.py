@@ -1,0 +1,308 @@
+"""The plan: identities, shared runs, scoring runs and what they cost, estimated time."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from jaxbudget import config as config_lib
+from jaxbudget import data, results
+from jaxbudget.sweep import calibrate, plan, prerequisites
+from jaxbudget.types import Cost
+
+DIGITS = {'dataset': 'digits', 'model': 'resnet8', 'width': 2, 'epochs': 9, 'batch_size': 32}
+
+
+def runs_of(*grid, **overrides):
+  return plan.make_runs(config_lib.defaults(**{**DIGITS, 'seeds': 1, 'grid': grid, **overrides}))
+
+
+def ids(runs):
+  return [run.run_id for run in runs]
+
+
+def test_options_of_one_cell_do_not_reach_another():
+  plain, warm, later = runs_of(
+    {'selector': 'p_sgd', 'budget': 0.3},
+    {'selector': 'p_sgd', 'budget': 0.3, 'selector_options': {'warmup': 3}},
+    {'selector': 'p_sgd', 'budget': 0.5},
+  )
+  assert plain.parts.selector_options['warmup'] == later.parts.selector_options['warmup'] == 0
+  assert warm.parts.selector_options['warmup'] == 3
+
+
+def test_cells_that_coincide_are_one_run_in_all_their_places():
+  places = [{'table': n, 'method': 'p-SGD'} for n in (2, 3)]
+  cell = {'selector': 'p_sgd', 'budget': 0.3}
+  runs = runs_of(
+    {**cell, 'fidelity': 'released', 'paper': (places[0],)},
+    {**cell, 'fidelity': 'corrected', 'paper': (places[1], places[0])},
+  )
+  assert len(runs) == 1
+  assert runs[0].paper == tuple(places)
+  assert runs[0].cell.fidelity == 'released'
+
+
+@pytest.mark.parametrize(
+  ('selector', 'augment', 'differ'),
+  [
+    ('p_sgd', 'standard', False),
+    ('p_sgd', 'ricap', True),
+    ('p_sgd', 'mixup', True),
+    ('c_sgd', 'standard', True),
+    ('unif_sgd', 'ricap', False),
+    ('selective_backprop', 'standard', False),
+    ('selective_backprop', 'mixup', True),
+  ],
+)
+def test_presets_make_two_runs_where_they_differ(selector, augment, differ):
+  cell = {'selector': selector, 'augment': augment, 'budget': 0.5}
+  runs = runs_of({**cell, 'fidelity': 'released'}, {**cell, 'fidelity': 'corrected'})
+  assert len(runs) == 1 + differ
+
+
+def test_identity_leaves_out_what_cannot_change_numbers():
+  base = ids(runs_of())
+  for override in (
+    {'rows_per_call': 7},
+    {'checkpoint_every': 9.0},
+    {'name': 'x'},
+    {'seeds': (0,)},
+    {'record_selection': True},
+    {'selector_options': {}},
+  ):
+    assert ids(runs_of(**override)) == base, override
+  for override in (
+    {'budget': 0.5},
+    {'learning_rate': 0.05},
+    {'epochs': 10},
+    {'batch_size': 16},
+    {'width': 4},
+    {'schedule': 'step'},
+    {'budget_unit': 'compute'},
+    {'validation': 100},
+    {'augment': 'mixup'},
+    {'seeds': (1,)},
+  ):
+    assert not set(ids(runs_of(**override))) & set(base), override
+
+
+def test_default_options_need_not_be_written():
+  cell = {'selector': 'p_sgd', 'budget': 0.3}
+  assert ids(runs_of(cell)) == ids(runs_of({**cell, 'selector_options': {'average': True}}))
+
+
+def test_all_faults_at_once():
+  grid = ({'selector': 'psgd'}, {'budget': 2.0}, {'schedule': 'steps'}, {'selector': 'coreset'})
+  config = config_lib.defaults(**DIGITS, grid=grid)
+  with config.unlocked():
+    config.seeds = ()
+  with pytest.raises(ValueError) as error:
+    plan.make_runs(config)
+  for part in ('p_sgd', 'budget=2.0', "did you mean 'step'", 'seeds=()'):
+    assert part in str(error.value)
+
+
+CORESETS = tuple(
+  {'selector': 'coreset', 'budget': budget, 'selector_options': {'score': score}}
+  for score in ('forgetting', 'entropy')
+  for budget in (0.3, 0.5)
+)
+
+
+def test_one_scoring_run_serves_all_core_sets():
+  runs = runs_of(*CORESETS, {'selector': 'unif_sgd', 'budget': 0.3}, seeds=2)
+  scoring, *others = runs
+  assert scoring.cell.selector == 'forgetting_sgd' and scoring.needs is None
+  assert (scoring.cell.budget, scoring.cell.schedule, scoring.cell.augment) == (
+    1.0,
+    'step',
+    'standard',
+  )
+  assert scoring.seed == prerequisites.SCORING_SEED not in {run.seed for run in others}
+  coresets = [run for run in others if run.cell.selector == 'coreset']
+  assert len(coresets) == 8 and len(runs) == 1 + 8 + 2
+  assert {run.needs for run in coresets} == {scoring.run_id}
+  assert {run.needs for run in others if run not in coresets} == {None}
+
+
+def test_scoring_runs_are_per_data_and_protocol():
+  cell = {'selector': 'coreset', 'budget': 0.5}
+  runs = runs_of(cell, {**cell, 'epochs': 12}, {**cell, 'augment': 'mixup'})
+  assert len({run.needs for run in runs if run.needs}) == 2  # the augmentation shares
+
+
+def test_scoring_run_is_part_of_the_identity(monkeypatch):
+  before = ids(runs_of(CORESETS[0]))
+  monkeypatch.setattr(prerequisites, 'SCORING_SEED', 5)
+  assert not set(before) & set(ids(runs_of(CORESETS[0])))
+
+
+def test_selection_is_shown_in_full_and_shared():
+  scoring, *coresets = runs_of(*CORESETS)
+  full = 3 * 9 * 44 * 32  # 44 rows of 32 among 1437 samples, 9 epochs
+  assert scoring.planned.forward_equivalents == full
+  for run in coresets:
+    record = json.loads(json.dumps(run.record()))  # as plan.json has it
+    own = 1437 if run.parts.selector_options['score'] == 'entropy' else 0
+    selection = record['selection']
+    assert record['needs'] == selection['needs'] == scoring.run_id
+    assert selection['shared_by'] == 4
+    assert selection['forward_scored'] == own
+    assert selection['forward_equivalents'] == full + own
+    assert selection['forward_equivalents_shared'] == full / 4 + own
+    assert record['planned']['forward_scored'] == 0  # the paper does not charge it
+  assert scoring.record()['needs'] is None and scoring.record()['selection'] is None
+
+
+def test_only_keeps_the_scoring_run_that_is_needed():
+  runs = runs_of(*CORESETS, {'selector': 'sgd', 'budget': 1.0})
+  kept = plan.only(runs, {'selector': 'coreset', 'budget': 0.3})
+  assert [run.cell.selector for run in kept] == ['forgetting_sgd', 'coreset', 'coreset']
+  assert [run.cell.selector for run in plan.only(runs, {'selector': 'sgd'})] == ['sgd']
+  with pytest.raises(ValueError, match='leaves no run'):
+    plan.only(runs, {'budget': 0.4})
+  with pytest.raises(ValueError, match="did you mean 'budget'"):
+    plan.only(runs, {'budgets': 0.3})
+
+
+def test_core_set_under_compute_is_refused():
+  with pytest.raises(ValueError, match='scoring run alone'):
+    runs_of({**CORESETS[0], 'budget_unit': 'compute'})
+
+
+@pytest.fixture(scope='module')
+def digits():
+  return data.load('digits')
+
+
+def test_prepare_reads_scores(tmp_path, digits):
+  scoring, run = runs_of(CORESETS[0])
+  with pytest.raises(
+    ValueError, match=f'needs run {scoring.run_id}, which has not left scores.npy'
+  ):
+    prerequisites.prepare(run, tmp_path, digits)
+  directory = tmp_path / scoring.run_id
+  directory.mkdir()
+  scores = np.random.default_rng(0).permutation(1437).astype(np.float32)
+  np.save(directory / 'scores.npy', scores)
+  ready = prerequisites.prepare(run, tmp_path, digits)
+  order = ready.parts.selector.init(jax.random.key(0))
+  assert set(np.asarray(order[:431])) == set(np.argsort(-scores)[:431])
+  assert (ready.run_id, ready.planned) == (run.run_id, run.planned)
+  assert prerequisites.prepare(scoring, tmp_path, digits) is scoring
+  for damaged in (b'', b'\x93NUMPY rubbish'):
+    (directory / 'scores.npy').write_bytes(damaged)
+    with pytest.raises(ValueError, match='scores.npy'):
+      prerequisites.prepare(run, tmp_path, digits)
+  np.save(directory / 'scores.npy', scores[:-1])
+  with pytest.raises(ValueError, match='1437 numbers'):
+    prerequisites.prepare(run, tmp_path, digits)
+
+
+def test_prepare_scores_with_the_trained_model(tmp_path, digits):
+  scoring, run = runs_of(CORESETS[2])
+  parts = run.parts
+  params, model_state = parts.model.init(jax.random.key(1))
+  directory = tmp_path / scoring.run_id
+  directory.mkdir()
+  results.write_weights(directory / 'params.msgpack', params, model_state)
+  ready = prerequisites.prepare(run, tmp_path, digits)
+  order = np.asarray(ready.parts.selector.init(jax.random.key(0)))
+
+  @jax.jit
+  def predict(image):
+    return parts.model.apply(params, model_state, parts.augment.test(image), train=False)[0]
+
+  logits = predict(digits.train_image)
+  p = np.asarray(jax.nn.softmax(logits), np.float64)
+  entropy = -(p * np.log(p)).sum(1)[order]
+  assert (entropy[:431].min()) > entropy[431:].max() - 1e-5
+  (directory / 'params.msgpack').write_bytes(b'\x81\xa6params\x80')
+  with pytest.raises(ValueError, match='does not hold weights of resnet8'):
+    prerequisites.prepare(run, tmp_path, digits)
+
+
+MEASURED = {
+  'device': 'abacus',
+  'train': {'resnet8 2 8x8x1 32 float32': 1.0},
+  'forward': {'resnet8 2 8x8x1 32 float32': 0.1},
+  'augment': {'standard 8x8x1 32': 0.01},
+}
+
+
+def test_estimate_is_planned_samples_times_measured_seconds():
+  (run,) = runs_of({'selector': 'selective_backprop', 'budget': 0.5}, evaluate_every=4)
+  planned: Cost = run.planned
+  assert planned.scored == 9 * 44 * 32
+  evaluations = 3  # after epochs 4, 8 and 9
+  expected = planned.trained + 0.1 * (planned.scored + evaluations * 360) + 0.01 * planned.scored
+  assert calibrate.estimate([run], MEASURED) == {run.run_id: pytest.approx(expected)}
+
+
+def test_estimate_refuses_what_was_not_measured():
+  with pytest.raises(ValueError, match='no calibration for .*ricap'):
+    calibrate.estimate(runs_of({'augment': 'ricap'}), MEASURED)
+
+
+def test_calibration_measures_each_kind_once(monkeypatch):
+  timed = []
+  monkeypatch.setattr(calibrate, '_time_network', lambda run, s: timed.append('net') or (3.0, 1.0))
+  monkeypatch.setattr(calibrate, '_time_augment', lambda run, s: timed.append('augment') or 0.5)
+  runs = runs_of(
+    {'selector': 'p_sgd', 'budget': 0.3},
+    {'selector': 'sgd', 'budget': 1.0},
+    {'selector': 'p_sgd', 'budget': 0.3, 'augment': 'ricap'},
+    {'selector': 'p_sgd', 'budget': 0.3, 'width': 4},
+  )
+  measured = json.loads(json.dumps(calibrate.calibrate(runs)))
+  assert sorted(timed) == ['augment', 'augment', 'net', 'net']
+  seconds = calibrate.estimate(runs, measured)
+  assert all(np.isfinite(s) and s > 0 for s in seconds.values())
+
+
+def test_calibration_of_a_small_network():
+  measured = calibrate.calibrate(runs_of(), seconds=0.01)
+  for kind in ('train', 'forward', 'augment'):
+    (value,) = measured[kind].values()
+    assert 0 < value < 1  # seconds per sample
+  calibrate.estimate(runs_of(), measured)
+
+
+def shown(table):
+  console = Console(width=200)
+  with console.capture() as capture:
+    console.print(table)
+  return capture.get()
+
+
+def test_plan_table_shows_cells_totals_and_selection():
+  paper = ({'table': 2, 'method': 'SB'}, {'table': 'figure1', 'method': 'SB'})
+  runs = runs_of({'selector': 'sgd', 'budget': 1.0, 'paper': paper}, *CORESETS[:2], seeds=2)
+  text = shown(calibrate.plan_table(runs))
+  assert '4 cells, 7 runs' in text
+  assert 'Tab. 2 Fig. 1' in text
+  rows = 9 * (3 * 44 + 2 * 13 + 2 * 22)  # sgd twice and the scoring run, core-sets twice
+  assert f'{rows:,}' in text
+  assert 'scores the samples for 4 runs' in text
+  assert 'time:' not in text
+  timed = shown(calibrate.plan_table(runs, MEASURED))
+  assert 'on abacus' in timed and ' h ' in timed
+
+
+def test_records_hold_what_the_report_reads():
+  (run,) = runs_of({'selector': 'p_sgd', 'budget': 0.3, 'paper': ({'table': 2},)})
+  record = run.record()
+  assert record['planned'] == {
+    'rows': 9 * 13,
+    'forward_scored': 0,
+    'forward_trained': 9 * 13 * 32,
+    'backward': 9 * 13 * 32,
+    'forward_equivalents': 3 * 9 * 13 * 32,
+  }
+  assert record['paper'] == [{'table': 2}]
+  assert record['options']['credit'] == 'aligned'
+  assert dataclasses.replace(run, seed=1).record()['seed'] == 1
