@@ -78,6 +78,30 @@ def paper_plan(tables=(1, 2, 3, 4, 5, 6), seeds=(0, 1, 2), rehearsal=False) -> l
   return list(plan.values())
 
 
+def figure1_plan(seeds=(0, 1, 2)) -> list[dict]:
+  """The cells of Figure 1, rehearsed on digits."""
+  plan = {}
+  names = SELECTORS | {'Random': 'random_subset', 'Core-set': 'coreset'}
+  for row in paper.figure1().itertuples():
+    place = {'table': 'figure1', 'dataset': row.dataset, 'method': row.group,
+             'panel': row.panel, 'series': row.series}  # fmt: skip
+    series = row.series if row.panel in 'cd' else 'SLR'
+    options = {}
+    if row.group == 'p-SGD':
+      options = {'smoothing': 'noeps' not in series, 'average': 'noavg' not in series}
+    changes = {'schedule': 'step' if 'SLR' in series else 'linear', 'options': options,
+               'augment': 'ricap' if 'ricap' in series else 'standard'}  # fmt: skip
+    budget = float(row.series) if row.panel in 'ab' else 0.3
+    for seed in seeds:
+      run = plan_run(names[row.group], budget, seed, **changes)
+      suffix = ''.join(f'-{key}' for key, value in options.items() if not value)
+      run['cell_id'] += suffix
+      run['run_id'] += suffix
+      plan.setdefault(run['run_id'], run)
+      plan[run['run_id']]['paper'] = [*plan[run['run_id']]['paper'], place]
+  return list(plan.values())
+
+
 def write_run(workdir: pathlib.Path, run: dict, accuracy: float | None = None, **result) -> None:
   """Writes what a finished run leaves behind."""
   rng = np.random.default_rng(zlib.crc32(run['run_id'].encode()))

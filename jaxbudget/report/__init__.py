@@ -3,8 +3,20 @@
 `load_workdir` reads, `summary` prints, `write_report` writes `report/` into the workdir.
 """
 
-from jaxbudget.report.html import write_report
-from jaxbudget.report.load import Problem, Workdir, load_workdir
-from jaxbudget.report.summary import summary
+import importlib
 
-__all__ = ['Problem', 'Workdir', 'load_workdir', 'summary', 'write_report']
+_HOME = {
+  'Problem': 'load',
+  'Workdir': 'load',
+  'load_workdir': 'load',
+  'summary': 'terminal',
+  'write_report': 'html',
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+  """Imports on first use: pandas, scipy and matplotlib are slow, and not every launch reports."""
+  if name not in _HOME:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module(f'{__name__}.{_HOME[name]}'), name)

@@ -4,6 +4,8 @@ import pandas as pd
 
 SETTING = ('dataset', 'model', 'augment', 'schedule', 'epochs', 'batch_size')
 CELL = (*SETTING, 'fidelity', 'budget', 'budget_unit', 'selector', 'method')
+LACKING = ('failed', 'corrupt', 'running')  # why a planned run has no result
+_SIZES = ('num_train', 'num_test')
 _MEANS = (
   'cost', 'planned_cost', 'realised_budget', 'entropy_nats', 'forward_equivalents',
   'planned_forward_equivalents', 'forward_scored', 'seconds_train', 'seconds_evaluate',
@@ -21,26 +23,26 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
 
   Returns:
     One row per cell, in the order of the plan: the columns of `CELL`, `planned`, `done`,
-    `failed`, `running` (numbers of runs), `mean`, `std` of the final and `best_mean`,
+    `failed`, `corrupt`, `running` (numbers of runs), `mean`, `std` of the final and `best_mean`,
     `best_std` of the best accuracy in percent, the means of costs and seconds over finished
-    runs, `num_test` and `paper`.
+    runs, `num_train`, `num_test` and `paper`.
   """
   rows = []
   for cell_id, part in runs.groupby('cell_id', sort=False):
     done = part[part['status'] == 'done']
     row = {'cell_id': cell_id, **{name: part[name].iloc[0] for name in CELL}}
     row['planned'] = len(part)
-    for status in ('done', 'failed', 'running'):
+    for status in ('done', *LACKING):
       row[status] = int((part['status'] == status).sum())
     row['mean'], row['std'] = done['final_accuracy'].mean(), done['final_accuracy'].std()
     row['best_mean'], row['best_std'] = done['best_accuracy'].mean(), done['best_accuracy'].std()
     row |= {name: done[name].mean() for name in _MEANS}
     row['planned_cost'] = part['planned_cost'].mean()
-    row['num_test'] = part['num_test'].iloc[0]
+    row |= {name: part[name].iloc[0] for name in _SIZES}
     row['paper'] = part['paper'].iloc[0]
     rows.append(row)
-  extra = ['planned', 'done', 'failed', 'running', 'mean', 'std', 'best_mean', 'best_std']
-  return pd.DataFrame(rows, columns=['cell_id', *CELL, *extra, *_MEANS, 'num_test', 'paper'])
+  extra = ['planned', 'done', *LACKING, 'mean', 'std', 'best_mean', 'best_std']
+  return pd.DataFrame(rows, columns=['cell_id', *CELL, *extra, *_MEANS, *_SIZES, 'paper'])
 
 
 def finished(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -65,6 +67,6 @@ def state(cell) -> str:
   """Why a cell has fewer runs than planned, in words; empty when it is complete."""
   if cell['done'] == cell['planned']:
     return ''
-  parts = [f'{cell[s]} {s}' for s in ('failed', 'running') if cell[s]]
-  missing = cell['planned'] - cell['done'] - cell['failed'] - cell['running']
+  parts = [f'{cell[s]} {s}' for s in LACKING if cell[s]]
+  missing = cell['planned'] - cell['done'] - sum(cell[s] for s in LACKING)
   return ', '.join(parts + ([f'{missing} missing'] if missing else []))

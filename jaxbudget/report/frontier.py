@@ -182,7 +182,7 @@ def band(scores: pd.DataFrame, costs: pd.DataFrame, grid: np.ndarray) -> pd.Data
     grid: costs to evaluate at.
 
   Returns:
-    `cost`, `mean`, `low`, `high` (95 %), with NaN bounds for a single seed.
+    `cost`, `mean`, `low`, `high` (95%), with NaN bounds for a single seed.
   """
   lines = [
     np.interp(grid, cost, score)

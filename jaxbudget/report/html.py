@@ -52,7 +52,7 @@ def write_report(workdir, allow: Sequence[str] = ()) -> pathlib.Path:
   for table in (t for _, content in sections for t in content if isinstance(t, render.Table)):
     _save_table(table, report / 'tables')
   page = report / 'index.html'
-  files.write_bytes(page, _page(workdir, compared, sections).encode())
+  files.write_bytes(page, _page(workdir, compared, sections, allow).encode())
   return page
 
 
@@ -79,7 +79,7 @@ def _sections(workdir, compared, drawings) -> list[tuple[str, list]]:
   return [(title, content) for title, content in sections if content]
 
 
-def _page(workdir: Workdir, compared, sections) -> str:
+def _page(workdir: Workdir, compared, sections, allow) -> str:
   """Fills the template; everything that comes from files is escaped on the way."""
   parts = {
     name: (importlib.resources.files('jaxbudget.report') / f'page.{name}').read_text('utf-8')
@@ -97,7 +97,7 @@ def _page(workdir: Workdir, compared, sections) -> str:
     title=html.escape(f'jaxbudget report: {workdir.path.resolve().name}'),
     verdict=html.escape(sentence),
     evidence=html.escape(evidence),
-    status=html.escape(verdict.status(workdir)),
+    status=html.escape(verdict.status(workdir, allow)),
     nav=' '.join(nav),
     body='\n'.join(body),
     css=parts['css'],

@@ -1,5 +1,5 @@
 'use strict';
-// Tables sort by a click on a heading and filter by text; nothing here talks to anybody.
+// Tables sort by a click on a heading and filter by text, figures grow by a click; nothing here talks to anybody.
 for (const table of document.querySelectorAll('table.sortable')) {
   const body = table.tBodies[0];
   const rows = Array.from(body.rows);
@@ -40,4 +40,7 @@ for (const table of document.querySelectorAll('table.sortable')) {
     rows.forEach((row, i) => { row.hidden = !words.every((word) => texts[i].includes(word)); });
   });
   table.parentElement.before(filter);
+}
+for (const image of document.querySelectorAll('figure img')) {
+  image.addEventListener('click', () => image.parentElement.classList.toggle('zoom'));
 }

@@ -85,7 +85,7 @@ def equal_compute() -> pd.DataFrame:
 
   Returns:
     `dataset, augmentation, schedule, method, budget, cost, accuracy, baseline, difference,
-    se, low, high` (95 % Welch t), one row per cell of Tables 2-6 that has a bracket.
+    se, low, high` (95% Welch t), one row per cell of Tables 2-6 that has a bracket.
   """
   table = results().query('metric == "accuracy_percent" and table > 1')
   table = table.drop_duplicates(list(KEY[1:]))

@@ -29,7 +29,11 @@ def paper_tables(workdir: Workdir) -> list[Table]:
     Tables in the paper's order.
   """
   frame = paper_cells(workdir)
-  return [_table(name, part) for name, part in frame.groupby('table') if name in TITLES]
+  return [
+    _table(name, part)
+    for name, part in frame.groupby('table')
+    if set(part['method']) != {'sgd'} or name == '1'  # a reference of another table
+  ]
 
 
 def paper_cells(workdir: Workdir) -> pd.DataFrame:
@@ -95,13 +99,16 @@ def _row(place: dict, cell: dict, device: str) -> dict:
 
 
 def _with_speedup(frame: pd.DataFrame) -> pd.DataFrame:
-  """Adds time saved against the SGD row of the same table and data, on the same device."""
+  """Adds the time saved against plain SGD on the same data, schedule and device."""
   if frame.empty:
     return frame
   frame = frame.assign(speedup=math.nan, speedup_train=math.nan)
-  keys = ['table', 'dataset', 'augmentation', 'schedule', 'device']
+  keys = ['dataset', 'schedule', 'device']
   rows = frame.to_dict('records')
-  full = {tuple(row[k] for k in keys): row for row in rows if row['method'] == 'sgd'}
+  full = {
+    tuple(row[k] for k in keys): row
+    for row in rows if row['method'] == 'sgd' and row['augmentation'] == 'standard'
+  }  # fmt: skip
   for row in rows:
     same = full.get(tuple(row[k] for k in keys))
     if same and row['device'] and '|' not in row['device']:
@@ -147,15 +154,14 @@ def _table(name: str, part: pd.DataFrame) -> Table:
 def _metrics(name: str, part: pd.DataFrame, order) -> list[tuple[str, tuple, str]]:
   """Columns of a table: heading, the cells that go there, the figure shown."""
   datasets = sorted(set(part['dataset']), key=lambda d: _place(order['dataset'], d))
-  if name == '1':
-    figures = (('accuracy', 'accuracy'), ('minutes', 'minutes'), ('speed-up %', 'speedup'))
-    return [(f'{d} {title}', (d,), m) for d in datasets for title, m in figures]
-  if name == '5':
-    return [(f'{d} minutes', (d,), 'minutes') for d in datasets]
+  if name in ('1', '5'):
+    times = [('minutes', 'minutes'), ('speed-up %', 'speedup')]
+    shown = [('accuracy', 'accuracy'), *times] if name == '1' else times
+    return [(f'{d} {title}', (d,), m) for d in datasets for title, m in shown]
   budgets = sorted(set(part['budget']), key=float)
   found = set(part[['dataset', 'budget']].itertuples(index=False, name=None))
   return [
-    (f'{d} {b}', (d, b), 'accuracy')
+    (f'{d} B={b}', (d, b), 'accuracy')
     for d in datasets for b in budgets if (d, b) in found
   ]  # fmt: skip
 
@@ -170,9 +176,9 @@ def _pick(found: dict | None, metric: str) -> Cell:
   if not math.isnan(found['paper_mean']):
     details.append(f'paper {render.mean_std(found["paper_mean"], found["paper_std"])}')
   if not math.isnan(found['difference']):
-    se = '' if math.isnan(found['difference_se']) else f' ± {found["difference_se"]:.2f} SE'
-    details.append(f'Δ {found["difference"]:+.2f}{se}, best epoch {found["best_difference"]:+.2f}')
-  kind = next((k for k in ('failed', 'running', 'missing') if k in found['state']), '')
+    delta = render.difference(found['difference'], found['difference_se'])
+    details.append(f'Δ {delta}, best epoch {render.signed(found["best_difference"])}')
+  kind = next((k for k in (*cells.LACKING, 'missing') if k in found['state']), '')
   if not found['n']:
     return Cell(kind, None, '; '.join(details), state=kind)
   details += [found['state']] if found['state'] else []
@@ -183,7 +189,7 @@ def _pick(found: dict | None, metric: str) -> Cell:
 def _time_cell(found: dict, metric: str) -> Cell:
   details = []
   if not math.isnan(found[f'{metric}_train']):
-    details.append(f'without test passes {found[f"{metric}_train"]:.3g}')
+    details.append(f'training only {found[f"{metric}_train"]:.3g}')
   if not math.isnan(found[f'paper_{metric}']):
     details.append(f'paper {found[f"paper_{metric}"]:g}')
   if math.isnan(found[metric]):
@@ -213,7 +219,7 @@ def _notes(name: str, part: pd.DataFrame) -> tuple[str, ...]:
   if name in ('1', '5'):
     notes.append(
       'Minutes of training and test passes; compilation and data loading are left out. '
-      'Speed-up: time saved against sgd of this plan on the same device.'
+      'Speed-up: time saved against sgd (standard augmentation) of this plan, same device.'
     )
   if not part['exact'].all():
     ran = ', '.join(sorted(set(part.loc[~part['exact'], 'ran'].str.split(' on ').str[-1])))

@@ -18,7 +18,7 @@ class Cell(NamedTuple):
     sort: what the page sorts by; None sorts last.
     detail: a second, smaller line (the paper's number, an interval).
     bold: the best of its column.
-    state: empty, or why there is no number (`missing`, `failed`, `running`, `refused`).
+    state: empty, or why there is no number (`missing`, `failed`, ...): the page's style for it.
   """
 
   text: str
@@ -62,7 +62,22 @@ def number_cell(value: float, digits: int = 2, sign: bool = False) -> Cell:
   """A figure, or an en dash where there is none."""
   if value is None or math.isnan(value):
     return Cell('–')
-  return Cell(f'{value:{"+" if sign else ""}.{digits}f}', float(value))
+  return Cell(signed(value, digits) if sign else f'{value:.{digits}f}', float(value))
+
+
+def signed(value: float, digits: int = 2) -> str:
+  """`+0.12` or `−0.12`, with a true minus sign."""
+  return f'{value:+.{digits}f}'.replace('-', '−')
+
+
+def interval(low: float, high: float) -> str:
+  """`−3.64 to −0.51`, or a dash where there is none."""
+  return '–' if math.isnan(low) else f'{signed(low)} to {signed(high)}'
+
+
+def difference(value: float, se: float) -> str:
+  """`+0.12 ± 0.05 SE`; without a standard error just the difference."""
+  return signed(value) + ('' if math.isnan(se) else f' ± {se:.2f} SE')
 
 
 def mean_std(mean: float, std: float, digits: int = 2) -> str:

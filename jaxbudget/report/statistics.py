@@ -1,7 +1,7 @@
 """What a handful of seeds can say: intervals, exact tests and their limits.
 
 Everything works on differences paired by seed, in points of accuracy. Below `BCA_FROM` seeds
-intervals are paired t: at 3 seeds a nominal 95 % BCa bootstrap interval covers about 72 %.
+intervals are paired t: at 3 seeds a nominal 95% BCa bootstrap interval covers about 72 %.
 """
 
 import math
@@ -23,7 +23,7 @@ class Paired(NamedTuple):
     n: pairs.
     mean: of the differences.
     se: standard error of the mean (ddof=1).
-    low: lower end of the 95 % interval.
+    low: lower end of the 95% interval.
     high: upper end.
     interval: `paired t`, `BCa bootstrap`, or empty when there is none.
     p: two-sided, exact sign-flip test.
@@ -171,13 +171,13 @@ def difference_of_means(means: Sequence[float], stds: Sequence[float], ns: Seque
 
 
 def t_interval(mean: float, se: float, df: float) -> tuple[float, float]:
-  """The 95 % t interval (mean -+ t * se); NaN without a standard error."""
+  """The 95% t interval (mean -+ t * se); NaN without a standard error."""
   half = scipy.stats.t.ppf(1 - ALPHA / 2, df) * se if df > 0 else math.nan
   return mean - half, mean + half
 
 
 def paired_interval(differences: Sequence[float]) -> tuple[float, float, str]:
-  """The 95 % interval for the mean of at least two paired differences.
+  """The 95% interval for the mean of at least two paired differences.
 
   Args:
     differences: one per seed.

@@ -24,19 +24,11 @@ def summary_table(workdir: Workdir) -> Table:
   """
   frame = workdir.cells
   varying = [n for n in (*cells.SETTING, 'budget_unit') if frame[n].nunique(dropna=False) > 1]
-  frame = frame.sort_values(
-    [*varying, 'budget', 'mean'],
-    ascending=[True] * (len(varying) + 1) + [False],
-    na_position='last',
-    kind='stable',
-    ignore_index=True,
-  )
+  frame = _in_plan_order(frame, varying, 'mean')
   block = [*varying, 'budget']
   groups = frame.groupby(block, sort=False, dropna=False)
   comparable = groups['done'].transform(lambda done: (done > 0).sum()) > 1
   best = (frame['mean'] == groups['mean'].transform('max')) & comparable
-  keys = list(frame[block].astype(str).itertuples(index=False))
-  rules = {i for i in range(1, len(keys)) if keys[i] != keys[i - 1]}
   rows = []
   for (_, cell), is_best in zip(frame.iterrows(), best, strict=True):
     labels = [render.text_cell(_plain(cell[name])) for name in varying]
@@ -71,7 +63,7 @@ def summary_table(workdir: Workdir) -> Table:
     data=frame.drop(columns='paper').assign(best_in_block=best),
     notes=(STD_NOTE, COST_NOTE),
     labels=len(varying) + 2,
-    rules=frozenset(rules),
+    rules=_rules(frame[block]),
   )
 
 
@@ -86,7 +78,7 @@ def equal_compute_table(compared: pd.DataFrame) -> Table:
   """
   names = (*cells.SETTING, 'fidelity')
   varying = [name for name in names if compared[name].nunique(dropna=False) > 1]
-  compared = compared.sort_values([*varying, 'budget', 'method'], kind='stable', ignore_index=True)
+  compared = _in_plan_order(compared, varying, 'mean')
   rows = []
   for row in compared.to_dict('records'):
     rows.append((
@@ -94,54 +86,54 @@ def equal_compute_table(compared: pd.DataFrame) -> Table:
       Cell(_plain(row['budget']), row['budget']), render.text_cell(row['method']),
       render.number_cell(row['cost'], 3), render.number_cell(row['accuracy']),
       render.number_cell(row['baseline']), _difference_cell(row),
-      Cell(interval_text(row), row['low']),
+      Cell(render.interval(row['low'], row['high']), row['low']),
       render.number_cell(row['p'], 3), render.number_cell(row['p_holm'], 3),
       Cell(row['verdict'] or '–', row['verdict']),
       render.number_cell(row['same_budget'], sign=True),
-      render.number_cell(row['curvature'], sign=True), render.number_cell(row['floor']),
     ))  # fmt: skip
   columns = (
-    *varying, 'budget', 'method', 'cost', 'accuracy', 'unif_sgd at that cost', 'difference',
-    '95 % interval', 'p', 'p (Holm)', 'verdict', 'at equal budget', 'curvature', 'noise floor',
+    *varying, 'budget', 'method', 'cost', 'accuracy', 'unif_sgd there', 'difference',
+    '95% interval', 'p', 'p (Holm)', 'verdict', 'at equal budget',
   )  # fmt: skip
-  keys = compared[[*varying, 'budget']].astype(str).agg(' '.join, axis=1)
-  rules = {i for i in range(1, len(keys)) if keys[i] != keys[i - 1]}
+  rules = _rules(compared[[*varying, 'budget']])
   return Table(
     'equal_compute', 'Difference to unif_sgd at the same cost, in points', columns, rows,
-    compared, _statistics_notes(compared), len(varying) + 2, frozenset(rules),
+    compared, _statistics_notes(compared), len(varying) + 2, rules,
   )  # fmt: skip
 
 
 def _difference_cell(row: dict) -> Cell:
   if row['state']:
     return Cell(row['state'], None, row['reason'], state=row['state'])
-  se = '' if pd.isna(row['se']) else f' ± {row["se"]:.2f} SE'
-  detail = '; '.join(filter(None, (f'from {row["at"]}', row['overridden'])))
-  return Cell(f'{row["mean"]:+.2f}{se}', row['mean'], detail)
-
-
-def interval_text(row) -> str:
-  """`-3.64 to -0.51`, or a dash."""
-  return '–' if pd.isna(row['low']) else f'{row["low"]:+.2f} to {row["high"]:+.2f}'
+  details = [f'to {row["at"]}', row['overridden']]
+  if row['curvature']:
+    details.insert(1, f'curvature {render.signed(row["curvature"])}')
+  text = render.difference(row['mean'], row['se'])
+  return Cell(text, row['mean'], '; '.join(filter(None, details)))
 
 
 def _statistics_notes(compared: pd.DataFrame) -> tuple[str, ...]:
   """How the figures of the comparison came about, and what they can and cannot show."""
   tested = compared[compared['p'].notna()]
   notes = [
-    'Paired by seed. The baseline at a cost is interpolated between unif_sgd runs of the same '
-    'seed (sgd as budget 1), so its uncertainty is in the interval. Curvature: what a monotone '
-    'cubic instead of a straight line would add to the baseline.',
-    'Noise floor: sqrt(p(1-p)/n) for a test set of n images, in points.',
+    'Paired by seed. unif_sgd there: interpolated at the same cost between runs of the same seed '
+    '(sgd is its budget 1), so that the interval holds the uncertainty of the interpolation. '
+    'Curvature: what a monotone cubic instead of the straight line would add to unif_sgd.'
   ]
   if len(tested):
     kinds = ' and '.join(sorted(set(tested['interval'])))
-    seeds = sorted({int(n) for n in tested['n']})
+    seeds = ' or '.join(str(int(n)) for n in sorted(set(tested['n'])))
     smallest, count = tested['p_smallest'].min(), len(tested)
     notes.append(
-      f'Intervals: {kinds} ({" or ".join(map(str, seeds))} seeds). p: exact two-sided sign-flip '
-      f'test; with these seeds it cannot fall below {smallest:.3g}, or '
-      f'{min(1, count * smallest):.3g} after Holm over the {count} tests of this table.'
+      f'Intervals: {kinds} ({seeds} seeds). p: exact two-sided sign-flip test; with these seeds '
+      f'it cannot fall below {smallest:.3g}, or {min(1, count * smallest):.3g} after Holm over '
+      f'the {count} tests of this table.'
+    )
+  floor = compared['floor'].astype(float).dropna()
+  if len(floor):
+    notes.append(
+      f'Noise floor of the test sets, sqrt(p(1−p)/n): {floor.min():.2f} to {floor.max():.2f} '
+      'points.'
     )
   overridden = sorted(set(compared['overridden']) - {''})
   notes += [f'Override of the comparability lock: {text}.' for text in overridden]
@@ -158,11 +150,11 @@ def paper_equal_compute_table() -> Table:
       *map(render.text_cell, labels), Cell(_plain(row['budget']), row['budget']),
       render.number_cell(row['cost'], 3), render.number_cell(row['accuracy']),
       render.number_cell(row['baseline']),
-      Cell(f'{row["difference"]:+.2f} ± {row["se"]:.2f} SE', row['difference']),
-      Cell(interval_text(row), row['low']),
+      Cell(render.difference(row['difference'], row['se']), row['difference']),
+      Cell(render.interval(row['low'], row['high']), row['low']),
     ))  # fmt: skip
   columns = ('dataset', 'augmentation', 'schedule', 'method', 'budget', 'cost', 'accuracy',
-             'unif-SGD at that cost', 'difference', '95 % interval')  # fmt: skip
+             'unif-SGD at that cost', 'difference', '95% interval')  # fmt: skip
   notes = (
     'The means and standard deviations printed in Tables 2, 3, 4 and 6 (3 runs each). SB is '
     'charged its selection passes (cost B + 1/3); unif-SGD is interpolated linearly in cost, '
@@ -200,17 +192,16 @@ def fidelity_table(workdir: Workdir) -> Table | None:
     released, corrected = (accuracy_cell(pair.loc[f]) for f in ('released', 'corrected'))
     difference = Cell('missing', state='missing')
     if test.n:
-      se = '' if pd.isna(test.se) else f' ± {test.se:.2f} SE'
-      difference = Cell(f'{test.mean:+.2f}{se}', test.mean)
+      difference = Cell(render.difference(test.mean, test.se), test.mean)
     rows.append((
       *map(render.text_cell, labels), Cell(_plain(own['budget']), own['budget']),
-      released, corrected, difference, Cell(interval_text(test._asdict()), test.low),
+      released, corrected, difference, Cell(render.interval(test.low, test.high), test.low),
     ))  # fmt: skip
     data.append(own | test._asdict())
   if not rows:
     return None
   columns = ('dataset', 'augment', 'schedule', 'method', 'budget', 'released', 'corrected',
-             'difference', '95 % interval')  # fmt: skip
+             'difference', '95% interval')  # fmt: skip
   return Table(
     'deviations', 'What the repaired deviations are worth (corrected − released), in points',
     columns, rows, pd.DataFrame(data), (STD_NOTE,), labels=5,
@@ -220,21 +211,23 @@ def fidelity_table(workdir: Workdir) -> Table | None:
 def runs_table(workdir: Workdir) -> Table:
   """Every run on its own row."""
   frame = workdir.runs
-  columns = ('run', 'method', 'dataset', 'augment', 'schedule', 'budget', 'seed', 'status',
-             'accuracy', 'best', 'cost', 'realised', 'H(c)', 'train s')  # fmt: skip
+  names = ('dataset', 'model', 'augment', 'schedule', 'fidelity')
+  varying = [name for name in names if frame[name].nunique(dropna=False) > 1]
+  columns = ('run', *varying, 'method', 'budget', 'seed', 'status', 'accuracy', 'best', 'cost',
+             'realised', 'H(c)', 'train s')  # fmt: skip
   rows = []
-  for run in frame.itertuples():
-    state = '' if run.status == 'done' else run.status
+  for run in frame.to_dict('records'):
+    state = '' if run['status'] == 'done' else run['status']
     rows.append((
-      *map(render.text_cell, (run.run_id, run.method, run.dataset, run.augment, run.schedule)),
-      render.number_cell(run.budget), render.number_cell(run.seed, 0),
-      Cell(run.status, run.status, run.error, state=state),
-      render.number_cell(run.final_accuracy), render.number_cell(run.best_accuracy),
-      render.number_cell(run.cost, 3), render.number_cell(run.realised_budget, 3),
-      render.number_cell(run.entropy_nats, 3), render.number_cell(run.seconds_train, 1),
+      *(render.text_cell(run[name]) for name in ('run_id', *varying, 'method')),
+      Cell(_plain(run['budget']), run['budget']), render.number_cell(run['seed'], 0),
+      Cell(run['status'], run['status'], run['error'], state=state),
+      render.number_cell(run['final_accuracy']), render.number_cell(run['best_accuracy']),
+      render.number_cell(run['cost'], 3), render.number_cell(run['realised_budget'], 3),
+      render.number_cell(run['entropy_nats'], 3), render.number_cell(run['seconds_train'], 1),
     ))  # fmt: skip
   data = frame.drop(columns=['paper', 'options'])
-  return Table('runs', 'All runs', columns, rows, data, labels=5)
+  return Table('runs', 'All runs', columns, rows, data, labels=len(varying) + 2)
 
 
 def problems_table(workdir: Workdir) -> Table:
@@ -242,6 +235,20 @@ def problems_table(workdir: Workdir) -> Table:
   rows = [(render.text_cell(p.path), render.text_cell(p.what)) for p in workdir.problems]
   data = pd.DataFrame(workdir.problems, columns=['path', 'what'])
   return Table('problems', 'Files left out', ('file', 'why'), rows, data, labels=2)
+
+
+def _in_plan_order(frame: pd.DataFrame, settings: list[str], best: str) -> pd.DataFrame:
+  """Sorts by setting as they first appear, then by budget, then the best first."""
+  orders = {name: pd.factorize(frame[name])[0] for name in settings}
+  keys = frame[['budget']].assign(**orders, best=-frame[best].astype(float))
+  order = keys.sort_values([*settings, 'budget', 'best'], kind='stable').index
+  return frame.loc[order].reset_index(drop=True)
+
+
+def _rules(blocks: pd.DataFrame) -> frozenset[int]:
+  """The rows at which another block begins."""
+  keys = [repr(row) for row in blocks.itertuples(index=False)]
+  return frozenset(i for i in range(1, len(keys)) if keys[i] != keys[i - 1])
 
 
 def accuracy_cell(cell: pd.Series, bold: bool = False, detail: str = '') -> Cell:
@@ -256,16 +263,11 @@ def accuracy_cell(cell: pd.Series, bold: bool = False, detail: str = '') -> Cell
     The cell of a table.
   """
   lacking = cells.state(cell)
-  kind = next((s for s in ('failed', 'running') if cell[s]), 'missing' if lacking else '')
+  kind = next((s for s in cells.LACKING if cell[s]), 'missing' if lacking else '')
   if not cell['done']:
     return Cell(kind, None, detail, state=kind)
   extra = '; '.join(filter(None, (detail, lacking)))
-  return Cell(mean_std_of(cell), float(cell['mean']), extra, bold, kind)
-
-
-def mean_std_of(cell: pd.Series) -> str:
-  """The cell's final accuracy as text."""
-  return render.mean_std(cell['mean'], cell['std'])
+  return Cell(render.mean_std(cell['mean'], cell['std']), float(cell['mean']), extra, bold, kind)
 
 
 def _plain(value) -> str:

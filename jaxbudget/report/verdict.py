@@ -1,7 +1,10 @@
 """The answer in one sentence, and the sentence that says why one may believe it."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
+from jaxbudget.report import render
 from jaxbudget.report.load import Workdir
 
 
@@ -18,29 +21,35 @@ def verdict(workdir: Workdir, compared: pd.DataFrame) -> tuple[str, str]:
   known = compared[compared['state'].eq('')]
   if known.empty:
     return _nothing_yet(workdir, compared)
-  where = _where(known)
   tested = known[known['verdict'].ne('')]
-  better, worse = (tested[tested['verdict'] == word] for word in ('better', 'worse'))
-  if len(better) or len(worse):
-    parts = [f'{_tally(better)} better' if len(better) else 'no method better']
-    parts += [f'{_tally(worse)} worse'] if len(worse) else []
-    sentence = f'At equal compute{where}: {" and ".join(parts)} than uniform sampling.'
+  words = {word: _often(tested[tested['verdict'] == word], tested) for word in ('better', 'worse')}
+  where = f'At equal compute on {_datasets(known)}'
+  if words['better'] and words['worse']:
+    sentence = f'{where}, {words["better"]} beats uniform sampling, {words["worse"]} loses to it.'
+  elif words['better'] or words['worse']:
+    sentence = (
+      f'{where}, {words["better"]} beats uniform sampling.'
+      if words['better']
+      else f'{where}, no method beats uniform sampling; {words["worse"]} loses to it.'
+    )
+  elif (tested['verdict'] == 'too few seeds').all():
+    seeds = int(known['n'].max())
+    sentence = (
+      f'{where}, {seeds} seed{"s" * (seeds > 1)} cannot tell: no method is shown to beat uniform '
+      'sampling.'
+    )
   else:
-    sentence = f'No method is shown to beat uniform sampling at equal compute{where}.'
-    if len(tested) and (tested['verdict'] == 'too few seeds').all():
-      sentence = (
-        f'Too few seeds to tell: no method can be shown to beat uniform sampling at equal '
-        f'compute{where}.'
-      )
+    sentence = f'{where}, no method is shown to beat uniform sampling.'
   return sentence, ' '.join(_evidence(compared, known, tested))
 
 
-def status(workdir: Workdir) -> str:
-  """How many runs there are and what is not finished, in one line."""
+def status(workdir: Workdir, allow: Sequence[str] = ()) -> str:
+  """How many runs there are, what is not finished and which locks are open, in one line."""
   counts = workdir.runs['status'].value_counts()
   text = f'{counts.get("done", 0)} of {len(workdir.runs)} planned runs have finished'
   others = [f'{n} {name}' for name, n in counts.items() if name != 'done']
-  return text + (f' ({", ".join(others)})' if others else '') + '.'
+  text += (f' ({", ".join(others)})' if others else '') + '.'
+  return text + (f' Compared in spite of differences in: {", ".join(allow)}.' if allow else '')
 
 
 def _nothing_yet(workdir: Workdir, compared: pd.DataFrame) -> tuple[str, str]:
@@ -51,39 +60,38 @@ def _nothing_yet(workdir: Workdir, compared: pd.DataFrame) -> tuple[str, str]:
   return 'There is no comparison at equal compute yet.', f'Why: {why}.' if why else ''
 
 
-def _where(known: pd.DataFrame) -> str:
-  datasets = list(dict.fromkeys(known['dataset']))
-  return f' on {", ".join(datasets[:4])}' + (' and others' if len(datasets) > 4 else '')
+def _datasets(known: pd.DataFrame) -> str:
+  names = list(dict.fromkeys(known['dataset']))
+  return ', '.join(names[:4]) + (' and others' if len(names) > 4 else '')
 
 
-def _tally(rows: pd.DataFrame) -> str:
-  """`p_sgd in 2 and c_sgd in 1 comparisons`, most often first."""
+def _often(rows: pd.DataFrame, tested: pd.DataFrame) -> str:
+  """`p_sgd (1 of 2)`: the methods of some rows, and how many of their comparisons these are."""
+  of = tested['method'].value_counts()
   counts = rows['method'].value_counts()
-  texts = [f'{method} in {n}' for method, n in counts.items()]
-  return ' and '.join(', '.join(texts).rsplit(', ', 1)) + ' comparison' + 's' * (counts.sum() > 1)
+  return ', '.join(f'{name} ({n} of {of[name]})' for name, n in counts.items())
 
 
 def _evidence(compared, known, tested) -> list[str]:
   best, worst = (known.loc[known['mean'].astype(float).agg(f)] for f in ('idxmax', 'idxmin'))
-  sentences = [f'Largest gain: {_row(best)}; largest loss: {_row(worst)}.']
+  sentences = [f'Largest gain: {_row(best)}. Largest loss: {_row(worst)}.']
   if len(known) == 1:
     sentences = [f'{_row(best)}.']
   if len(tested):
-    seeds = sorted({int(n) for n in tested['n']})
-    apart = (tested['low'] > 0) | (tested['high'] < 0)
-    smallest = tested['p_smallest'].min()
+    seeds = ' or '.join(str(int(n)) for n in sorted(set(tested['n'])))
+    smallest, count = tested['p_smallest'].min(), len(tested)
+    above, below = tested[tested['low'] > 0], tested[tested['high'] < 0]
     sentences.append(
-      f'{int(apart.sum())} of {len(tested)} 95 % intervals exclude zero, before any correction '
-      f'for their number; with {" or ".join(map(str, seeds))} seeds the exact test cannot give '
-      f'p below {smallest:.3g} ({min(1, smallest * len(tested)):.3g} after Holm).'
+      'Taken one by one, 95% intervals lie above zero for '
+      f'{_often(above, tested) or "none"} and below it for {_often(below, tested) or "none"}; '
+      f'with {seeds} seeds the exact test can give p down to {smallest:.3g} '
+      f'({min(1, smallest * count):.3g} after Holm over {count} comparisons).'
     )
   else:
     sentences.append('With one seed there is neither interval nor test.')
   floor = known['floor'].astype(float)
   if floor.notna().any():
-    sentences.append(
-      f'The test set alone is good for ± {floor.median():.2f} points (one standard error).'
-    )
+    sentences.append(f'Noise of the test set alone: ± {floor.median():.2f} points (one SE).')
   left = compared[compared['state'].ne('')]
   if len(left):
     counts = left['state'].value_counts()
@@ -94,7 +102,8 @@ def _evidence(compared, known, tested) -> list[str]:
 
 
 def _row(row: pd.Series) -> str:
-  text = f'{row["method"]} at budget {row["budget"]:g} (cost {row["cost"]:.2f}) {row["mean"]:+.2f}'
+  text = f'{row["method"]} at budget {row["budget"]:g} (cost {row["cost"]:.2f})'
+  text = f'{text} {render.signed(row["mean"])} points'
   if pd.isna(row['low']):
-    return f'{text} points'
-  return f'{text} points, 95 % interval {row["low"]:+.2f} to {row["high"]:+.2f}'
+    return text
+  return f'{text}, 95% interval {render.interval(row["low"], row["high"])}'
