@@ -57,6 +57,13 @@ def quickstart_plan(seeds=(0, 1, 2), **changes) -> list[dict]:
   return [plan_run(s, b, seed, **changes) for s, b in QUICKSTART for seed in seeds]
 
 
+def small_plan(seeds=(0, 1)) -> list[dict]:
+  """5 cells of 3 epochs, for tests that need files rather than numbers."""
+  cells = [('sgd', 1.0), ('unif_sgd', 0.3), ('p_sgd', 0.3), ('selective_backprop', 0.3),
+           ('ordered_sgd', 0.3)]  # fmt: skip
+  return [plan_run(s, b, seed, epochs=3) for s, b in cells for seed in seeds]
+
+
 def paper_plan(tables=(1, 2, 3, 4, 5, 6), seeds=(0, 1, 2), rehearsal=False) -> list[dict]:
   """The cells of the paper's tables, at full size or as a rehearsal on digits."""
   plan = {}

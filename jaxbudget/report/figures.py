@@ -60,10 +60,10 @@ def _settings(workdir: Workdir) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _epochs_with_cells(workdir: Workdir) -> pd.DataFrame:
-  runs = workdir.runs[['run_id', 'cell_id', 'full_cost']]
-  epochs = workdir.epochs.merge(runs, on='run_id')
-  epochs['cost'] = epochs['cost_forward_equivalents'] / epochs['full_cost']
-  return epochs
+  runs = workdir.runs.set_index('run_id')
+  run_id = workdir.epochs['run_id']
+  cost = workdir.epochs['cost_forward_equivalents'] / run_id.map(runs['full_cost'])
+  return workdir.epochs.assign(cell_id=run_id.map(runs['cell_id']), cost=cost)
 
 
 def draw_frontier(workdir: Workdir, frame: pd.DataFrame, name: str, styles) -> Drawing:
