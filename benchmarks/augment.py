@@ -1,0 +1,205 @@
+r"""What augmentation costs: epochs compared with `standard`, and each alone against Pillow.
+
+  python benchmarks/augment.py                      # ResNet-18 width 64, batch 128, 32x32
+  python benchmarks/augment.py --model=resnet8 --width=4 --side=8 --examples=256 \
+    --batch_size=32 --repeats=1                     # does it run at all?
+
+The epochs are the engine's own, with unif_sgd at budget 1. Each case is run once per round,
+in turn, so that a slow minute hits all of them; a ratio is that of the medians. Pillow does
+the same operations, image by image, in this process; both sides start from uint8 arrays and
+end with a normalised float32 batch.
+"""
+
+import os
+import pathlib
+import statistics
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from jax import lax
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.table import Column, Table
+
+from jaxbudget import build, epoch
+from jaxbudget.augment import AUGMENTS, make_augment
+from jaxbudget.augment import randaugment as ra
+from jaxbudget.data import Info
+from jaxbudget.models import make_model
+from jaxbudget.selectors.sgd import unif_sgd
+from jaxbudget.state import init_state
+from jaxbudget.types import Data, Spec, plain_batch
+
+# The operations that the tests find equal to ours.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'tests'))
+from pillow_operations import by_pillow  # noqa: E402
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer('examples', 512, 'training samples, random images')
+flags.DEFINE_integer('batch_size', 128, 's')
+flags.DEFINE_integer('side', 32, 'pixels')
+flags.DEFINE_string('model', 'resnet18', 'network')
+flags.DEFINE_integer('width', 64, 'channels of its first stage')
+flags.DEFINE_integer('repeats', 3, 'rounds')
+flags.DEFINE_integer('rows_alone', 40, 'batches when an augmentation runs alone')
+
+TARGET = 1.05  # an epoch, over the epoch with `standard`
+ALPHA, M, N = 0.3, 4, 2  # the defaults, for the host's versions
+
+
+def make_epoch(augment, spec, model, data):
+  """Compiles an epoch. Returns `number -> seconds`."""
+  selector, optimizer = unif_sgd(spec, 1.0), build.momentum_sgd(0.9, 1e-4)
+  program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer)
+  state = init_state(0, spec, model, selector, optimizer, 1.0, 'backward')
+  rates = jnp.full(state.plan.index.shape[0], 0.01)
+  root = jax.random.key(0)
+
+  def run(number, stop=selector.facts.rows):
+    nonlocal state
+    jax.block_until_ready(state)
+    start = time.perf_counter()
+    state = epoch.begin_epoch(selector, state, number, root)
+    state, progress = epoch.train_rows(program, state, data, rates, root, jnp.int32(stop))
+    jax.block_until_ready((state, progress))
+    return time.perf_counter() - start
+
+  run(0, stop=1)  # compiles, and warms up by one row
+  return run
+
+
+def make_alone(augment, data, size, rows):
+  """Compiles a loop of nothing but augmentation. Returns `() -> images per second`."""
+
+  @jax.jit
+  def loop(data, key):
+    def body(row, image):
+      del image  # carried, so that no row is computed in vain
+      index = (row * size + jnp.arange(size, dtype=jnp.int32)) % data.label.shape[0]
+      batch = plain_batch(data, index, jnp.ones(size), 10)
+      return augment.train(jax.random.fold_in(key, row), batch).image
+
+    blank = jnp.zeros((size, *data.image.shape[1:]), jnp.float32)
+    return lax.fori_loop(0, rows, body, blank)
+
+  key = jax.random.key(0)
+  loop(data, key).block_until_ready()
+
+  def run():
+    start = time.perf_counter()
+    loop(data, key).block_until_ready()
+    return rows * size / (time.perf_counter() - start)
+
+  return run
+
+
+def make_host(name, info, data, size):
+  """The same by Pillow, and NumPy for mixing. Returns `() -> images per second`."""
+  images = np.asarray(data.image[:size])
+  rng = np.random.default_rng(0)
+  mean, std = (np.float32(v) for v in (info.mean, info.std))
+
+  def one(array):
+    image = Image.fromarray(array)
+    for operation in rng.integers(0, 16, N) if name == 'randaugment' else ():
+      operation = ra.OPERATIONS[operation]
+      value = ra.magnitude(operation, M, array.shape[:2])
+      image = by_pillow(operation, image, value, rng.random() < 0.5, rng.uniform(1, image.size))
+    left, top = (int(v) for v in rng.integers(0, 2 * info.pad + 1, 2))
+    image = ImageOps.expand(image, info.pad, 0)
+    image = image.crop((left, top, left + array.shape[1], top + array.shape[0]))
+    image = ImageOps.mirror(image) if rng.random() < info.flip else image
+    return (np.asarray(image, np.float32) / 255 - mean) / std
+
+  def run():
+    start = time.perf_counter()
+    batch = np.stack([one(array) for array in images])
+    if name == 'mixup':
+      share = np.float32(rng.beta(ALPHA, ALPHA))
+      batch = share * batch + (1 - share) * batch[rng.permutation(size)]
+    if name == 'ricap':
+      batch = host_ricap(batch, rng)
+    return len(batch) / (time.perf_counter() - start)
+
+  return run
+
+
+def host_ricap(batch, rng):
+  """RICAP by slices, as usual on a host."""
+  size, side = batch.shape[:2]
+  w, h = np.round(side * rng.beta(ALPHA, ALPHA, 2)).astype(int)
+  out = np.empty_like(batch)
+  for top, left, rows, cols in (
+    (0, 0, w, h),
+    (w, 0, side - w, h),
+    (0, h, w, side - h),
+    (w, h, side - w, side - h),
+  ):
+    i, j = rng.integers(0, side - rows + 1), rng.integers(0, side - cols + 1)
+    crop = batch[rng.permutation(size), i : i + rows, j : j + cols]
+    out[:, top : top + rows, left : left + cols] = crop
+  return out
+
+
+def main(argv):
+  """Measures and prints; exit code 1 if a target is missed."""
+  del argv
+  side, examples, size = FLAGS.side, FLAGS.examples, FLAGS.batch_size
+  shape = (side, side, 3)
+  spec = Spec(examples, size, 10, 1 + FLAGS.repeats, shape)
+  info = Info('random', examples, 0, 10, shape, (0.5,) * 3, (0.25,) * 3, flip=0.5, pad=side // 8)
+  image_key, label_key = jax.random.split(jax.random.key(1))
+  data = Data(
+    jax.random.bits(image_key, (examples, *shape), jnp.uint8),
+    jax.random.randint(label_key, (examples,), 0, 10),
+  )
+  model = make_model(FLAGS.model, 10, shape, FLAGS.width)
+  augments = {name: make_augment(name, info) for name in AUGMENTS}
+  runs = {
+    name: (
+      make_epoch(augment, spec, model, data),
+      make_alone(augment, data, size, FLAGS.rows_alone),
+      make_host(name, info, data, size),
+    )
+    for name, augment in augments.items()
+  }
+  rounds = [
+    {name: (run(number), alone(), host()) for name, (run, alone, host) in runs.items()}
+    for number in range(1, 1 + FLAGS.repeats)
+  ]
+  device, cores = jax.devices()[0].device_kind, os.cpu_count()
+  missed = report(rounds, f'{device}, {cores} cores' if device == 'cpu' else device)
+  sys.exit(int(missed))
+
+
+def report(rounds, device):
+  """Prints the table. Returns whether a target was missed."""
+
+  def median(name, field):
+    return statistics.median(results[name][field] for results in rounds)
+
+  columns = ('epoch, s', 'over standard', f'<= {TARGET}', 'alone, images/s', 'Pillow', 'ratio')
+  table = Table(Column('augmentation', no_wrap=True), *columns)
+  missed = False
+  for name in AUGMENTS:
+    seconds, alone, host = (median(name, field) for field in range(3))
+    ratio = seconds / median('standard', 0)
+    missed |= ratio > TARGET
+    verdict = 'missed' if ratio > TARGET else 'met'
+    figures = f'{seconds:.3g}', f'{ratio:.3f}', verdict, f'{alone:,.0f}', f'{host:,.0f}'
+    table.add_row(name, *figures, f'{alone / host:.2g}')
+  console = Console(width=100)
+  console.print(
+    f'{FLAGS.model} width {FLAGS.width}, {FLAGS.side}x{FLAGS.side}, batch {FLAGS.batch_size}, '
+    f'{FLAGS.examples // FLAGS.batch_size} rows, {FLAGS.repeats} rounds, {device}'
+  )
+  console.print(table)
+  return missed
+
+
+if __name__ == '__main__':
+  app.run(main)
