@@ -106,6 +106,7 @@ def tabulate(schedule: optax.Schedule, epochs: int, rows: int, padded_rows: int)
   Returns:
     f32[E,R]; the slots of rows that do not exist hold 0.
   """
+  row = np.arange(epochs * rows, dtype=np.float32)  # optax's schedules promote ints otherwise
   table = np.zeros((epochs, padded_rows), np.float32)
-  table[:, :rows] = np.asarray(schedule(np.arange(epochs * rows))).reshape(epochs, rows)
+  table[:, :rows] = np.asarray(schedule(row)).reshape(epochs, rows)
   return table

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbudget import ledger, names, scores
-from jaxbudget.selectors import sgd
+from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle, unif_sgd
 from jaxbudget.selectors.wrappers import warm_up
 from jaxbudget.types import Selector, Spec
 
@@ -140,14 +140,14 @@ def draw(key: jax.Array, weight: jax.Array, samples: int, replacement: bool = Fa
   log_weight = jnp.where(weight > 0, jnp.log(weight / jnp.sum(weight)), floor)
   clock = log_weight + jax.random.gumbel(draw_key, (count,))
   chosen = jax.lax.sort((-clock, index), num_keys=1)[1][:samples]
-  return sgd.shuffle(order_key, chosen)
+  return shuffle(order_key, chosen)
 
 
 def _sampler(spec, budget, weights, warmup, average, replacement, credit):
   """What p_sgd and c_sgd share: everything but `weights: state -> f32[N]`."""
   names.check('credit', credit, scores.CREDITS)
   samples = ledger.share(spec.num_examples, budget)
-  facts = sgd.plain_facts(spec, spec.epochs, samples)
+  facts = plain_facts(spec, spec.epochs, samples)
   padded = spec.num_examples // facts.candidates
 
   def init(key):
@@ -157,11 +157,11 @@ def _sampler(spec, budget, weights, warmup, average, replacement, credit):
   def plan(state, key, epoch):
     del epoch
     index = draw(key, weights(state), samples, replacement)
-    return state, sgd.as_plan(index, facts.rows, facts.candidates, padded)
+    return state, as_plan(index, facts.rows, facts.candidates, padded)
 
   update = importance_update(average, credit)
   selector = Selector(facts, init, plan, update=update, report=report)
-  return warm_up(selector, sgd.unif_sgd(spec, budget), warmup)
+  return warm_up(selector, unif_sgd(spec, budget), warmup)
 
 
 def report(state: Importance) -> dict[str, jax.Array]:

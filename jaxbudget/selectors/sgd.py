@@ -103,8 +103,10 @@ def sgd(spec: Spec, budget: float = 1.0) -> Selector:
     ValueError: a budget below 1.
   """
   if budget != 1:
-    raise ValueError(f"selector 'sgd' sees everything: budget must be 1, got {budget} "
-                     "(for fewer epochs use 'scan_sgd', for fewer samples 'unif_sgd')")
+    raise ValueError(
+      f"selector 'sgd' sees everything: budget must be 1, got {budget} "
+      "(for fewer epochs use 'scan_sgd', for fewer samples 'unif_sgd')"
+    )
   return _shuffled_rows(spec, plain_facts(spec, spec.epochs, spec.num_examples))
 
 

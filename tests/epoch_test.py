@@ -1,0 +1,233 @@
+"""The training epoch: what a step computes, what is counted, where it stops."""
+
+import collections
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from selectors_common_test import VARIANTS, make
+
+from jaxbudget import epoch, ledger
+from jaxbudget.losses import cross_entropy
+from jaxbudget.selectors import make_selector
+from jaxbudget.types import Facts, Model, Plan, Selector, Spec, blank_batch, plain_batch
+
+ROWS = np.arange(16).reshape(2, 8)
+
+
+def fixed(weight, **hooks):
+  """A selector whose plan is two rows of given weights."""
+
+  def plan(state, key, e):
+    del key, e
+    index = jnp.zeros((6, 8), jnp.int32).at[:2].set(jnp.array(ROWS))
+    return state, Plan(index, jnp.zeros((6, 8)).at[:2].set(jnp.array(weight)), jnp.int32(2))
+
+  facts = Facts(1, 2, 8, ledger.Cost(0, 16, 16), ledger.Cost(8, 8, 8))
+  return Selector(facts, lambda key: jnp.zeros(3), plan, **hooks)
+
+
+def by_hand(params, weights, learning_rate=0.1):
+  """Two SGD steps in NumPy-like plain JAX: momentum .9, coupled weight decay 1e-4."""
+  velocity = jax.tree.map(jnp.zeros_like, params)
+  losses = []
+  for row, weight in enumerate(weights):
+    key = epoch.derive(jax.random.key(0), 'augment', 0, row)
+    batch = plain_batch(toys.data(), jnp.array(ROWS[row]), jnp.array(weight, jnp.float32), 3)
+    batch = toys.AUGMENT.train(key, batch)
+
+    def objective(params, batch=batch, weight=weight):
+      logits, _ = toys.MODEL.apply(params, {'steps': 0}, batch.image, train=True)
+      log_p = jax.nn.log_softmax(logits)[jnp.arange(8), batch.label]
+      return -(jnp.array(weight) * log_p).sum() / float(np.count_nonzero(weight))
+
+    loss, gradient = jax.value_and_grad(objective)(params)
+    velocity = jax.tree.map(lambda v, g, w: 0.9 * v + g + 1e-4 * w, velocity, gradient, params)
+    params = jax.tree.map(lambda w, v: w - learning_rate * v, params, velocity)
+    losses.append(loss)
+  return params, losses
+
+
+def test_two_steps_equal_sgd_by_hand_with_importance_weights():
+  weight = np.array([[1, 2, 0.5, 1, 0, 1, 1, 3], [1] * 8], np.float32)
+  selector = fixed(weight)
+  program, state = toys.start(selector, 1.0)
+  expected, losses = by_hand(jax.tree.map(jnp.copy, state.params), weight)
+  state, progress = toys.run_epoch(program, selector, state, 0)
+  chex.assert_trees_all_close(state.params, expected, rtol=1e-5)
+  np.testing.assert_allclose(progress.metrics.loss[:2], losses, rtol=1e-5)
+  assert int(state.model_state['steps']) == 2
+  np.testing.assert_array_equal(state.times_trained[:16], (weight > 0).ravel())
+  np.testing.assert_array_equal(progress.metrics.examples[:2], [7, 8])
+
+
+def test_weigh_sees_losses_without_gradient_and_scales_the_step():
+  keep = fixed(np.ones((2, 8)), weigh=lambda state, loss, weight: weight * loss)
+  program, state = toys.start(keep, 1.0)
+  params = jax.tree.map(jnp.copy, state.params)
+  state, _ = toys.run_epoch(program, keep, state, 0, stop=1)
+  key = epoch.derive(jax.random.key(0), 'augment', 0, 0)
+  batch = plain_batch(toys.data(), jnp.array(ROWS[0]), jnp.ones(8), 3)
+  batch = toys.AUGMENT.train(key, batch)
+
+  def objective(params):
+    loss = cross_entropy(toys.MODEL.apply(params, {}, batch.image, False)[0], batch.target)
+    return jnp.mean(jax.lax.stop_gradient(loss) * loss)
+
+  gradient = jax.grad(objective)(params)
+  expected = jax.tree.map(lambda w, g: w - 0.1 * (g + 1e-4 * w), params, gradient)
+  chex.assert_trees_all_close(state.params, expected, rtol=1e-5)
+
+
+def rejecting(state, key, batch, forward):
+  """Scores everything, keeps nothing in the first row and everything in the second."""
+  del key
+  outputs = forward(batch)
+  keep = (state[0] > 0).astype(jnp.float32)
+  state = state.at[0].add(1).at[1].add(outputs.loss.sum())
+  return state, batch._replace(weight=batch.weight * keep), {'scored': jnp.int32(8)}
+
+
+def test_a_row_without_weight_is_a_step_not_taken():
+  updates = []
+  selector = fixed(
+    np.ones((2, 8)),
+    select=rejecting,
+    update=lambda s, batch, outputs: updates.append(1) or s.at[2].add(1),
+  )
+  program, state = toys.start(selector, 1.0)
+  before = jax.tree.map(jnp.copy, (state.params, state.opt_state, state.model_state))
+  state, progress = toys.run_epoch(program, selector, state, 0, stop=1)
+  chex.assert_trees_all_equal(before, (state.params, state.opt_state, state.model_state))
+  assert float(state.selector[1]) > 0 and float(state.selector[2]) == 0
+  assert int(progress.metrics.scored[0]) == 8 and int(progress.metrics.trained[0]) == 0
+  root = jax.random.key(0)
+  state, progress = epoch.train_rows(
+    program, state, toys.data(), toys.rates(state), root, jnp.int32(2)
+  )
+  assert float(state.selector[2]) == 1 and int(state.model_state['steps']) == 1
+  assert int(progress.metrics.trained[1]) == 8
+
+
+def keep_front(state, key, batch, forward):
+  """Keeps as many examples as the state says."""
+  del key, forward
+  weight = (jnp.arange(8, dtype=jnp.float32) < state[0]).astype(jnp.float32)
+  return state, batch._replace(weight=weight), {'scored': jnp.int32(0)}
+
+
+def test_a_step_runs_on_the_smallest_prefix_that_holds_the_weight():
+  selector = fixed(np.ones((2, 8)), select=keep_front, sizes=(2, 4, 8))
+  for kept, size in ((1, 2), (2, 2), (3, 4), (4, 4), (5, 8), (8, 8)):
+    program, state = toys.start(selector, 1.0)
+    state = state.replace(selector=jnp.array([kept, 0, 0], jnp.float32))
+    state, progress = toys.run_epoch(program, selector, state, 0)
+    np.testing.assert_array_equal(progress.metrics.trained[:2], [size, size])
+    np.testing.assert_array_equal(progress.metrics.examples[:2], [kept, kept])
+    assert int(state.times_trained.sum()) == 2 * kept
+
+
+def counting_model(calls):
+  """The toy model, telling the host of every sample that passes through it."""
+
+  def apply(params, model_state, image, train, mask=None):
+    samples = image.shape[0] if mask is None else jnp.count_nonzero(mask)
+    kind = 'trained' if train else 'scored'
+    jax.debug.callback(lambda n: calls.update({kind: int(n)}), samples)
+    return toys.MODEL.apply(params, model_state, image, train, mask)
+
+  return Model(toys.MODEL.init, apply)
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_books_equal_the_calls_of_the_model(variant):
+  calls = collections.Counter()
+  selector, budget = make(variant)
+  program, state = toys.start(selector, budget, model=counting_model(calls))
+  booked = collections.Counter()
+  for e in range(min(3, selector.facts.epochs)):
+    state, progress = toys.run_epoch(program, selector, state, e)
+    booked['scored'] += int(progress.metrics.scored.sum())
+    booked['trained'] += int(progress.metrics.trained.sum())
+  jax.effects_barrier()
+  assert +booked == +calls
+
+
+CAPPED = {
+  'unif_sgd': {},
+  'p_sgd': {},
+  'selective_backprop': {'history': 16},
+  'ordered_sgd': {'backward': 'compact'},
+}
+
+
+@given(
+  st.sampled_from(sorted(CAPPED)),
+  st.integers(20, 100),
+  st.sampled_from(ledger.BUDGET_UNITS),
+  st.integers(0, 2),
+)
+@settings(deadline=None, max_examples=15)
+def test_no_run_passes_its_cap(name, percent, unit, seed):
+  spec = Spec(48, 8, 3, epochs=5, image_shape=(2, 2, 1))
+  options = dict(CAPPED[name])
+  if name in ('selective_backprop', 'ordered_sgd'):
+    options['budget_unit'] = unit
+  try:
+    selector = make_selector(name, spec, percent / 100, options)
+  except ValueError as refused:
+    assert 'budget' in str(refused) or 'batch' in str(refused) or 'epoch' in str(refused)
+    return
+  state, history = toys.run(selector, percent / 100, spec, seed, unit)
+  del state
+  scored = sum(int(p.metrics.scored.sum()) for p in history)
+  trained = sum(int(p.metrics.trained.sum()) for p in history)
+  spent = ledger.price(ledger.Cost(scored, trained, trained), unit)
+  cap = ledger.cap(spec, percent / 100, unit, selector.facts)
+  assert spent <= cap
+  assert ledger.realised_budget(ledger.Cost(scored, trained, trained), spec, unit) <= max(
+    percent / 100, cap / (spec.epochs * spec.num_examples)
+  )
+
+
+def test_a_run_stops_in_the_middle_of_an_epoch_when_its_cap_is_reached():
+  selector = make_selector('unif_sgd', toys.SPEC, 1.0)
+  facts = selector.facts._replace(cap=3 * 8 + 7)  # three steps and a bit
+  program, state = toys.start(selector._replace(facts=facts), 1.0)
+  state, progress = toys.run_epoch(program, selector, state, 0)
+  assert int(progress.row) == 3
+  np.testing.assert_array_equal(progress.metrics.trained, [8, 8, 8, 0, 0, 0])
+  state, progress = toys.run_epoch(program, selector, state, 1)
+  assert int(progress.row) == 0
+
+
+def test_evaluation_counts_every_example_once():
+  params, model_state = toys.MODEL.init(jax.random.key(3))
+  split = toys.data(45)
+  logits, _ = toys.MODEL.apply(params, model_state, toys.AUGMENT.test(split.image), train=False)
+  hits = int((logits.argmax(-1) == split.label).sum())
+  loss = float(cross_entropy(logits, jax.nn.one_hot(split.label, 3)).sum())
+  for size in (45, 10, 7, 64):
+    batches = jnp.int32(-(-45 // size))
+    got = epoch.evaluate(toys.MODEL, toys.AUGMENT.test, size, params, model_state, split, batches)
+    assert int(got.correct) == hits
+    assert float(got.loss) == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_state_is_donated():
+  selector = make_selector('p_sgd', toys.SPEC, 0.5)
+  program, state = toys.start(selector, 0.5)
+  old = state.params['w']
+  toys.run_epoch(program, selector, state, 0)
+  assert old.is_deleted()
+
+
+def test_blank_batch_matches_an_augmented_one():
+  batch = plain_batch(toys.data(), jnp.arange(8, dtype=jnp.int32), jnp.ones(8), 3)
+  batch = toys.AUGMENT.train(jax.random.key(0), batch)
+  chex.assert_trees_all_equal_shapes_and_dtypes(batch, blank_batch(toys.SPEC, 8))

@@ -1,0 +1,92 @@
+"""Budgets, caps, allowances and entropies."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxbudget import ledger
+from jaxbudget.selectors import make_selector
+from jaxbudget.types import Cost, Facts, Spec
+
+PAPER = Spec(50_000, 128, 10, epochs=200, image_shape=(32, 32, 3))
+SVHN = Spec(73_257, 128, 10, epochs=200, image_shape=(32, 32, 3))
+ROWS = {  # fidelity.md 1.3
+  PAPER: {0.05: 19, 0.1: 39, 0.2: 78, 0.3: 117, 0.5: 195, 0.7: 273, 0.8: 312, 0.9: 351, 1: 390},
+  SVHN: {0.05: 28, 0.1: 57, 0.2: 114, 0.3: 171, 0.5: 286, 0.7: 400, 0.8: 457, 0.9: 515, 1: 572},
+}
+
+
+@pytest.mark.parametrize('spec', ROWS)
+def test_rows_per_epoch_are_those_of_the_study(spec):
+  for budget, rows in ROWS[spec].items():
+    assert make_selector('unif_sgd', spec, budget).facts.rows == rows
+    assert make_selector('p_sgd', spec, budget).facts.rows == rows
+
+
+def test_truncated_training_keeps_rows_and_drops_epochs():
+  for budget, epochs in {0.05: 10, 0.1: 20, 0.2: 40, 0.3: 60, 0.5: 100, 1: 200}.items():
+    facts = make_selector('scan_sgd', PAPER, budget).facts
+    assert (facts.rows, facts.epochs) == (390, epochs)
+
+
+def test_share_is_safe_from_binary_fractions():
+  assert ledger.share(100, 0.29) == 29 and math.floor(100 * 0.29) == 28
+  assert ledger.share(50_000, 0.3) == 15_000
+  assert ledger.share(200, 0.3) == 60
+
+
+@given(st.integers(1, 1000), st.integers(1, 100))
+def test_share_of_percentages_is_exact(total, percent):
+  assert ledger.share(total, percent / 100) == total * percent // 100
+
+
+def test_caps_and_realised_budgets():
+  facts = make_selector('sgd', PAPER, 1).facts
+  assert ledger.cap(PAPER, 0.3, 'backward', facts) == 3_000_000
+  assert ledger.cap(PAPER, 0.3, 'compute', facts) == 9_000_000
+  assert ledger.cap(PAPER, 0.3, 'backward', facts._replace(cap=7)) == 7
+  spent = facts.planned
+  assert spent.forward_equivalents == 3 * 200 * 390 * 128
+  for unit in ledger.BUDGET_UNITS:
+    assert ledger.realised_budget(spent, PAPER, unit) == pytest.approx(390 * 128 / 50_000)
+  assert ledger.realised_budget(Cost(50_000 * 200, 0, 0), PAPER, 'compute') == pytest.approx(1 / 3)
+  assert ledger.realised_budget(Cost(50_000 * 200, 0, 0), PAPER, 'backward') == 0
+
+
+@given(
+  st.integers(0, 10**11),
+  st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=4),
+  st.sampled_from(ledger.BUDGET_UNITS),
+)
+@settings(deadline=None, max_examples=40)
+def test_allowance_is_exact_beyond_32_bits(total, rows, unit):
+  spec = Spec(num_examples=1, batch_size=1, num_classes=2, epochs=1, image_shape=(1, 1, 1))
+  row_cost = Cost(10**6, 10**6, 10**6)
+  # A cap of exactly `total`, whichever the unit.
+  facts = Facts(1, 1, 1, Cost(), row_cost, cap=total)
+  spec = spec if unit == 'backward' else Spec(total, 1, 2, 1, (1, 1, 1))
+  total = total if unit == 'backward' else 3 * total
+  allowance = ledger.allowance(spec, 1.0, unit, facts)
+  for scored, trained in rows:
+    fits = total >= ledger.price(row_cost, unit)
+    assert bool(ledger.affordable(allowance)) == fits
+    if not fits:
+      return
+    cost = Cost(scored, trained, trained)
+    allowance = ledger.spend(allowance, Cost(*(jnp.int32(c) for c in cost)))
+    total -= ledger.price(cost, unit)
+    high, low = (int(x) for x in allowance.left)
+    assert high * 2**20 + low == total
+
+
+def test_entropy_is_in_nats_and_ignores_the_unseen():
+  assert ledger.entropy_nats(np.zeros(5, np.int32)) == 0
+  assert ledger.entropy_nats(np.array([3, 0, 0])) == 0
+  assert ledger.entropy_nats(np.full(8, 4)) == pytest.approx(math.log(8))
+  c = np.array([1, 2, 5])
+  p = c / 8
+  assert ledger.entropy_nats(c) == pytest.approx(-(p * np.log(p)).sum())
