@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxbudget import ledger
+from jaxbudget import ledger, parallel
 from jaxbudget.keys import derive
 from jaxbudget.losses import cross_entropy
 from jaxbudget.state import RowMetrics, TrainState
@@ -27,6 +27,7 @@ class Program(NamedTuple):
   augment: Augment
   selector: Selector  # without the fields that depend on the budget, see `make_program`
   optimizer: optax.GradientTransformation
+  mesh: jax.sharding.Mesh | None = None  # devices to split batches over, see `parallel.py`
 
 
 class Progress(NamedTuple):
@@ -51,19 +52,27 @@ def make_program(
   augment: Augment,
   selector: Selector,
   optimizer: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Program:
   """Strips a selector to its row hooks: what is left must not depend on the budget."""
   row_hooks = selector._replace(facts=None, init=None, plan=None)
-  return Program(num_classes, model, augment, row_hooks, optimizer)
+  return Program(num_classes, model, augment, row_hooks, optimizer, mesh)
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
-def plan_program(plan_hook, padded_rows, selector_state, epoch, root):
+@partial(jax.jit, static_argnums=(0, 1), static_argnames='mesh', donate_argnums=2)
+def plan_program(plan_hook, padded_rows, selector_state, epoch, root, mesh=None):
+  """The small program of an epoch's plan, one for each budget; use `begin_epoch`."""
   selector_state, plan = plan_hook(selector_state, derive(root, 'plan', epoch), epoch)
-  return selector_state, plan, RowMetrics.blank(padded_rows)
+  return parallel.everywhere((selector_state, plan, RowMetrics.blank(padded_rows)), mesh)
 
 
-def begin_epoch(selector: Selector, state: TrainState, epoch: int, root: jax.Array) -> TrainState:
+def begin_epoch(
+  selector: Selector,
+  state: TrainState,
+  epoch: int,
+  root: jax.Array,
+  mesh: jax.sharding.Mesh | None = None,
+) -> TrainState:
   """Plans an epoch.
 
   Args:
@@ -71,18 +80,17 @@ def begin_epoch(selector: Selector, state: TrainState, epoch: int, root: jax.Arr
     state: between two epochs; its selector state is donated.
     epoch: the epoch that begins, 0-based.
     root: the run's key.
+    mesh: devices that hold the state.
 
   Returns:
     A state at row 0 of the new plan, with blank row metrics.
   """
   padded_rows = state.plan.index.shape[0]
-  place = jnp.int32(epoch)
+  place, row = parallel.replicate((jnp.int32(epoch), jnp.int32(0)), mesh)
   selector_state, plan, metrics = plan_program(
-    selector.plan, padded_rows, state.selector, place, root
+    selector.plan, padded_rows, state.selector, place, root, mesh=mesh
   )
-  return state.replace(
-    epoch=place, row=jnp.int32(0), selector=selector_state, plan=plan, metrics=metrics
-  )
+  return state.replace(epoch=place, row=row, selector=selector_state, plan=plan, metrics=metrics)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -116,9 +124,10 @@ def train_rows(
     return in_plan & ledger.affordable(state.allowance)
 
   def body(state):
-    return _row(program, state, data, learning_rate[state.row], root)
+    state = _row(program, state, data, learning_rate[state.row], root)
+    return parallel.everywhere(state, program.mesh)
 
-  state = jax.lax.while_loop(go_on, body, state)
+  state = parallel.everywhere(jax.lax.while_loop(go_on, body, state), program.mesh)
   counts = state.times_trained.astype(jnp.float32)
   total = jnp.maximum(jnp.sum(counts), 1)
   entropy = jnp.sum(jax.scipy.special.entr(counts / total))
@@ -133,6 +142,7 @@ def _row(program, state, data, learning_rate, root):
   index, weight = state.plan.index[state.row], state.plan.weight[state.row]
   batch = plain_batch(data, index, weight, program.num_classes)
   batch = program.augment.train(derive(root, 'augment', state.epoch, state.row), batch)
+  batch = parallel.split(batch, program.mesh)
   if selector.select is None:
     scored = jnp.int32(0)
     state = _step(program, state, batch, learning_rate, scored)
@@ -172,6 +182,7 @@ def _sized_step(program, state, batch, learning_rate, scored):
 def _step(program, state, batch, learning_rate, scored):
   """Forward, backward, SGD, feedback to the selector, and the row's entries in the books."""
   selector = program.selector
+  batch = parallel.split(batch, program.mesh)
   mask = batch.weight > 0 if selector.partial else None
 
   def objective(params):
@@ -203,7 +214,8 @@ def _step(program, state, batch, learning_rate, scored):
   return _charge(
     state,
     scored,
-    trained=batch.weight.shape[0],
+    # Padding of a partial batch is not a sample.
+    trained=jnp.count_nonzero(real) if selector.partial else batch.weight.shape[0],
     loss=mean,
     correct=jnp.count_nonzero(hit),
     examples=jnp.count_nonzero(real),
@@ -225,7 +237,7 @@ def _charge(state, scored, trained, loss=0.0, correct=0, examples=0):
   return state.replace(metrics=metrics, allowance=ledger.spend(state.allowance, cost))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2), static_argnames='mesh')
 def evaluate(
   model: Model,
   transform,
@@ -234,6 +246,7 @@ def evaluate(
   model_state: Any,
   data: Data,
   batches: jax.Array,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Evaluation:
   """Runs the model over a split in eval mode.
 
@@ -245,6 +258,7 @@ def evaluate(
     model_state: of the model.
     data: the split, n examples.
     batches: i32[], batches to look at: ceil(n / batch_size) for all of the split.
+    mesh: static, devices to split batches over.
 
   Returns:
     Correct predictions and summed cross-entropy.
@@ -256,7 +270,8 @@ def evaluate(
     real = position < total
     index = jnp.minimum(position, total - 1)
     label = data.label[index]
-    logits, _ = model.apply(params, model_state, transform(data.image[index]), train=False)
+    image = parallel.split(data.image[index], mesh)
+    logits, _ = model.apply(params, model_state, transform(image), train=False)
     loss = cross_entropy(logits, jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32))
     hit = (jnp.argmax(logits, -1) == label) & real
     return Evaluation(
