@@ -10,7 +10,7 @@ import pathlib
 import string
 from collections.abc import Sequence
 
-import jaxbudget.results as files
+from jaxbudget import results
 from jaxbudget.report import (
   configuration,
   figures,
@@ -18,8 +18,9 @@ from jaxbudget.report import (
   paper_tables,
   render,
   tables,
+  tensorboard,
   verdict,
-)  # fmt: skip
+)
 from jaxbudget.report.load import Workdir, load_workdir
 from jaxbudget.report.style import Drawing
 
@@ -28,6 +29,8 @@ _SVG_LIMIT = 150_000  # bytes; a larger drawing goes into the page as PNG
 
 def write_report(workdir, allow: Sequence[str] = ()) -> pathlib.Path:
   """Writes `report/index.html`, `report/tables/` and `report/figures/` into a workdir.
+
+  With the extra `tensorboard` installed, event files go to `report/tensorboard/`.
 
   Each file is written under a temporary name and then renamed, so a report can be read while
   it is renewed, and written while runs are still training.
@@ -51,8 +54,9 @@ def write_report(workdir, allow: Sequence[str] = ()) -> pathlib.Path:
   sections = _sections(workdir, compared, drawings)
   for table in (t for _, content in sections for t in content if isinstance(t, render.Table)):
     _save_table(table, report / 'tables')
+  tensorboard.write_events(workdir)
   page = report / 'index.html'
-  files.write_bytes(page, _page(workdir, compared, sections, allow).encode())
+  results.write_bytes(page, _page(workdir, compared, sections, allow).encode())
   return page
 
 
@@ -134,7 +138,7 @@ def _save_figure(drawing: Drawing, directory: pathlib.Path) -> str:
     drawing.figure.savefig(buffer, format=kind, metadata={'Date': None} if kind == 'svg' else None)
     drawing.figure.set_layout_engine('none')  # it is laid out: not a second time
     content[mime] = buffer.getvalue()
-    files.write_bytes(directory / f'{drawing.name}.{kind}', content[mime])
+    results.write_bytes(directory / f'{drawing.name}.{kind}', content[mime])
   mime = 'image/svg+xml' if len(content['image/svg+xml']) < _SVG_LIMIT else 'image/png'
   return f'data:{mime};base64,{base64.b64encode(content[mime]).decode()}'
 
@@ -145,4 +149,4 @@ def _save_table(table: render.Table, directory: pathlib.Path) -> None:
     ('md', render.to_markdown(table)),
     ('tex', render.to_latex(table)),
   ):
-    files.write_bytes(directory / f'{table.name}.{kind}', text.encode())
+    results.write_bytes(directory / f'{table.name}.{kind}', text.encode())

@@ -86,8 +86,8 @@ def mean_std(mean: float, std: float, digits: int = 2) -> str:
 
 
 def to_csv(table: Table) -> str:
-  """Tidy CSV, full precision; an empty field is a figure that does not exist."""
-  return table.data.to_csv(index=False, lineterminator='\n')
+  """Tidy CSV, ten digits; an empty field is a figure that does not exist."""
+  return table.data.to_csv(index=False, lineterminator='\n', float_format='%.10g')
 
 
 def to_markdown(table: Table) -> str:
@@ -136,7 +136,7 @@ def to_html(table: Table, sortable: bool = True) -> str:
     cells = ''.join(_html_cell(cell, i < table.labels) for i, cell in enumerate(row))
     body.append(f'<tr{" class=rule" if index in table.rules else ""}>{cells}</tr>')
   return (
-    f'<table{kind} id="{html.escape(table.name)}"><thead><tr>{head}</tr></thead>'
+    f'<table{kind} id="table-{html.escape(table.name)}"><thead><tr>{head}</tr></thead>'
     f'<tbody>{"".join(body)}</tbody></table>'
   )
 
@@ -183,7 +183,7 @@ _LATEX = {
   '{': r'\{', '}': r'\}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}',
   '±': r'$\pm$', '–': '--', '−': '$-$', '×': r'$\times$', '≤': r'$\le$', '≥': r'$\ge$',
   '<': r'$<$', '>': r'$>$', 'Δ': r'$\Delta$', '·': r'$\cdot$', '√': r'$\surd$', '|': r'$|$',
-  '…': r'\ldots{}',
+  '…': r'\ldots{}', '’': "'", 'ε': r'$\varepsilon$',
 }  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def _difference_cell(row: dict) -> Cell:
   if row['state']:
     return Cell(row['state'], None, row['reason'], state=row['state'])
   details = [f'to {row["at"]}', row['overridden']]
-  if row['curvature']:
+  if row['curvature'] and not pd.isna(row['curvature']):
     details.insert(1, f'curvature {render.signed(row["curvature"])}')
   text = render.difference(row['mean'], row['se'])
   return Cell(text, row['mean'], '; '.join(filter(None, details)))
