@@ -26,8 +26,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from jaxbudget import build, epoch
-from jaxbudget.augment import AUGMENTS, make_augment
-from jaxbudget.augment import randaugment as ra
+from jaxbudget.augment import AUGMENTS, make_augment, operations
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
 from jaxbudget.selectors.sgd import unif_sgd
@@ -106,8 +105,8 @@ def make_host(name, info, data, size):
   def one(array):
     image = Image.fromarray(array)
     for operation in rng.integers(0, 16, N) if name == 'randaugment' else ():
-      operation = ra.OPERATIONS[operation]
-      value = ra.magnitude(operation, M, array.shape[:2])
+      operation = operations.OPERATIONS[operation]
+      value = operations.magnitude(operation, M, array.shape[:2])
       image = by_pillow(operation, image, value, rng.random() < 0.5, rng.uniform(1, image.size))
     left, top = (int(v) for v in rng.integers(0, 2 * info.pad + 1, 2))
     image = ImageOps.expand(image, info.pad, 0)

@@ -15,7 +15,7 @@ from PIL import Image
 from pillow_operations import by_pillow
 from scipy import stats
 
-from jaxbudget.augment import make_augment
+from jaxbudget.augment import make_augment, operations
 from jaxbudget.augment import randaugment as ra
 from jaxbudget.data.dataset import Info
 from jaxbudget.types import Data, plain_batch
@@ -62,7 +62,7 @@ def draws():
 
 
 def value_of(name, m, side=32):
-  low, high = ra.RANGES[name]
+  low, high = operations.RANGES[name]
   in_pixels = name == 'cutout' or name.startswith('translate')
   return (low + m / 30 * (high - low)) * (min(1, side / 32) if in_pixels else 1)
 
@@ -71,8 +71,8 @@ apply_jitted = jax.jit(jax.vmap(ra.apply_operation, in_axes=(None, 0, 0, 0, 0)))
 
 
 def on_device(name, image, m):
-  parameters = jax.tree.map(jnp.asarray, ra.make_parameters(m, image.shape[1:]))
-  operation = jnp.full(IMAGES, ra.OPERATIONS.index(name), jnp.int32)
+  parameters = jax.tree.map(jnp.asarray, operations.make_parameters(m, image.shape[1:]))
+  operation = jnp.full(IMAGES, operations.OPERATIONS.index(name), jnp.int32)
   negate, centre = draws()
   centre = jnp.asarray(1 + centre * (image.shape[1] - 1), jnp.float32)
   return np.asarray(
@@ -93,7 +93,7 @@ def all_by_pillow(name, image, m):
 
 @pytest.mark.parametrize('images', [SOURCE, 'digits_grey_8x8'])
 @pytest.mark.parametrize('m', [4, 17, 30])
-@pytest.mark.parametrize('name', ra.OPERATIONS)
+@pytest.mark.parametrize('name', operations.OPERATIONS)
 def test_operation_equals_pillow(name, m, images):
   image = grey_images() if images == 'digits_grey_8x8' else real_images()
   got, expected = on_device(name, image, m), all_by_pillow(name, image, m)
@@ -133,7 +133,9 @@ def test_affine_reads_the_floor_of_the_inverse_map(name):
 
 def test_tables_at_m_4_are_those_of_fidelity():
   u = np.arange(256)
-  table = dict(zip(ra.OPERATIONS, ra.make_parameters(4, (32, 32, 3)).table, strict=True))
+  table = dict(
+    zip(operations.OPERATIONS, operations.make_parameters(4, (32, 32, 3)).table, strict=True)
+  )
   added = np.minimum(255, u + 14)
   np.testing.assert_array_equal(table['invert'], 255 - u)
   np.testing.assert_array_equal(table['posterize'], u & 128)
@@ -159,7 +161,7 @@ def test_blend_is_truncated_exactly(name):
   """All pairs of grey levels at every whole m against rational arithmetic."""
   a, b = np.mgrid[:256, :256]
   for m in range(31):
-    factor = ra.make_parameters(m, (32, 32, 3)).factor[ra.OPERATIONS.index(name)]
+    factor = operations.make_parameters(m, (32, 32, 3)).factor[operations.OPERATIONS.index(name)]
     fiftieths = 5 + 3 * m  # 0.1 + 1.8 m / 30 in units of 1/50
     assert abs(factor - fiftieths / 50) < 1e-6
     expected = np.clip((50 * a + fiftieths * (b - a)) // 50, 0, 255)
@@ -169,13 +171,13 @@ def test_blend_is_truncated_exactly(name):
 
 def test_pixels_scale_below_32_only():
   """13 px of shift at 32 and at 84; a quarter of it at 8, where 13 would blank the image."""
-  place = ra.OPERATIONS.index
+  place = operations.OPERATIONS.index
   shift = {}
   for side in (8, 32, 84):
-    parameters = ra.make_parameters(4, (side, side, 3))
+    parameters = operations.make_parameters(4, (side, side, 3))
     shift[side] = parameters.affine[place('translate_x'), 0, 2] >> 16
     shear = parameters.affine[place('shear_x')]
-    np.testing.assert_array_equal(shear, ra.make_parameters(4, (32, 32, 3)).affine[11])
+    np.testing.assert_array_equal(shear, operations.make_parameters(4, (32, 32, 3)).affine[11])
   assert shift == {8: 3, 32: 13, 84: 13}
   assert on_device('translate_x', grey_images(), 4).any((1, 2, 3)).all()
 
@@ -206,7 +208,7 @@ def test_operations_follow_one_another():
   image = jnp.asarray(real_images()[:8])
   draw = ra.draw_operations(jax.random.key(5), 3, image.shape)
   got = ra.apply_operations(image, draw, 4)
-  parameters = jax.tree.map(jnp.asarray, ra.make_parameters(4, (32, 32, 3)))
+  parameters = jax.tree.map(jnp.asarray, operations.make_parameters(4, (32, 32, 3)))
   for drawn in zip(*draw, strict=True):
     image = apply_jitted(parameters, image, *drawn)
   np.testing.assert_array_equal(got, image)

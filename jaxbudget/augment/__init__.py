@@ -4,7 +4,7 @@ import functools
 import inspect
 
 from jaxbudget import names
-from jaxbudget.augment import mix, randaugment
+from jaxbudget.augment import mix, operations, randaugment
 from jaxbudget.augment.geometric import Stage, chain, normalize, on_image, random_crop, random_flip
 from jaxbudget.data.dataset import Info
 from jaxbudget.types import Augment
@@ -64,7 +64,7 @@ def _standard(info):
 def _randaugment(info, *, n=2, m=4):
   """N random operations of magnitude m on the uint8 image, then standard (fidelity.md 3.4)."""
   first = randaugment.randaugment(n, m)
-  randaugment.make_parameters(m, info.image_shape)  # refuses unfit images before any compile
+  operations.make_parameters(m, info.image_shape)  # refuses unfit images before any compile
   return _around_standard(info, first=first)
 
 

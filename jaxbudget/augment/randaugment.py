@@ -12,7 +12,6 @@ space", 2020, in the implementation of ildoonet/pytorch-randaugment.
 """
 
 import functools
-import math
 import numbers
 from typing import NamedTuple
 
@@ -22,32 +21,9 @@ import numpy as np
 from jax import lax
 
 from jaxbudget.augment.geometric import Stage
+from jaxbudget.augment.operations import MAX_M, OPERATIONS, Parameters, make_parameters
 from jaxbudget.types import Key
 
-MAX_M = 30  # the magnitude at which an operation reaches the end of its range
-
-# name: (value at m = 0, value at m = 30); pixels are those of images of 32 or more.
-RANGES = {
-  'auto_contrast': (0.0, 1.0),
-  'equalize': (0.0, 1.0),
-  'invert': (0.0, 1.0),
-  'rotate': (0.0, 30.0),  # degrees
-  'posterize': (0.0, 4.0),  # bits kept
-  'solarize': (0.0, 256.0),  # threshold
-  'solarize_add': (0.0, 110.0),  # grey levels
-  'color': (0.1, 1.9),  # blend factors
-  'contrast': (0.1, 1.9),
-  'brightness': (0.1, 1.9),
-  'sharpness': (0.1, 1.9),
-  'shear_x': (0.0, 0.3),
-  'shear_y': (0.0, 0.3),
-  'cutout': (0.0, 40.0),  # pixels
-  'translate_x': (0.0, 100.0),
-  'translate_y': (0.0, 100.0),
-}
-OPERATIONS = tuple(RANGES)
-SIGNED = ('rotate', 'shear_x', 'shear_y', 'translate_x', 'translate_y')  # negated half the time
-IN_PIXELS = ('cutout', 'translate_x', 'translate_y')
 AUTO_CONTRAST, EQUALIZE, COLOR, CONTRAST, SHARPNESS = map(
   OPERATIONS.index, ('auto_contrast', 'equalize', 'color', 'contrast', 'sharpness')
 )
@@ -61,15 +37,6 @@ class Draw(NamedTuple):
   operation: jax.Array  # i32[rounds,n]     position in `OPERATIONS`
   negate: jax.Array  # bool[rounds,n]      whether a signed operation goes the other way
   centre: jax.Array  # f32[rounds,n,2]     x and y of a cut-out square, in pixels
-
-
-class Parameters(NamedTuple):
-  """What each operation sets, at one magnitude and image shape (host arrays)."""
-
-  table: np.ndarray  # u8[16,256]
-  factor: np.ndarray  # f32[16]
-  affine: np.ndarray  # i32[16,2,6]   by `negate`; 16.16 fixed point, from output to input
-  square: np.ndarray  # f32[16]       side of the cut-out in pixels, < 0 for none
 
 
 def randaugment(n: int = 2, m: float = 4) -> Stage:
@@ -112,16 +79,12 @@ def draw_operations(key: Key, rounds: int, shape: tuple[int, int, int, int]) -> 
     The draw; the centre of a cut-out is uniform on (1, width) x (1, height).
   """
   size, height, width, _ = shape
+  extent = jnp.asarray([width - 1, height - 1], jnp.float32)
   operation_key, sign_key, centre_key = jax.random.split(key, 3)
   return Draw(
     jax.random.randint(operation_key, (rounds, size), 0, len(OPERATIONS)),
     jax.random.bernoulli(sign_key, 0.5, (rounds, size)),
-    jax.random.uniform(
-      centre_key,
-      (rounds, size, 2),
-      minval=1.0,
-      maxval=jnp.broadcast_to(jnp.asarray([width, height], jnp.float32), (rounds, size, 2)),
-    ),
+    1 + jax.random.uniform(centre_key, (rounds, size, 2)) * extent[None, None],
   )
 
 
@@ -178,7 +141,8 @@ def _table(image, operation, table):
   total = image.shape[0] * image.shape[1]
   step = (total - jnp.take_along_axis(count, high, axis=1)) // 255
   below = jnp.cumsum(count, axis=1) - count
-  # Both are a quotient, and the identity where there is nothing to divide by.
+  # Both are a quotient, and the identity where there is nothing to divide by. (Pillow's
+  # auto_contrast divides in float64 and may come out one below a whole result.)
   equalize = operation == EQUALIZE
   over = jnp.where(equalize, step // 2 + below, (level - low) * 255)
   under = jnp.where(equalize, step, high - low)
@@ -225,17 +189,16 @@ def luma(image: jax.Array) -> jax.Array:
 
 def _smooth(value):
   """Weighs each pixel's neighbourhood by [1 1 1; 1 5 1; 1 1 1] / 13; keeps the border."""
-  height, width, _ = value.shape
-  rows = value[:-2] + value[1:-1] + value[2:] if height > 2 else value[:0]
-  around = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] if width > 2 else rows[:, :0]
-  if not around.size:
+  if min(value.shape[:2]) < 3:
     return value
+  rows = value[:-2] + value[1:-1] + value[2:]
+  around = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
   inner = (around + 4 * value[1:-1, 1:-1] + 6) // 13  # rounded to nearest: no ties in 13ths
   return value.at[1:-1, 1:-1].set(inner)
 
 
 def _blend(other, image, factor):
-  """Other + factor * (image - other), truncated into u8."""
+  """Returns other + factor * (image - other), truncated into u8."""
   # With whole m, factors are multiples of 0.02 and so is every result: the 0.005 decides
   # nothing but what float32 rounding would, and factor 1 returns the image.
   value = other + factor * (image.astype(jnp.float32) - other) + 0.005
@@ -266,96 +229,3 @@ def _cut_out(image, centre, square):
   if channels == 1:
     color = np.array([(np.dot(LUMA, CUTOUT_COLOR) + 32768) >> 16], np.uint8)
   return jnp.where((inside & (square >= 0))[..., None], jnp.asarray(color)[None, None], image)
-
-
-# Parameters, on the host
-
-
-def magnitude(name: str, m: float, side: tuple[int, int]) -> float:
-  """The value of an operation at magnitude m, in the units of `RANGES`.
-
-  Distances in pixels shrink with the shorter side below 32 px only: 13 px of shift would
-  blank an 8x8 digit, but fidelity.md 3.4 has absolute pixels at 32 and 84.
-
-  Args:
-    name: of the operation.
-    m: magnitude in [0, 30].
-    side: (height, width) of the images.
-
-  Returns:
-    The value, without sign.
-  """
-  low, high = RANGES[name]
-  value = low + m / MAX_M * (high - low)
-  return value * min(1, min(side) / 32) if name in IN_PIXELS else value
-
-
-@functools.cache
-def make_parameters(m: float, shape: tuple[int, int, int]) -> Parameters:
-  """Tabulates what each operation does at magnitude m.
-
-  Args:
-    m: magnitude in [0, 30].
-    shape: (height, width, channels) of the images.
-
-  Returns:
-    Host arrays.
-
-  Raises:
-    ValueError: if there are neither 1 nor 3 channels.
-  """
-  height, width, channels = shape
-  if channels not in (1, 3):
-    raise ValueError(f'image_shape={shape}: RandAugment allows 1 or 3 channels')
-  table = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
-  factor = np.ones(16, np.float32)
-  affine = np.tile(np.int32(_fixed_point((1, 0, 0, 0, 1, 0))), (16, 2, 1))
-  square = np.full(16, -1, np.float32)
-  for position, name in enumerate(OPERATIONS):
-    value = magnitude(name, m, (height, width))
-    if name in ('color', 'contrast', 'brightness', 'sharpness'):
-      factor[position] = value
-    elif name == 'cutout':
-      square[position] = value
-    elif name in SIGNED:
-      maps = [_affine_map(name, v, height, width) for v in (value, -value)]
-      affine[position] = [_fixed_point(matrix) for matrix in maps]
-    else:
-      table[position] = _fixed_table(name, value)
-  return Parameters(table, factor, affine, square)
-
-
-def _fixed_table(name, value):
-  """Tables that do not depend on the image; the identity for those that do."""
-  level = np.arange(256)
-  if name == 'invert':
-    return 255 - level
-  if name == 'posterize':
-    return level & ~(2 ** (8 - max(1, int(value))) - 1)
-  if name == 'solarize':
-    return np.where(level < value, level, 255 - level)
-  if name == 'solarize_add':
-    added = np.minimum(255, level + int(value))
-    return np.where(added < 128, added, 255 - added)
-  return level
-
-
-def _affine_map(name, value, height, width):
-  """(a,b,c,d,e,f): output (x,y) reads input (ax + by + c, dx + ey + f)."""
-  if name == 'rotate':  # counter-clockwise about the centre
-    cos, sin = math.cos(math.radians(value)), -math.sin(math.radians(value))
-    x, y = width / 2, height / 2
-    return cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y
-  return {
-    'shear_x': (1, value, 0, 0, 1, 0),
-    'shear_y': (1, 0, 0, value, 1, 0),
-    'translate_x': (1, 0, value, 0, 1, 0),
-    'translate_y': (1, 0, 0, 0, 1, value),
-  }[name]
-
-
-def _fixed_point(matrix):
-  """The map in 1/65536, taken at pixel centres: Pillow's rounding, ties included."""
-  a, b, c, d, e, f = matrix
-  centred = a, b, c + a / 2 + b / 2, d, e, f + d / 2 + e / 2
-  return [math.floor(entry * 65536 + 0.5) for entry in centred]

@@ -14,7 +14,7 @@ from absl import app, flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxbudget.augment import AUGMENTS, make_augment
+from jaxbudget.augment import AUGMENTS, make_augment, operations
 from jaxbudget.augment import randaugment as ra
 from jaxbudget.data import Dataset, load
 from jaxbudget.types import Data, plain_batch
@@ -79,29 +79,29 @@ def _operations(image, key):
   """Each RandAugment operation on the same images; signs alternate."""
   count, *shape = image.shape
   draw = ra.draw_operations(key, 1, image.shape)
-  parameters = jax.tree.map(jnp.asarray, ra.make_parameters(M, tuple(shape)))
+  parameters = jax.tree.map(jnp.asarray, operations.make_parameters(M, tuple(shape)))
   negate = jnp.arange(count) % 2 == 1
   apply = jax.vmap(ra.apply_operation, in_axes=(None, 0, None, 0, 0))
   apply = jax.jit(jax.vmap(apply, in_axes=(None, None, 0, None, None)))
-  operation = jnp.arange(len(ra.OPERATIONS), dtype=jnp.int32)
+  operation = jnp.arange(len(operations.OPERATIONS), dtype=jnp.int32)
   results = np.asarray(apply(parameters, image, operation, negate, draw.centre[0]))
   strips = []
-  for name, result in zip(ra.OPERATIONS, results, strict=True):
-    strips.append(Strip(_title(name, ra.magnitude(name, M, tuple(shape[:2]))), result, []))
+  for name, result in zip(operations.OPERATIONS, results, strict=True):
+    strips.append(Strip(_title(name, operations.magnitude(name, M, tuple(shape[:2]))), result, []))
   return strips
 
 
 def _title(name, value):
   """An operation with its value, as it acts."""
-  if ra.RANGES[name] == (0, 1):
+  if operations.RANGES[name] == (0, 1):
     return name
   shown = {
     'rotate': f'±{value:.3g}°',
     'posterize': f'to {max(1, int(value))} bit',
     'solarize': f'from {np.ceil(value):.0f}',
     'solarize_add': f'{int(value)}',
-  }.get(name, ('±' if name in ra.SIGNED else '') + f'{value:.3g}')
-  return f'{name}\n{shown}' + (' px' if name in ra.IN_PIXELS else '')
+  }.get(name, ('±' if name in operations.SIGNED else '') + f'{value:.3g}')
+  return f'{name}\n{shown}' + (' px' if name in operations.IN_PIXELS else '')
 
 
 def _draw(name, strips):
