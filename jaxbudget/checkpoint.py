@@ -1,14 +1,13 @@
 """Checkpoints: one file with everything, checksummed, the last two kept.
 
-Layout: one line of JSON (format, sha256 of the rest, what it belongs to), then msgpack by
-`flax.serialization`. Nothing is ever unpickled.
+Layout: a line of text (format, sha256 of the rest), then msgpack by `flax.serialization`.
+Nothing is ever unpickled.
 """
 
 import hashlib
-import json
 import pathlib
-import warnings
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.serialization
 import jax
@@ -16,17 +15,29 @@ import numpy as np
 
 from jaxbudget import results
 
-FORMAT = 1
+_MAGIC = b'jaxbudget checkpoint 2 '
 _KEEP = 2
 
 
-def save(directory: pathlib.Path, tree: Any, belongs_to: dict[str, Any]) -> pathlib.Path:
+class Checkpoint(NamedTuple):
+  """What a checkpoint holds."""
+
+  path: pathlib.Path
+  state: dict[str, Any]  # arrays, as `fit` takes them
+  record: dict[str, Any]  # what the host has written down: plain values and arrays by name
+  belongs_to: dict[str, Any]  # what a resuming run must agree with
+
+
+def save(
+  directory: pathlib.Path, tree: Any, record: Mapping[str, Any], belongs_to: Mapping[str, Any]
+) -> pathlib.Path:
   """Writes a checkpoint and removes all but the last two.
 
   Args:
     directory: of the run.
-    tree: pytree of arrays and plain values.
-    belongs_to: what a resuming run must agree with, e.g. run id and versions.
+    tree: pytree of arrays.
+    record: plain values, strings and NumPy arrays, nested in dicts.
+    belongs_to: plain values, e.g. run id and versions.
 
   Returns:
     The file.
@@ -34,41 +45,69 @@ def save(directory: pathlib.Path, tree: Any, belongs_to: dict[str, Any]) -> path
   Raises:
     OSError: disk full or not writable; earlier checkpoints are untouched.
   """
-  on_host = jax.tree.map(lambda x: np.asarray(x) if isinstance(x, jax.Array) else x, tree)
-  body = flax.serialization.msgpack_serialize(flax.serialization.to_state_dict(on_host))
-  head = {'format': FORMAT, 'sha256': hashlib.sha256(body).hexdigest(), **belongs_to}
+  on_host = jax.tree.map(np.asarray, jax.device_get(tree))
+  content = {
+    'state': flax.serialization.to_state_dict(on_host),
+    'record': dict(record),
+    'belongs_to': dict(belongs_to),
+  }
+  body = flax.serialization.msgpack_serialize(content)
+  head = _MAGIC + hashlib.sha256(body).hexdigest().encode() + b'\n'
   existing = _files(directory)
   number = _number(existing[-1]) + 1 if existing else 0
   path = directory / f'checkpoint_{number:06d}.ckpt'
-  results.write_bytes(path, json.dumps(head).encode() + b'\n' + body)
+  results.write_bytes(path, head + body)
   for old in existing[: len(existing) + 1 - _KEEP]:
     old.unlink(missing_ok=True)
   return path
 
 
-def load(directory: pathlib.Path, target: Any) -> tuple[Any, dict[str, Any]] | None:
-  """Reads the newest checkpoint that is whole.
+def load(directory: pathlib.Path, note: Callable[[str], None] = print) -> Checkpoint | None:
+  """Reads the newest checkpoint that is whole; damaged ones are removed.
 
   Args:
     directory: of the run.
+    note: told of damaged files.
+
+  Returns:
+    The checkpoint; None if there is no whole one.
+
+  Raises:
+    OSError: a file cannot be read.
+  """
+  for path in reversed(_files(directory)):
+    head, _, body = path.read_bytes().partition(b'\n')
+    if head == _MAGIC + hashlib.sha256(body).hexdigest().encode():
+      return Checkpoint(path, **flax.serialization.msgpack_restore(body))
+    note(f'{path} is damaged and was removed; going back to the one before, or to the start')
+    path.unlink(missing_ok=True)
+  return None
+
+
+def fit(saved: Checkpoint, target: Any) -> Any:
+  """Gives the arrays of a checkpoint the structure they had.
+
+  Args:
+    saved: what `load` gave.
     target: a pytree of the structure, shapes and dtypes expected.
 
   Returns:
-    (tree, what it belongs to), or None if there is no whole checkpoint. A damaged file is
-    passed over with a warning.
+    A pytree like the target, of host arrays.
+
+  Raises:
+    ValueError: the checkpoint is of another structure.
   """
-  for path in reversed(_files(directory)):
-    try:
-      head, body = path.read_bytes().split(b'\n', 1)
-      head = json.loads(head)
-      if head.pop('format') != FORMAT or head.pop('sha256') != hashlib.sha256(body).hexdigest():
-        raise ValueError('checksum or format does not match')
-      tree = flax.serialization.from_state_dict(target, flax.serialization.msgpack_restore(body))
-      _check(target, tree)
-      return tree, head
-    except (OSError, ValueError, KeyError) as e:
-      warnings.warn(f'checkpoint {path.name} is damaged ({e}); trying the one before', stacklevel=2)
-  return None
+  try:
+    tree = flax.serialization.from_state_dict(target, saved.state)
+  except (KeyError, ValueError) as e:
+    raise ValueError(f'{saved.path} holds a state of another structure: {e}') from e
+  for wanted, got in zip(jax.tree.leaves(target), jax.tree.leaves(tree), strict=True):
+    if np.shape(wanted) != np.shape(got) or wanted.dtype != got.dtype:
+      raise ValueError(
+        f'{saved.path} holds an array {got.dtype}{list(np.shape(got))} '
+        f'where {wanted.dtype}{list(np.shape(wanted))} belongs'
+      )
+  return tree
 
 
 def remove(directory: pathlib.Path) -> None:
@@ -83,10 +122,4 @@ def _files(directory: pathlib.Path) -> list[pathlib.Path]:
 
 def _number(path: pathlib.Path) -> int:
   digits = path.stem.rpartition('_')[2]
-  return int(digits) if digits.isdigit() else -1
-
-
-def _check(target: Any, tree: Any) -> None:
-  for wanted, got in zip(jax.tree.leaves(target), jax.tree.leaves(tree), strict=True):
-    if np.shape(wanted) != np.shape(got) or np.asarray(wanted).dtype != np.asarray(got).dtype:
-      raise ValueError(f'an array of shape {np.shape(got)} stands where {np.shape(wanted)} belongs')
+  return int(digits) if digits.isdecimal() else -1

@@ -1,50 +1,113 @@
 """Files of a run: written under a temporary name, synced, then renamed.
 
-What stands under a final name is whole. `load` gives a trained model back.
+What stands under a final name is whole, and stays checked: `SHA256SUMS` beside the files of
+a finished run says what they were (`sha256sum -c` reads it too), and plan.json holds its own
+checksum. Nothing is ever unpickled.
 """
 
+import contextlib
+import hashlib
 import io
 import json
 import os
 import pathlib
-import tempfile
-from collections.abc import Iterable, Mapping
+import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import flax.serialization
 import jax
 import numpy as np
 
+CONFIG = 'config.json'
 RESULT = 'result.json'
 METRICS = 'metrics.jsonl'
+COUNTS = 'counts.npy'
+LAST, BEST = 'params.msgpack', 'best.msgpack'
+SUMS = 'SHA256SUMS'
+
+
+class Damaged(ValueError):  # noqa: N818  the file is, not the program
+  """A file is not what was written; the message names it."""
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file so that it is never seen half-written.
+  """Writes a file so that it is never seen half-written, not even after a power cut.
 
   Args:
     path: final name; its directory must exist.
     content: the whole file.
 
   Raises:
-    OSError: the disk is full or not writable; nothing is left behind then.
+    OSError: the disk is full or not writable, with the name; nothing is left behind then.
   """
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+  temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
   try:
-    with os.fdopen(handle, 'wb') as file:
+    with temporary.open('xb') as file:
       file.write(content)
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
-  except BaseException:
-    pathlib.Path(temporary).unlink(missing_ok=True)
+  except OSError as e:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+    raise OSError(e.errno, e.strerror or str(e), str(path)) from None
+  except BaseException:  # e.g. a second Ctrl-C
+    temporary.unlink(missing_ok=True)
     raise
+  _sync_directory(path.parent)
+
+
+def _sync_directory(directory: pathlib.Path) -> None:
+  """Makes a rename last; file systems that cannot do this are left to do as they do."""
+  with contextlib.suppress(OSError):
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+      os.fsync(handle)
+    finally:
+      os.close(handle)
+
+
+def remove_temporaries(directory: pathlib.Path) -> None:
+  """Removes what a process left behind that was killed while it wrote."""
+  for path in directory.glob('.*.tmp'):
+    path.unlink(missing_ok=True)
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
   """Writes JSON, atomically; what is not finite becomes null, as JSON has no NaN."""
+  write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+  """What `write_json` writes."""
   text = json.dumps(_finite(content), indent=1, allow_nan=False, default=_plain)
-  write_bytes(path, text.encode() + b'\n')
+  return text.encode() + b'\n'
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+  """One JSON object as a line."""
+  return json.dumps(_finite(record), allow_nan=False, default=_plain) + '\n'
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds a checksum of the rest to a JSON object, for files that stand alone.
+
+  Args:
+    content: what JSON can hold.
+
+  Returns:
+    The content as JSON gives it back, and `checksum`.
+  """
+  plain = json.loads(json_bytes(content))
+  plain.pop('checksum', None)
+  text = json.dumps(plain, sort_keys=True)
+  return {**plain, 'checksum': hashlib.sha256(text.encode()).hexdigest()}
+
+
+def seal_holds(content: Mapping[str, Any]) -> bool:
+  """Whether the checksum in a JSON object is right, or there is none."""
+  return 'checksum' not in content or sealed(content) == content
 
 
 def _plain(value):
@@ -77,38 +140,21 @@ def read_json(path: pathlib.Path) -> Any:
   """
   try:
     return json.loads(path.read_text())
-  except (FileNotFoundError, NotADirectoryError, ValueError):
+  except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
     return None
 
 
-def write_lines(path: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
-  """Writes one JSON object a line, atomically."""
-  lines = [json.dumps(_finite(r), allow_nan=False, default=_plain) for r in records]
-  write_bytes(path, ''.join(line + '\n' for line in lines).encode())
+def append_text(path: pathlib.Path, text: str) -> None:
+  """Appends to a file.
 
-
-def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Reads JSON lines up to the first that is torn or missing.
-
-  Args:
-    path: of the file.
-
-  Returns:
-    The records before the damage; none if there is no file.
+  Raises:
+    OSError: with the name; part of the text may be in the file.
   """
-  records = []
   try:
-    for line in path.read_text().splitlines():
-      records.append(json.loads(line))
-  except (FileNotFoundError, ValueError):
-    pass
-  return records
-
-
-def append_line(path: pathlib.Path, record: Mapping[str, Any]) -> None:
-  """Appends one JSON object as a line."""
-  with path.open('a') as file:
-    file.write(json.dumps(_finite(record), allow_nan=False, default=_plain) + '\n')
+    with path.open('a') as file:
+      file.write(text)
+  except OSError as e:
+    raise OSError(e.errno, e.strerror or str(e), str(path)) from None
 
 
 def write_weights(path: pathlib.Path, params: Any, model_state: Any) -> None:
@@ -122,3 +168,66 @@ def write_array(path: pathlib.Path, array: np.ndarray) -> None:
   buffer = io.BytesIO()
   np.save(buffer, np.asarray(array), allow_pickle=False)
   write_bytes(path, buffer.getvalue())
+
+
+def write_sums(directory: pathlib.Path, result: bytes) -> None:
+  """Writes down the checksums of a run's files before the result, its last file, is written.
+
+  Args:
+    directory: of the run; every file but the result is there.
+    result: the content that result.json will have.
+  """
+  names = [path.name for path in directory.iterdir() if path.suffix in _SUMMED]
+  found = {name: _digest(directory / name) for name in names}
+  found[RESULT] = hashlib.sha256(result).hexdigest()
+  lines = [f'{digest}  {name}\n' for name, digest in sorted(found.items())]
+  write_bytes(directory / SUMS, ''.join(lines).encode())
+
+
+_SUMMED = ('.json', '.jsonl', '.npy', '.npz', '.msgpack')
+
+
+def _digest(path: pathlib.Path) -> str:
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def read_sums(directory: pathlib.Path) -> dict[str, str] | None:
+  """Checksums by file name.
+
+  Args:
+    directory: of a run.
+
+  Returns:
+    The checksums; None if there is no such file (the run is not finished).
+
+  Raises:
+    Damaged: the file is not a list of checksums.
+  """
+  path = directory / SUMS
+  try:
+    lines = path.read_text().splitlines()
+    pairs = [line.split('  ', 1) for line in lines]
+    return {name: digest for digest, name in pairs}
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except ValueError:
+    raise Damaged(f'{path} is damaged') from None
+
+
+def verify(path: pathlib.Path) -> None:
+  """Compares a file of a finished run with its checksum; without checksums all is well.
+
+  Args:
+    path: of the file.
+
+  Raises:
+    Damaged: it is missing, or not what was written.
+  """
+  expected = read_sums(path.parent)
+  if expected is None:
+    return
+  if not path.is_file():
+    raise Damaged(f'{path} is missing')
+  if expected.get(path.name) != _digest(path):
+    raise Damaged(f'{path} is damaged: it is not what {SUMS} says was written')

@@ -14,12 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import checkpoint, epoch, ledger, results, schedules
+from jaxbudget import books as books_lib
+from jaxbudget import checkpoint, epoch, ledger, results, schedules, selection
+from jaxbudget.books import Books, Diverged
 from jaxbudget.flops import model_flops
-from jaxbudget.provenance import device_record, versions
+from jaxbudget.provenance import device_record, must_agree, versions
 from jaxbudget.state import TrainState, init_state
 from jaxbudget.sweep.plan import Run, cost_record
-from jaxbudget.types import Cost, Data
+from jaxbudget.types import Data
 
 _CALL_SECONDS = 1.0  # on CPU a dispatch lasts about this long, so that signals are answered
 
@@ -28,37 +30,16 @@ class Stopped(Exception):  # noqa: N818  it is no error
   """The run was asked to stop; its state is saved."""
 
 
-class Diverged(Exception):  # noqa: N818
-  """The training loss is not finite.
+class Refused(Exception):  # noqa: N818
+  """The run cannot be resumed under the present conditions; nothing was changed.
 
   Attributes:
-    epoch: 1-based.
-    row: 0-based, in that epoch.
+    differing: what differs, `{'field', 'was', 'is'}` each; empty if force does not help.
   """
 
-  def __init__(self, epoch: int, row: int):
-    super().__init__(f'training loss is not finite at epoch {epoch}, row {row}')
-    self.epoch, self.row = epoch, row
-
-
-@dataclasses.dataclass
-class Books:
-  """What the host has recorded of a run: plain numbers, saved with every checkpoint."""
-
-  epochs: int = 0  # finished and recorded
-  rows: int = 0
-  scored: int = 0
-  trained: int = 0
-  evaluated: int = 0
-  compile_seconds: float = 0.0
-  train_seconds: float = 0.0
-  evaluate_seconds: float = 0.0
-  final_accuracy: float = float('nan')  # percent
-
-  @property
-  def cost(self) -> Cost:
-    """Samples passed so far, without evaluation."""
-    return Cost(self.scored, self.trained, self.trained)
+  def __init__(self, why: str, differing: list[dict[str, Any]] | None = None):
+    super().__init__(why)
+    self.differing = differing or []
 
 
 class Best(NamedTuple):
@@ -72,11 +53,13 @@ class Best(NamedTuple):
 
 @dataclasses.dataclass
 class Live:
-  """What changes while a run runs, and what its checkpoints hold."""
+  """What changes while a run runs. Its checkpoints hold state, best and books."""
 
   state: TrainState
   best: Best
   books: Books
+  counted: np.ndarray  # i32[N]  times trained on in the epochs recorded, under record_selection
+  row: int  # the next row to dispatch
   rows_per_call: int
   clock: float  # when the device was last known to be done with earlier work
 
@@ -90,8 +73,18 @@ class Setting(NamedTuple):
   test_data: Data
   learning_rate: np.ndarray  # f32[E,R]
   directory: pathlib.Path
+  belongs_to: dict[str, Any]  # what its checkpoints belong to
   progress: Callable[[int, int], None]  # told (epochs done, rows done in the one under way)
   stop: Callable[[], bool]  # asked between dispatches
+
+
+class Pending(NamedTuple):
+  """An epoch that is dispatched, but not yet recorded."""
+
+  epoch: int
+  measured: epoch.Progress
+  evaluation: epoch.Evaluation | None
+  times_trained: jax.Array | None  # i32[N]  under record_selection
 
 
 def train(
@@ -101,6 +94,10 @@ def train(
   directory: pathlib.Path,
   progress: Callable[[int, int], None] = lambda epochs, rows: None,
   stop: Callable[[], bool] = lambda: False,
+  *,
+  fingerprint: str = '',
+  resume: str = 'auto',
+  note: Callable[[str], None] = print,
 ) -> dict[str, Any]:
   """Trains a run to its end, from its last checkpoint if there is one.
 
@@ -111,64 +108,78 @@ def train(
     directory: of the run; exists.
     progress: told (epochs done, rows done in the epoch under way).
     stop: asked between dispatches; True saves the state and raises `Stopped`.
+    fingerprint: of the data set; a checkpoint must have been trained on the same data.
+    resume: `auto`, or `force` to go on from a checkpoint of other code, versions or device,
+      which result.json then says under `forced`.
+    note: told of damaged checkpoints.
 
   Returns:
     The content of result.json, without the seconds that loading the data took.
 
   Raises:
     Stopped: asked to stop; the state is saved.
-    Diverged: the loss is not finite.
+    Diverged: loss or weights are not finite.
+    Refused: the checkpoint was written under other conditions.
     OSError: a file could not be written.
   """
   parts, facts = run.parts, run.parts.selector.facts
-  padded_rows = parts.spec.num_examples // facts.candidates
-  rates = schedules.tabulate(parts.schedule, facts.epochs, facts.rows, padded_rows)
   program = epoch.make_program(
     parts.spec.num_classes, parts.model, parts.augment, parts.selector, parts.optimizer
   )
-  setting = Setting(run, program, train_data, test_data, rates, directory, progress, stop)
-  live = _restore(setting, _begin(setting))
+  live = _begin(run)
+  padded_rows = live.state.plan.index.shape[0]
+  rates = schedules.tabulate(parts.schedule, facts.epochs, facts.rows, padded_rows)
+  belongs_to = {'run': run.run_id, 'data': fingerprint, **must_agree()}
+  setting = Setting(
+    run, program, train_data, test_data, rates, directory, belongs_to, progress, stop
+  )
+  _restore(setting, live, resume, note)
   _compile(setting, live)
   saved_at = time.monotonic()
-  pending = None  # the epoch that is dispatched but not yet recorded
+  pending = None
   for e in range(live.books.epochs, facts.epochs):
-    if int(live.state.epoch) != e or not int(live.state.plan.rows):
+    if live.books.begun == e:
       live.state = epoch.begin_epoch(parts.selector, live.state, e, _root(run))
+      live.books.begun, live.row = e + 1, 0
     for measured in _rows(setting, live, e):  # noqa: B007  the last one is used
-      due = time.monotonic() - saved_at > run.cell.checkpoint_every
-      if due or stop():
+      stopping = stop()
+      if stopping or time.monotonic() - saved_at > run.cell.checkpoint_every:
         if pending:
-          pending = _record(setting, live, *pending)
+          pending = _record(setting, live, pending)
         _save(setting, live)
         saved_at = time.monotonic()
-      if stop():
+      if stopping:
         raise Stopped(f'{run.run_id} is saved at epoch {e + 1}')
-    evaluation = _evaluate(setting, live, e)
-    if pending:
-      _record(setting, live, *pending)
-    pending = e, measured, evaluation
+    before, pending = pending, _after_rows(setting, live, e, measured)
+    if before:
+      _record(setting, live, before)
   if pending:
-    _record(setting, live, *pending)
+    _record(setting, live, pending)
   return _finish(setting, live)
 
 
-def _begin(setting: Setting) -> Live:
+def _begin(run: Run) -> Live:
   """A run before its first epoch."""
-  run, parts = setting.run, setting.run.parts
+  parts, cell = run.parts, run.cell
   state = init_state(
     run.seed,
     parts.spec,
     parts.model,
     parts.selector,
     parts.optimizer,
-    run.cell.budget,
-    run.cell.budget_unit,
+    cell.budget,
+    cell.budget_unit,
   )
   weights = jax.tree.map(jnp.copy, (state.params, state.model_state))
   on_cpu = jax.default_backend() == 'cpu'
-  rows_per_call = run.cell.rows_per_call or (4 if on_cpu else parts.selector.facts.rows)
   return Live(
-    state, Best(jnp.int32(-1), jnp.int32(0), *weights), Books(), rows_per_call, time.monotonic()
+    state=state,
+    best=Best(jnp.int32(-1), jnp.int32(0), *weights),
+    books=Books(),
+    counted=np.zeros(parts.spec.num_examples, np.int32),
+    row=0,
+    rows_per_call=cell.rows_per_call or (4 if on_cpu else parts.selector.facts.rows),
+    clock=time.monotonic(),
   )
 
 
@@ -179,26 +190,26 @@ def _compile(setting: Setting, live: Live) -> None:
   nothing = _run_evaluation(setting, live, batches=0)
   live.best = _keep_best(live.best, nothing, live.state, jnp.int32(0))
   jax.block_until_ready(live.best)
-  live.clock = time.monotonic()
-  live.books.compile_seconds += live.clock - start
+  now = time.monotonic()
+  live.clock = now - live.books.open_seconds
+  live.books.compile_seconds += now - start
 
 
 def _rows(setting: Setting, live: Live, e: int):
   """Walks the plan of epoch e; yields between dispatches, and once it has dispatched all."""
   rows = setting.run.parts.selector.facts.rows
-  row = int(live.state.row)
   while True:
     start = time.monotonic()
-    row = min(row + live.rows_per_call, rows)
-    measured = _train_until(setting, live, e, row)
-    if row == rows:
+    live.row = min(live.row + live.rows_per_call, rows)
+    measured = _train_until(setting, live, e, live.row)
+    if live.row == rows:
       yield measured
       return
     measured.row.block_until_ready()
     adaptive = not setting.run.cell.rows_per_call
     if adaptive and time.monotonic() - start < _CALL_SECONDS / 2:
       live.rows_per_call *= 2
-    setting.progress(e, row)
+    setting.progress(e, live.row)
     yield measured
 
 
@@ -210,16 +221,17 @@ def _train_until(setting: Setting, live: Live, e: int, stop: int) -> epoch.Progr
   return measured
 
 
-def _evaluate(setting: Setting, live: Live, e: int) -> epoch.Evaluation | None:
+def _after_rows(setting: Setting, live: Live, e: int, measured: epoch.Progress) -> Pending:
   """Dispatches the evaluation after epoch e, if it is due, and keeps the best weights."""
-  run = setting.run
+  run, evaluation, times_trained = setting.run, None, None
+  if run.cell.record_selection:
+    times_trained = jnp.copy(live.state.times_trained)
   last = e + 1 == run.parts.selector.facts.epochs
-  if not last and (e + 1) % run.cell.evaluate_every:
-    return None
-  size = setting.test_data.label.shape[0]
-  evaluation = _run_evaluation(setting, live, -(-size // run.cell.evaluate_batch))
-  live.best = _keep_best(live.best, evaluation, live.state, jnp.int32(e + 1))
-  return evaluation
+  if last or (e + 1) % run.cell.evaluate_every == 0:
+    size = setting.test_data.label.shape[0]
+    evaluation = _run_evaluation(setting, live, -(-size // run.cell.evaluate_batch))
+    live.best = _keep_best(live.best, evaluation, live.state, jnp.int32(e + 1))
+  return Pending(e, measured, evaluation, times_trained)
 
 
 def _run_evaluation(setting: Setting, live: Live, batches: int) -> epoch.Evaluation:
@@ -242,83 +254,113 @@ def _keep_best(best: Best, evaluation: epoch.Evaluation, state: TrainState, e: j
   return jax.tree.map(lambda new, old: jnp.where(better, new, old), latest, best)
 
 
-def _record(
-  setting: Setting, live: Live, e: int, measured: epoch.Progress, evaluation: Any
-) -> None:
+def _record(setting: Setting, live: Live, pending: Pending) -> None:
   """Waits for an epoch, enters it into the books and writes its line of metrics."""
-  run, books, spec = setting.run, live.books, setting.run.parts.spec
-  metrics = jax.device_get(measured.metrics)
+  run, e = setting.run, pending.epoch
+  measured = jax.device_get(pending.measured)
   trained_at = time.monotonic()
-  seconds = {'train': trained_at - live.clock, 'evaluate': 0.0}
-  done = int(measured.row)
-  bad = np.flatnonzero(~np.isfinite(metrics.loss[:done]))
-  if bad.size:
-    raise Diverged(e + 1, int(bad[0]))
-  accuracy = None
-  if evaluation is not None:
-    books.final_accuracy = accuracy = 100 * int(evaluation.correct) / run.info.num_test
-    books.evaluated += run.info.num_test
-    seconds['evaluate'] = time.monotonic() - trained_at
-  live.clock = time.monotonic()
-  books.epochs = e + 1
-  books.rows += done
-  books.scored += int(metrics.scored.sum())
-  books.trained += int(metrics.trained.sum())
-  books.train_seconds += seconds['train']
-  books.evaluate_seconds += seconds['evaluate']
-  steps = max(1, int(np.count_nonzero(metrics.examples)))
-  examples = max(1, int(metrics.examples.sum()))
-  results.append_line(
-    setting.directory / results.METRICS,
-    {
-      'epoch': e + 1,
-      'rows': done,
-      'steps': int(np.count_nonzero(metrics.examples)),
-      'lr': float(setting.learning_rate[e, max(0, done - 1)]),
-      'train_loss': float(metrics.loss.sum()) / steps,
-      'train_accuracy': 100 * int(metrics.correct.sum()) / examples,
-      'test_accuracy': accuracy,
-      'entropy_nats': float(measured.entropy),
-      'cost': cost_record(books.rows, books.cost),
-      'realised_budget': ledger.realised_budget(books.cost, spec, run.cell.budget_unit),
-      'seconds': seconds,
-      'selector': {key: float(value) for key, value in measured.report.items()},
-    },
-  )
+  correct = None if pending.evaluation is None else int(pending.evaluation.correct)
+  now = time.monotonic()
+  seconds = {'train': trained_at - live.clock, 'evaluate': now - trained_at}
+  live.clock = now
+  if pending.times_trained is not None:
+    times_trained = np.asarray(pending.times_trained)
+    live.books.selection[f'{e:04d}'] = selection.pack(times_trained - live.counted)
+    live.counted = times_trained
+  rates = setting.learning_rate[e]
+  line = books_lib.enter(live.books, run, e, measured, correct, rates, seconds)
+  results.append_text(setting.directory / results.METRICS, line)
   setting.progress(e + 1, 0)
 
 
 def _save(setting: Setting, live: Live) -> None:
-  belongs_to = {'run_id': setting.run.run_id, 'versions': versions(), 'device': device_record()}
-  tree = {'state': live.state, 'best': live.best, 'books': dataclasses.asdict(live.books)}
-  checkpoint.save(setting.directory, tree, belongs_to)
+  start = time.monotonic()
+  live.books.open_seconds = start - live.clock
+  record = dataclasses.asdict(live.books)
+  checkpoint.save(
+    setting.directory, {'state': live.state, 'best': live.best}, record, setting.belongs_to
+  )
+  live.clock += time.monotonic() - start  # writing is not training
 
 
-def _restore(setting: Setting, live: Live) -> Live:
-  """Goes on from the last whole checkpoint; forgets what was written after it."""
-  target = {'state': live.state, 'best': live.best, 'books': dataclasses.asdict(live.books)}
-  saved = checkpoint.load(setting.directory, target)
+def _restore(setting: Setting, live: Live, resume: str, note: Callable[[str], None]) -> None:
+  """Goes on from the last whole checkpoint, and makes metrics.jsonl what it was then."""
   metrics = setting.directory / results.METRICS
+  saved = checkpoint.load(setting.directory, note)
   if saved is None:
     metrics.unlink(missing_ok=True)
-    return live
-  tree, _ = saved
-  state, best = jax.tree.map(jnp.asarray, (tree['state'], tree['best']))
-  books = Books(**tree['books'])
-  results.write_lines(metrics, results.read_lines(metrics)[: books.epochs])
-  return dataclasses.replace(live, state=state, best=best, books=books)
+    return
+  forced = _agree(saved, setting, resume)
+  try:
+    tree = checkpoint.fit(saved, {'state': live.state, 'best': live.best})
+    books = Books(**saved.record)
+  except (TypeError, ValueError) as e:
+    raise Refused(f'{e}; remove {saved.path.parent}/*.ckpt to train it from the start') from e
+  if setting.run.cell.record_selection and len(books.selection) < books.epochs:
+    raise Refused(
+      f'record_selection=True, but the first {books.epochs} epochs of its checkpoint were not '
+      f'recorded; turn it off, or remove {saved.path.parent}/*.ckpt to train it from the start'
+    )
+  # A copy: arrays over the checkpoint's bytes must not be donated.
+  live.state, live.best = jax.tree.map(jnp.array, (tree['state'], tree['best']))
+  books.forced += forced
+  live.books, live.row = books, int(live.state.row)
+  live.counted = books.counted(setting.run.parts.spec.num_examples)
+  results.write_bytes(metrics, books.lines.encode())
+
+
+def _agree(saved: checkpoint.Checkpoint, setting: Setting, resume: str) -> list[dict[str, Any]]:
+  """Compares the conditions of a checkpoint with the present ones.
+
+  Returns:
+    What differs, if that is accepted.
+
+  Raises:
+    Refused: something differs.
+  """
+  was, now = saved.belongs_to, setting.belongs_to
+  differing = [
+    {'field': key, 'was': was.get(key), 'is': now.get(key)}
+    for key in sorted({*was, *now})
+    if was.get(key) != now.get(key)
+  ]
+  if not differing:
+    return []
+  shown = '; '.join(f'{d["field"]}: {d["was"]!r} then, {d["is"]!r} now' for d in differing)
+  never = {'run', 'data'} & {d['field'] for d in differing}
+  if never:
+    raise Refused(f'{saved.path} belongs to another run or other data ({shown})')
+  if resume != 'force':
+    raise Refused(
+      f'{saved.path.name} was written under other conditions ({shown}); --resume=force goes on '
+      'all the same, and the result will say so; or remove the run directory to start again',
+      differing,
+    )
+  return differing
 
 
 def _finish(setting: Setting, live: Live) -> dict[str, Any]:
   """Writes weights and counts, and gives the result; the caller writes it last of all."""
   run, books, directory = setting.run, live.books, setting.directory
   parts, best = run.parts, jax.device_get(live.best)
+  params = jax.device_get(live.state.params)
+  if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+    raise Diverged(books.epochs, live.row - 1, 'after the last step the weights are')
   times_trained = np.asarray(live.state.times_trained)
-  results.write_weights(directory / 'params.msgpack', live.state.params, live.state.model_state)
-  results.write_weights(directory / 'best.msgpack', best.params, best.model_state)
-  results.write_array(directory / 'counts.npy', times_trained)
+  results.write_weights(directory / results.LAST, params, live.state.model_state)
+  results.write_weights(directory / results.BEST, best.params, best.model_state)
+  results.write_array(directory / results.COUNTS, times_trained)
   if parts.selector.scores:
     results.write_array(directory / 'scores.npy', parts.selector.scores(live.state.selector))
+  if run.cell.record_selection:
+    content = selection.to_bytes(list(books.selection.values()), parts.spec.num_examples)
+    results.write_bytes(directory / selection.FILE, content)
+  return _result(run, books, best, times_trained)
+
+
+def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> dict[str, Any]:
+  """The content of result.json (design.md 6)."""
+  parts = run.parts
   forward, train_step = model_flops(run.cell, run.info)
   forwards = books.scored + books.evaluated
   return {
@@ -347,6 +389,7 @@ def _finish(setting: Setting, live: Live) -> dict[str, Any]:
     },
     'versions': versions(),
     'device': device_record(),
+    **({'forced': books.forced} if books.forced else {}),
   }
 
 
