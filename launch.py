@@ -55,9 +55,23 @@ def _parse(argv: list[str]) -> list[str]:
   """Parses flags; a config that cannot be read is refused like any other fault."""
   try:
     return flags.FLAGS(argv)
-  except (flags.Error, ValueError, AttributeError, KeyError, TypeError, OSError) as e:
-    print(f'refused: {e}', file=sys.stderr)
-    sys.exit(2)
+  except KeyError as e:  # config_flags names the key and nothing else
+    message = _unknown_key(str(e.args[0]).splitlines()[0].strip('\'"'))
+  except (flags.Error, ValueError, AttributeError, TypeError, OSError) as e:
+    # What a config file refuses comes with a traceback; what it says is enough.
+    message = str(e).rpartition('\nValueError: ')[2]
+  print(f'refused: {message.strip()}', file=sys.stderr)
+  sys.exit(2)
+
+
+def _unknown_key(key: str) -> str:
+  from jaxbudget import config, names
+
+  try:
+    names.check('config key', key, config.defaults().keys())
+  except ValueError as e:
+    return str(e)
+  return f'config key {key!r} cannot be set here'
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from rich.console import Console
 from jaxbudget import config as config_lib
 from jaxbudget import data, report, results
 from jaxbudget.sweep import local, plan
+from jaxbudget.sweep.calibrate import plan_table
 
 DONE, FAILED, REFUSED = 0, 1, 2
 PLAN = 'plan.json'
@@ -62,7 +63,7 @@ def launch(
     check_writable(workdir)
     write_plan(runs, workdir, command)
     if stage == 'plan':
-      console.print(plan.table(runs))
+      console.print(plan_table(runs))
       return DONE
   except ValueError as e:
     return refuse(str(e))

@@ -1,0 +1,180 @@
+"""The launcher end to end: files, JSON keys and exit codes that other tools rely on."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxbudget import config, launcher
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = {
+  'dataset': 'digits', 'model': 'resnet8', 'width': 4, 'batch_size': 64, 'epochs': 2, 'budget': 0.5,
+  'seeds': 1,
+}  # fmt: skip
+
+
+def run(*arguments, **environment):
+  """Runs launch.py in a process of its own."""
+  return subprocess.run(
+    [sys.executable, ROOT / 'launch.py', *arguments],
+    capture_output=True, text=True, timeout=300, cwd=ROOT, env={**os.environ, **environment},
+  )  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A workdir with two cells of two seeds, trained through the command line."""
+  directory = tmp_path_factory.mktemp('launch')
+  (directory / 'two.py').write_text(
+    'from jaxbudget import config\n'
+    'def get_config(arg=None):\n'
+    "  grid = ({'selector': 'unif_sgd'}, {'selector': 'p_sgd'})\n"
+    f'  return config.defaults(**{{**{TINY}, "seeds": 2, "grid": grid}}, **config.parse_arg(arg))\n'
+  )
+  workdir = directory / 'work'
+  done = run(f'--config={directory / "two.py"}', f'--workdir={workdir}', '--config.epochs=3')
+  return directory, workdir, done
+
+
+def test_files_and_keys_of_a_finished_launch(trained):
+  _, workdir, done = trained
+  assert done.returncode == 0, done.stderr
+  assert 'Traceback' not in done.stderr
+  plan = json.loads((workdir / 'plan.json').read_text())
+  assert len(plan['runs']) == 4
+  keys = {
+    'run_id', 'cell_id', 'seed', 'dataset', 'model', 'selector', 'augment', 'schedule', 'budget',
+    'budget_unit', 'epochs', 'batch_size', 'fidelity', 'paper', 'planned',
+  }  # fmt: skip
+  costs = {'rows', 'forward_scored', 'forward_trained', 'backward', 'forward_equivalents'}
+  for entry in plan['runs']:
+    assert keys <= set(entry) and costs == set(entry['planned'])
+    directory = workdir / 'runs' / entry['run_id']
+    names = {
+      'config.json',
+      'metrics.jsonl',
+      'result.json',
+      'counts.npy',
+      'params.msgpack',
+      'best.msgpack',
+    }
+    assert names <= {path.name for path in directory.iterdir()}
+    assert not list(directory.glob('*.ckpt')) and not list(directory.glob('.*tmp'))
+    result = json.loads((directory / 'result.json').read_text())
+    wanted = {
+      'final_accuracy', 'best_accuracy', 'cost', 'realised_budget', 'entropy_nats', 'seconds',
+      'seed', 'config_hash', 'versions', 'device',
+    }  # fmt: skip
+    assert wanted <= set(result)
+    assert costs | {'forward_evaluated', 'flops'} == set(result['cost'])
+    assert {key: result['cost'][key] for key in costs} == entry['planned']
+    assert {'data', 'compile', 'train', 'evaluate'} == set(result['seconds'])
+    assert 10 < result['final_accuracy'] <= result['best_accuracy'] <= 100
+    lines = [json.loads(x) for x in (directory / 'metrics.jsonl').read_text().splitlines()]
+    line_keys = {
+      'epoch', 'rows', 'lr', 'train_loss', 'train_accuracy', 'test_accuracy', 'entropy_nats',
+      'cost', 'seconds', 'selector',
+    }  # fmt: skip
+    assert [x['epoch'] for x in lines] == [1, 2, 3] and line_keys <= set(lines[0])
+    assert lines[-1]['test_accuracy'] == result['final_accuracy']
+    assert lines[-1]['cost'] == entry['planned']
+    counts = np.load(directory / 'counts.npy', allow_pickle=False)
+    assert counts.sum() == result['cost']['backward'] and counts.shape == (1437,)
+  assert (workdir / 'report' / 'index.html').exists()
+  assert list((workdir / 'report' / 'tables').glob('*.csv'))
+  assert 'unif_sgd' in done.stdout and 'index.html' in done.stdout
+
+
+def test_a_second_launch_trains_nothing_and_reports_again(trained):
+  directory, workdir, _ = trained
+  stamps = {path: path.stat().st_mtime_ns for path in (workdir / 'runs').rglob('*')}
+  again = run(f'--config={directory / "two.py"}', f'--workdir={workdir}', '--config.epochs=3')
+  assert again.returncode == 0 and 'index.html' in again.stdout
+  assert stamps == {path: path.stat().st_mtime_ns for path in (workdir / 'runs').rglob('*')}
+
+
+def test_only_narrows_and_plan_trains_nothing(tmp_path, capsys):
+  grid = ({'selector': 'unif_sgd'}, {'selector': 'p_sgd'})
+  values = config.defaults(**TINY, grid=grid)
+  assert launcher.launch(values, tmp_path / 'w', 'plan', only='selector=p_sgd') == 0
+  assert not (tmp_path / 'w' / 'runs').exists()
+  assert len(json.loads((tmp_path / 'w' / 'plan.json').read_text())['runs']) == 2
+  assert launcher.launch(values, tmp_path / 'v', 'plan', only='selector=psgd') == 2
+  assert launcher.launch(values, tmp_path / 'v', 'plan', only='selecter=p_sgd') == 2
+  assert not (tmp_path / 'v').exists()
+  assert "did you mean 'selector'" in capsys.readouterr().err
+
+
+REFUSED = {
+  'unknown selector': ({'selector': 'psgd'}, "did you mean 'p_sgd'"),
+  'unknown augment': ({'augment': 'standart'}, "did you mean 'standard'"),
+  'unknown schedule': ({'schedule': 'liner'}, "did you mean 'linear'"),
+  'unknown model': ({'model': 'resnet80'}, 'did you mean'),
+  'unknown dataset': ({'dataset': 'digit'}, "did you mean 'digits'"),
+  'unknown fidelity': ({'fidelity': 'release'}, "did you mean 'released'"),
+  'budget above 1': ({'budget': 1.01}, r'(0, 1]'),
+  'budget 0': ({'budget': 0.0}, r'(0, 1]'),
+  'no batch fits': ({'budget': 0.001}, 'no batch fits'),
+  'batch larger than data': ({'batch_size': 5000}, 'larger than the 1437 training images'),
+  'negative epochs': ({'epochs': -1}, 'epochs=-1'),
+  'zero epochs': ({'epochs': 0}, 'epochs=0'),
+  'step schedule too short': ({'schedule': 'step'}, 'at least 3 epochs'),
+}
+
+
+@pytest.mark.parametrize('case', REFUSED)
+def test_wrong_configs_are_refused_before_compute(case, tmp_path, capsys):
+  values, message = REFUSED[case]
+  workdir = tmp_path / 'work'
+  assert launcher.launch(config.defaults(**{**TINY, **values}), workdir) == 2
+  assert message in capsys.readouterr().err
+  assert not workdir.exists()
+
+
+def test_all_faults_come_in_one_message(tmp_path, capsys):
+  values = {**TINY, 'selector': 'psgd', 'budget': 2.0, 'dataset': f'npz:{tmp_path / "no.npz"}'}
+  assert launcher.launch(config.defaults(**values), tmp_path / 'w') == 2
+  error = capsys.readouterr().err
+  assert 'psgd' in error and 'budget=2.0' in error and 'no.npz' in error and '3 faults' in error
+
+
+def test_unwritable_workdir_is_refused(tmp_path, capsys):
+  (tmp_path / 'file').write_text('')
+  assert launcher.launch(config.defaults(**TINY), tmp_path / 'file' / 'w') == 2
+  assert 'not a directory' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (['--config=configs/single.py:datset=digits'], "did you mean 'dataset'"),
+    (['--config=configs/quickstart.py', '--config.budgte=1'], "did you mean 'budget'"),
+    (['--config=configs/quickstart.py', '--config.budget=much'], 'budget'),
+    (['--config=configs/nothing.py'], 'nothing.py'),
+    (['--config=configs/quickstart.py', '--stage=trian'], 'stage'),
+    ([], '--config is missing'),
+  ],
+)
+def test_wrong_command_lines_exit_2_without_traceback(arguments, message):
+  done = run(*arguments)
+  assert done.returncode == 2
+  assert message in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_own_npz_trains_and_is_known_by_its_content(tmp_path):
+  rng = np.random.RandomState(0)
+  arrays = {
+    'x_train': rng.randint(0, 256, (64, 8, 8), np.uint8), 'y_train': np.arange(64) % 2,
+    'x_test': rng.randint(0, 256, (16, 8, 8), np.uint8), 'y_test': np.arange(16) % 2,
+  }  # fmt: skip
+  values = {**TINY, 'dataset': f'npz:{tmp_path / "mine.npz"}', 'batch_size': 16, 'epochs': 1}
+  for seed in range(2):
+    arrays['x_train'] = rng.randint(0, 256, (64, 8, 8), np.uint8)
+    np.savez(tmp_path / 'mine.npz', **arrays)
+    assert launcher.launch(config.defaults(**values), tmp_path / 'w', 'train') == 0
+    assert len(list((tmp_path / 'w' / 'runs').iterdir())) == seed + 1
