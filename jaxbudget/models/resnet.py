@@ -7,9 +7,11 @@ and model state are nested dicts of arrays.
 
 import difflib
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 
@@ -17,11 +19,8 @@ from jaxbudget import types
 from jaxbudget.models.conv import conv as cpu_conv
 
 CONVS = {'lax': lax.conv_general_dilated, 'cpu': cpu_conv}
-GAMMA_INITS = {'uniform01': nnx.initializers.uniform(1.0), 'ones': nnx.initializers.ones_init()}
+GAMMA_INITS = {'uniform01': (0.0, 1.0), 'ones': (1.0, 1.0)}
 COMPUTE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
-
-# Uniform on +-1/sqrt(fan_in): torch's default for convolutions and linear layers.
-torch_uniform = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 class Block(nnx.Module):
@@ -63,14 +62,7 @@ class ResNet(nnx.Module):
         setattr(self, name, Block(features_in, features, stride, make_conv, make_norm, rngs))
         names.append(name)
     self.block_names = tuple(names)
-    bound = features**-0.5
-    self.linear = nnx.Linear(
-      features,
-      num_classes,
-      kernel_init=torch_uniform,
-      bias_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound),
-      rngs=rngs,
-    )
+    self.linear = nnx.Linear(features, num_classes, rngs=rngs)
 
   def features(self, x, **norm_options):
     """Maps images [n,h,w,c] to what the linear layer sees, f32[n,D]."""
@@ -95,21 +87,13 @@ def _make_conv(features_in, features, size, stride, *, conv, dtype, rngs):
     padding=((padding, padding), (padding, padding)),  # SAME would pad (0, 1) at stride 2
     use_bias=False,
     dtype=dtype,
-    kernel_init=torch_uniform,
     conv_general_dilated=conv,
     rngs=rngs,
   )
 
 
-def _make_norm(features, *, gamma_init, rngs):
-  return nnx.BatchNorm(
-    features,
-    momentum=0.9,
-    epsilon=1e-5,
-    dtype=jnp.float32,
-    scale_init=gamma_init,
-    rngs=rngs,
-  )
+def _make_norm(features, *, rngs):
+  return nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, rngs=rngs)
 
 
 def resnet18(
@@ -183,24 +167,58 @@ def choose(key, value, allowed):
   )
 
 
+def _draw(key, shapes, gamma_range):
+  """Initial parameters as torch 1.0.0 draws them (fidelity.md 1.6).
+
+  Uniform on +-1/sqrt(fan_in) for kernels and for the linear bias, BatchNorm's beta 0. All
+  come from one draw of random numbers: one for each array takes many seconds to compile.
+  """
+  leaves, structure = jax.tree.flatten_with_path(shapes)
+  sizes = [math.prod(leaf.shape) for _, leaf in leaves]
+  draws = jnp.split(jax.random.uniform(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+  head_bound = shapes['linear']['kernel'].shape[0] ** -0.5
+
+  def value_range(path, shape):
+    *layers, name = (entry.key for entry in path)
+    if name == 'kernel':
+      bound = math.prod(shape[:-1]) ** -0.5
+      return -bound, bound
+    if layers == ['linear']:
+      return -head_bound, head_bound
+    return gamma_range if name == 'scale' else (0.0, 0.0)
+
+  values = []
+  for (path, leaf), draw in zip(leaves, draws, strict=True):
+    low, high = value_range(path, leaf.shape)
+    values.append((low + (high - low) * draw).reshape(leaf.shape))
+  return jax.tree.unflatten(structure, values)
+
+
+def _initial_statistics(shapes):
+  return jax.tree.map_with_path(
+    lambda path, leaf: jnp.full(leaf.shape, float(path[-1].key == 'var')), shapes
+  )
+
+
 @functools.cache
 def _model(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv):
   """The pure seam around a `ResNet`."""
   dtype = COMPUTE_DTYPES[compute_dtype]
   make_conv = functools.partial(_make_conv, conv=CONVS[conv], dtype=dtype)
-  make_norm = functools.partial(_make_norm, gamma_init=GAMMA_INITS[bn_gamma_init])
 
-  def build(key):
+  def build():
     network = ResNet(
-      stages, num_classes, width, image_channels, make_conv, make_norm, nnx.Rngs(key), dtype
+      stages, num_classes, width, image_channels, make_conv, _make_norm, nnx.Rngs(0), dtype
     )
     return nnx.split(network, nnx.Param, nnx.BatchStat)
 
-  graph, *_ = nnx.eval_shape(build, jax.random.key(0))
+  # Flax gives the structure; the values are drawn below, in one program that compiles fast.
+  graph, params, stats = nnx.eval_shape(build)
+  shapes, stat_shapes = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
+  @jax.jit
   def init(key):
-    _, params, stats = build(key)
-    return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    return _draw(key, shapes, GAMMA_INITS[bn_gamma_init]), _initial_statistics(stat_shapes)
 
   def apply(params, model_state, image, train, mask=None):
     # copy=True: BatchNorm writes its statistics into a copy that belongs to this trace.
