@@ -54,19 +54,25 @@ def main(argv: list[str]) -> int:
 def _parse(argv: list[str]) -> list[str]:
   """Parses flags; a config that cannot be read is refused like any other fault."""
   try:
-    return flags.FLAGS(argv)
-  except KeyError as e:  # config_flags names the key and nothing else
-    message = _unknown_key(str(e.args[0]).splitlines()[0].strip('\'"'))
-  except (flags.Error, ValueError, AttributeError, TypeError, OSError) as e:
+    rest = flags.FLAGS(argv)
+    if _CONFIG.value is not None:
+      _CONFIG.value.keys()  # a file that is not there comes to light only now
+    return rest
+  except (KeyError, AttributeError) as e:
+    cause = e.args[0]
+    message = _unknown_key(cause.args[0]) if isinstance(cause, KeyError) else str(cause)
+  except (flags.Error, ValueError, TypeError, OSError) as e:
     # What a config file refuses comes with a traceback; what it says is enough.
     message = str(e).rpartition('\nValueError: ')[2]
   print(f'refused: {message.strip()}', file=sys.stderr)
   sys.exit(2)
 
 
-def _unknown_key(key: str) -> str:
+def _unknown_key(said: str) -> str:
+  """Names the keys that exist; config_flags says only which one does not."""
   from jaxbudget import config, names
 
+  key = said.splitlines()[0].strip('\'"')
   try:
     names.check('config key', key, config.defaults().keys())
   except ValueError as e:
