@@ -67,7 +67,8 @@ def make_epoch(augment, spec, model, data):
     jax.block_until_ready((state, progress))
     return time.perf_counter() - start
 
-  run(0, stop=1)  # compiles, and warms up by one row
+  for _ in range(2):  # compile; the second call settles types and buffers
+    run(0, stop=1)
   return run
 
 
