@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -11,11 +12,12 @@ from rich.console import Console
 
 from jaxbudget import config as config_lib
 from jaxbudget import data, report, results
-from jaxbudget.sweep import local, plan
+from jaxbudget.sweep import local, lock, plan
 from jaxbudget.sweep.calibrate import plan_table
 
 DONE, FAILED, REFUSED = 0, 1, 2
 PLAN = 'plan.json'
+_RUN_ID = re.compile(r'[A-Za-z0-9_][A-Za-z0-9._-]*')  # a name, never a way out of the workdir
 
 
 def refuse(message: str) -> int:
@@ -33,6 +35,7 @@ def launch(
   only: str = '',
   allow: tuple[str, ...] = (),
   command: str = '',
+  resume: str = 'auto',
 ) -> int:
   """Runs one or all stages.
 
@@ -43,10 +46,23 @@ def launch(
     only: `key=value,...`, narrows what is trained.
     allow: fields in which compared runs may differ.
     command: the command line, for the report.
+    resume: `auto`, or `force` to go on from checkpoints of other code, versions or devices.
 
   Returns:
-    The exit code: 0 done, 1 a run failed, 2 refused, 130 or 143 stopped by a signal.
+    The exit code: 0 done, 1 a run failed or a file could not be written, 2 refused (config,
+    data, or every run there is to resume), 130 or 143 stopped by a signal.
   """
+  try:
+    return _launch(config, workdir, stage, only, allow, command, resume)
+  except KeyboardInterrupt:
+    print('stopped', file=sys.stderr)
+    return 130
+  except OSError as e:
+    print(f'failed: {e.strerror or e}: {e.filename or workdir}', file=sys.stderr)
+    return FAILED
+
+
+def _launch(config, workdir, stage, only, allow, command, resume) -> int:
   console = Console(highlight=False)
   use_compilation_cache()
   try:
@@ -149,15 +165,29 @@ def write_plan(runs: list[plan.Run], workdir: pathlib.Path, command: str) -> Non
   """
   workdir.mkdir(parents=True, exist_ok=True)
   entries = {run.run_id: run.record() for run in runs}
-  earlier = results.read_json(workdir / PLAN) or {}
-  for entry in earlier.get('runs', []):
-    run_id = entry.get('run_id', '')
-    if run_id in entries:
-      places = entries[run_id]['paper']
-      places += [place for place in entry.get('paper', []) if place not in places]
-    elif run_id and (workdir / 'runs' / run_id / 'config.json').exists():
-      entries[run_id] = entry
-  results.write_json(workdir / PLAN, {'command': command, 'runs': list(entries.values())})
+  with lock.wait_for(workdir):
+    for entry in _earlier_entries(workdir / PLAN):
+      run_id = entry['run_id']
+      if run_id in entries:
+        places = entries[run_id]['paper']
+        places += [place for place in entry.get('paper', []) if place not in places]
+      elif (workdir / 'runs' / run_id / results.CONFIG).exists():
+        entries[run_id] = entry
+    content = {'command': command, 'runs': list(entries.values())}
+    results.write_json(workdir / PLAN, results.sealed(content))
+
+
+def _earlier_entries(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Entries of a plan.json; none if it is damaged, for its runs are planned again or forgotten."""
+  earlier = results.read_json(path)
+  if not isinstance(earlier, dict) or not results.seal_holds(earlier):
+    return []
+  entries = earlier.get('runs')
+  return [
+    entry
+    for entry in (entries if isinstance(entries, list) else ())
+    if isinstance(entry, dict) and _RUN_ID.fullmatch(str(entry.get('run_id')))
+  ]
 
 
 def show_report(workdir: pathlib.Path, allow: tuple[str, ...], console: Console) -> int:

@@ -1,21 +1,42 @@
-"""Trains the runs of a plan one after the other, in this process."""
+"""Trains the runs of a plan one after the other, in this process.
+
+Several processes may do so in one workdir at once: each run has one owner (`lock.py`), the
+others take other runs, and in the end wait for those that are still in progress elsewhere.
+"""
 
 import contextlib
+import dataclasses
 import pathlib
 import signal
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from rich import progress as rich_progress
 from rich.console import Console
 
 from jaxbudget import checkpoint, data, results
-from jaxbudget.sweep import plan, prerequisites
-from jaxbudget.train import Diverged, Stopped, train
+from jaxbudget.books import Diverged
+from jaxbudget.sweep import lock, plan, prerequisites
+from jaxbudget.train import Refused, Stopped, train
 from jaxbudget.types import Data
+
+DONE, FAILED, REFUSED, BUSY = 'done', 'failed', 'refused', 'busy'
+_ERROR = 'error.log'
+_WAIT = 1.0  # seconds between looks at runs that others train
+
+
+class Session(NamedTuple):
+  """What all runs of a launch share."""
+
+  datasets: Mapping[Any, data.Dataset]
+  directory: pathlib.Path
+  bars: '_Bars'
+  resume: str
+  received: list[int]  # signals
+  placed: dict[Any, tuple[Data, Data, float]]  # the data set on the device, by its key
 
 
 def run_all(
@@ -23,6 +44,7 @@ def run_all(
   datasets: Mapping[Any, data.Dataset],
   directory: pathlib.Path,
   console: Console,
+  resume: str = 'auto',
 ) -> int:
   """Trains what is not finished.
 
@@ -31,88 +53,250 @@ def run_all(
     datasets: by `plan.data_key`.
     directory: that holds the run directories.
     console: for progress; quiet when it is not a terminal.
+    resume: `auto` or `force`, see `train.train`.
 
   Returns:
-    0 all done; 1 a run failed; 128 + signal number when stopped by one.
+    0 all done; 1 a run failed or was refused; 2 all were refused; 128 + signal number when
+    stopped by one.
   """
-  waiting = [run for run in runs if not finished(directory / run.run_id)]
-  failures = 0
-  placed: dict[Any, tuple[Data, Data, float]] = {}
+  ended: dict[str, str] = {}
   with _signals() as received, _bars(console) as bars:
-    for run in waiting:
-      key = plan.data_key(run.cell)
-      if key not in placed:
-        placed.clear()  # one data set on the device at a time
-        placed[key] = _place(datasets[key])
+    session = Session(datasets, directory, bars, resume, received, {})
+    waiting, told = list(runs), False
+    while waiting:
+      held_up = []
+      for run in waiting:
+        how = _attempt(session, run, ended)
+        if received:
+          return 128 + received[0]
+        if how == BUSY:
+          held_up.append(run)
+        else:
+          ended[run.run_id] = how
+      if len(held_up) == len(waiting):
+        told = told or _tell_waiting(session, held_up)
+        time.sleep(_WAIT)
+      waiting = held_up
+  if ended and set(ended.values()) == {REFUSED}:
+    return 2
+  return 0 if set(ended.values()) <= {DONE} else 1
+
+
+def _tell_waiting(session: Session, runs: list[plan.Run]) -> bool:
+  owner = lock.owner(session.directory / runs[0].run_id) or {}
+  where = f'process {owner["pid"]} on {owner["host"]}' if owner else 'another process'
+  count = 'a run' if len(runs) == 1 else f'{len(runs)} runs'
+  session.bars.print(f'waiting for {count} in progress elsewhere: {runs[0].run_id} ({where})')
+  return True
+
+
+def _attempt(session: Session, run: plan.Run, ended: Mapping[str, str]) -> str:
+  """Trains a run unless it is finished or somebody else does; whatever happens is told."""
+  directory, say = session.directory / run.run_id, session.bars.print
+  try:
+    how = _standing(directory, run, say)
+    if how:
+      return how
+    if run.needs and ended.get(run.needs) != DONE:
+      if run.needs not in ended:
+        return BUSY
+      say(f'failed: {run.run_id}: it needs run {run.needs}, which is not done')
+      return FAILED
+    directory.mkdir(parents=True, exist_ok=True)
+    with lock.own(directory) as owned:
+      how = _standing(directory, run, lambda line: None)  # somebody else may just have been done
+      return how or _train_owned(session, run, directory, owned)
+  except lock.Busy:
+    return BUSY
+  except lock.Lost as e:
+    say(f'left to its new owner: {run.run_id}: {e}')
+    return BUSY
+  except Stopped as e:
+    say(str(e))
+    return BUSY
+  except Diverged as e:
+    say(f'failed: {run.run_id}: {e}')
+  except Refused as e:
+    say(f'refused: {run.run_id}: {e}')
+    return REFUSED
+  except data.DataError as e:
+    say(f'failed: {run.run_id}: {e}')
+  except OSError as e:
+    say(f'failed: {run.run_id}: {e.strerror or e}: {e.filename or directory} (it can be resumed)')
+  except Exception as e:  # a bug in one run must not cost the others
+    first = (str(e).splitlines() or [''])[0]
+    say(f'failed: {run.run_id}: {type(e).__name__}: {first} ({_log_error(directory)})')
+  return FAILED
+
+
+def _log_error(directory: pathlib.Path) -> str:
+  """Writes the traceback that is being handled to a file; says where it is."""
+  try:
+    results.write_bytes(directory / _ERROR, traceback.format_exc().encode())
+    return f'see {directory / _ERROR}'
+  except OSError as e:
+    return f'{_ERROR} could not be written: {e.strerror or e}'
+
+
+def _standing(directory: pathlib.Path, run: plan.Run, say) -> str | None:
+  """How a run ended that is finished; None if it is not.
+
+  A diverged run is finished: it would diverge again.
+  """
+  result = finished(directory, say)
+  if result is None:
+    return None
+  _tidy(directory)
+  if result['status'] == 'failed':
+    say(f'failed earlier: {run.run_id}: {result.get("error")} (remove {directory} to try again)')
+    return FAILED
+  damage = damaged(directory)
+  for what in damage:
+    say(f'damaged: {what}; remove {directory} to train the run again')
+  if run.cell.record_selection and not (directory / 'selection.npz').exists():
+    say(f'note: {run.run_id} was trained without record_selection')
+  return FAILED if damage else DONE
+
+
+def finished(directory: pathlib.Path, say=print) -> dict[str, Any] | None:
+  """The result of a run that has one.
+
+  Args:
+    directory: of the run.
+    say: told of a result that is damaged, and so is none.
+
+  Returns:
+    The content of result.json, `status` is done or failed; None if the run is not finished.
+  """
+  path = directory / results.RESULT
+  result = results.read_json(path)
+  try:
+    if isinstance(result, dict) and result.get('status') in ('done', 'failed'):
+      if result['status'] == 'done':
+        results.verify(path)
+      return result
+    fault = f'{path} is damaged' if path.exists() else ''
+  except results.Damaged as e:
+    fault = str(e)
+  if fault:
+    say(f'{fault}; the run is trained again')
+  return None
+
+
+def damaged(directory: pathlib.Path) -> list[str]:
+  """What is wrong with the files of a finished run, a sentence each.
+
+  Weights are looked at when they are loaded: to delete them is allowed, and to read
+  gigabytes at every launch is not worth it.
+  """
+  faults = []
+  for name in results.read_sums(directory) or ():
+    if name not in (results.LAST, results.BEST):
       try:
-        run = prerequisites.prepare(run, directory, datasets[key])
-        run_one(run, *placed[key], directory / run.run_id, bars, stop=lambda: bool(received))
-      except Stopped as e:
-        console.print(str(e))
-        return 128 + received[0]
-      except Diverged as e:
-        failures += 1
-        console.print(f'failed: {run.run_id}: {e}')
-      except OSError as e:
-        failures += 1
-        console.print(f'failed: {run.run_id}: {e.strerror or e}: {e.filename or ""} (resumable)')
-      except Exception:  # a bug in one run must not cost the others
-        failures += 1
-        trace = directory / run.run_id / 'error.txt'
-        results.write_bytes(trace, traceback.format_exc().encode())
-        console.print(f'failed: {run.run_id}: see {trace}')
-      if received:
-        return 128 + received[0]
-  return 1 if failures else 0
+        results.verify(directory / name)
+      except results.Damaged as e:
+        faults.append(str(e))
+  return faults
 
 
-def finished(directory: pathlib.Path) -> bool:
-  """Whether a run has a result (a diverged run has one too: it would diverge again)."""
-  result = results.read_json(directory / results.RESULT)
-  return isinstance(result, dict) and result.get('status') in ('done', 'failed')
+def _tidy(directory: pathlib.Path) -> None:
+  """Removes what is left of a finished run whose process was killed at the very end."""
+  if any(directory.glob('*.ckpt')) or any(directory.glob('.*.tmp')):
+    with contextlib.suppress(lock.Busy, OSError), lock.own(directory):
+      checkpoint.remove(directory)
+      results.remove_temporaries(directory)
 
 
-def run_one(run, train_data, test_data, data_seconds, directory, bars, stop) -> None:
+def _train_owned(session: Session, run: plan.Run, directory: pathlib.Path, owned) -> str:
+  """Trains a run that is ours."""
+  results.remove_temporaries(directory)
+  (directory / results.SUMS).unlink(missing_ok=True)
+  key = plan.data_key(run.cell)
+  if key not in session.placed:
+    session.placed.clear()  # one data set on the device at a time
+    session.placed[key] = _place(session.datasets[key])
+  try:
+    run = prerequisites.prepare(run, session.directory, session.datasets[key])
+  except ValueError as e:
+    session.bars.print(f'failed: {run.run_id}: {e}')
+    return FAILED
+
+  def stop() -> bool:
+    owned.check()
+    return bool(session.received)
+
+  run_one(session, run, directory, stop)
+  return DONE
+
+
+def run_one(session: Session, run: plan.Run, directory: pathlib.Path, stop) -> None:
   """Trains one run and writes its result, the last file of a run to appear.
 
   Args:
+    session: of the launch.
     run: of the plan.
-    train_data: on the device.
-    test_data: on the device.
-    data_seconds: that loading took.
-    directory: of the run.
-    bars: where progress is shown.
+    directory: of the run; ours.
     stop: asked between dispatches.
 
   Raises:
     Stopped: the state is saved.
     Diverged: after the failure was written down.
+    Refused: its checkpoint is of other conditions.
     OSError: a file could not be written; the run can be resumed.
   """
-  directory.mkdir(parents=True, exist_ok=True)
-  parts = run.parts
-  record = {**run.cell.to_dict(), 'run_id': run.run_id, 'seed': run.seed}
-  record |= {'selector_options': parts.selector_options, 'augment_options': parts.augment_options}
-  results.write_json(directory / 'config.json', record)
-  epochs = parts.selector.facts.epochs
-  task = bars.add_task(run.run_id, total=epochs)
+  key = plan.data_key(run.cell)
+  train_data, test_data, data_seconds = session.placed[key]
+  fingerprint = session.datasets[key].fingerprint
+  facts = run.parts.selector.facts
+  results.write_json(directory / results.CONFIG, config_record(run))
+  task = session.bars.add_task(run.run_id, total=facts.epochs)
 
   def progress(done: int, rows: int) -> None:
-    bars.update(task, completed=done + rows / parts.selector.facts.rows)
+    session.bars.update(task, completed=done + rows / facts.rows)
 
   try:
-    result = train(run, train_data, test_data, directory, progress, stop)
+    result = train(
+      run,
+      train_data,
+      test_data,
+      directory,
+      progress,
+      stop,
+      fingerprint=fingerprint,
+      resume=session.resume,
+      note=session.bars.print,
+    )
   except Diverged as e:
-    failure = {'status': 'failed', 'error': str(e), 'epoch': e.epoch, 'row': e.row}
     ids = {'run_id': run.run_id, 'cell_id': run.cell_id, 'seed': run.seed}
+    failure = {'status': 'failed', 'error': str(e), 'epoch': e.epoch, 'row': e.row}
     results.write_json(directory / results.RESULT, {**ids, **failure})
+    checkpoint.remove(directory)
     raise
   finally:
-    bars.remove_task(task)
+    session.bars.remove_task(task)
+  stop()  # raises if the run is no longer ours
+  stop()  # raises if the run is no longer ours
+  result['data_fingerprint'] = fingerprint
   result['seconds'] = {'data': data_seconds, **result['seconds']}
-  results.write_json(directory / results.RESULT, result)
+  content = results.json_bytes(result)
+  (directory / _ERROR).unlink(missing_ok=True)
+  results.write_sums(directory, content)
+  results.write_bytes(directory / results.RESULT, content)
   checkpoint.remove(directory)
-  bars.print(f'{run.run_id}: {result["final_accuracy"]:.2f} %')
+  session.bars.print(f'{run.run_id}: {result["final_accuracy"]:.2f} %')
+
+
+def config_record(run: plan.Run) -> dict[str, Any]:
+  """The content of config.json: what the run is, and what its network needs to be rebuilt."""
+  parts = run.parts
+  return {
+    **run.cell.to_dict(),
+    'run_id': run.run_id,
+    'seed': run.seed,
+    'selector_options': parts.selector_options,
+    'augment_options': parts.augment_options,
+    'data': dataclasses.asdict(run.info),
+  }
 
 
 def _place(dataset: data.Dataset) -> tuple[Data, Data, float]:
@@ -146,7 +330,7 @@ class _Bars(rich_progress.Progress):
   """Progress bars; on what is no terminal, only the lines printed."""
 
   def print(self, line: str) -> None:
-    self.console.print(line)
+    self.console.print(line, soft_wrap=True, markup=False)
 
 
 def _bars(console: Console) -> _Bars:
