@@ -28,6 +28,12 @@ _STAGE = flags.DEFINE_enum(
 )
 _ONLY = flags.DEFINE_string('only', '', 'Narrow the plan: key=value,... of plan.json entries.')
 _EXECUTOR = flags.DEFINE_enum('executor', 'local', ['local'], 'Where runs are trained.')
+_RESUME = flags.DEFINE_enum(
+  'resume',
+  'auto',
+  ['auto', 'force'],
+  'force: go on from checkpoints of other code, versions or devices; results will say so.',
+)
 _ALLOW = flags.DEFINE_list('allow', [], 'Fields in which compared runs may differ (report).')
 
 
@@ -48,6 +54,7 @@ def main(argv: list[str]) -> int:
     only=_ONLY.value,
     allow=tuple(_ALLOW.value),
     command=shlex.join(['python', *sys.argv]),
+    resume=_RESUME.value,
   )
 
 
