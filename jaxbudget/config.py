@@ -24,6 +24,7 @@ INCIDENTAL = (
   'checkpoint_every',
   'data_dir',
   'data_manual_dir',
+  'devices',  # only their rounding differs, as that of other machines does
   'grid',
   'name',
   'record_selection',
@@ -76,6 +77,7 @@ def defaults(**overrides: Any) -> ConfigDict:
       'seeds': (0, 1, 2),  # or an int n for 0..n-1
       'evaluate_every': 1,  # epochs; the last epoch is always evaluated
       'evaluate_batch': 250,
+      'devices': 1,  # to split each batch over; 0: all there are
       'rows_per_call': 0,  # rows in one dispatch; 0: an epoch, on CPU about a second
       'checkpoint_every': 300.0,  # seconds
       'record_selection': False,  # keep, for each epoch, how often each sample was trained on

@@ -18,22 +18,28 @@ AXIS = 'batch'
 SPLIT_BYTES = 2**32  # images beyond this are split over the devices, not copied to each
 
 
-def make_mesh(devices: int = 0) -> Mesh | None:
+def make_mesh(devices: int, batch_size: int) -> Mesh | None:
   """The devices to train on, in one row.
 
   Args:
     devices: how many; 0 is all there are, those of other processes included.
+    batch_size: s, which they are to share.
 
   Returns:
     A mesh, or None for one device in one process.
 
   Raises:
-    ValueError: more devices than there are.
+    ValueError: more devices than there are, or they cannot share a batch evenly.
   """
   found = jax.devices()
   if not 0 <= devices <= len(found):
     raise ValueError(f'devices={devices!r} is refused: 0 (all) to {len(found)}, which is all here')
   chosen = found[: devices or len(found)]
+  if batch_size % len(chosen):
+    raise ValueError(
+      f'devices={devices!r} is refused: batch_size={batch_size} cannot be shared evenly by '
+      f'{len(chosen)} devices'
+    )
   if len(chosen) == 1 and jax.process_count() == 1:
     return None
   return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)

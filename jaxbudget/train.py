@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import books as books_lib
-from jaxbudget import checkpoint, epoch, ledger, results, schedules, selection
+from jaxbudget import checkpoint, epoch, ledger, parallel, results, schedules, selection
 from jaxbudget.books import Books, Diverged
 from jaxbudget.flops import model_flops
 from jaxbudget.provenance import device_record, must_agree, versions
@@ -103,8 +103,8 @@ def train(
 
   Args:
     run: an entry of the plan.
-    train_data: on the device.
-    test_data: on the device.
+    train_data: on the device, or on the host.
+    test_data: likewise.
     directory: of the run; exists.
     progress: told (epochs done, rows done in the epoch under way).
     stop: asked between dispatches; True saves the state and raises `Stopped`.
@@ -123,23 +123,28 @@ def train(
     OSError: a file could not be written.
   """
   parts, facts = run.parts, run.parts.selector.facts
+  mesh = parallel.make_mesh(run.cell.devices, run.cell.batch_size)
   program = epoch.make_program(
-    parts.spec.num_classes, parts.model, parts.augment, parts.selector, parts.optimizer
+    parts.spec.num_classes, parts.model, parts.augment, parts.selector, parts.optimizer, mesh
   )
+  train_data = parallel.place_data(train_data, mesh)
+  test_data = parallel.replicate(test_data, mesh)
   live = _begin(run)
   padded_rows = live.state.plan.index.shape[0]
   rates = schedules.tabulate(parts.schedule, facts.epochs, facts.rows, padded_rows)
   belongs_to = {'run': run.run_id, 'data': fingerprint, **must_agree()}
+  belongs_to['devices'] = run.cell.devices or jax.device_count()
   setting = Setting(
     run, program, train_data, test_data, rates, directory, belongs_to, progress, stop
   )
   _restore(setting, live, resume, note)
+  live.state, live.best = parallel.replicate((live.state, live.best), mesh)
   _compile(setting, live)
   saved_at = time.monotonic()
   pending = None
   for e in range(live.books.epochs, facts.epochs):
     if live.books.begun == e:
-      live.state = epoch.begin_epoch(parts.selector, live.state, e, _root(run))
+      live.state = epoch.begin_epoch(parts.selector, live.state, e, _root(run), mesh)
       live.books.begun, live.row = e + 1, 0
     for measured in _rows(setting, live, e):  # noqa: B007  the last one is used
       stopping = stop()
@@ -215,8 +220,9 @@ def _rows(setting: Setting, live: Live, e: int):
 
 def _train_until(setting: Setting, live: Live, e: int, stop: int) -> epoch.Progress:
   rates = jnp.asarray(setting.learning_rate[min(e, len(setting.learning_rate) - 1)])
+  rates, stop = parallel.replicate((rates, jnp.int32(stop)), setting.program.mesh)
   live.state, measured = epoch.train_rows(
-    setting.program, live.state, setting.train_data, rates, _root(setting.run), jnp.int32(stop)
+    setting.program, live.state, setting.train_data, rates, _root(setting.run), stop
   )
   return measured
 
@@ -244,6 +250,7 @@ def _run_evaluation(setting: Setting, live: Live, batches: int) -> epoch.Evaluat
     state.model_state,
     setting.test_data,
     jnp.int32(batches),
+    mesh=setting.program.mesh,
   )
 
 
@@ -388,7 +395,7 @@ def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> di
       'evaluate': books.evaluate_seconds,
     },
     'versions': versions(),
-    'device': device_record(),
+    'device': {**device_record(), 'devices': run.cell.devices or jax.device_count()},
     **({'forced': books.forced} if books.forced else {}),
   }
 
