@@ -5,10 +5,13 @@ import math
 import pathlib
 from typing import Any, NamedTuple
 
+from jaxbudget import results
+
 EPOCH_NUMBERS = (
   'epoch', 'rows', 'lr', 'train_loss', 'train_accuracy', 'test_accuracy', 'entropy_nats',
 )  # fmt: skip
-_WORKDIR_NAMES = {'plan.json', 'runs', 'report', 'logs', 'slurm'}
+_WORKDIR_NAMES = {'plan.json', 'runs', 'report', 'logs', 'slurm', 'lock'}
+_RUN_NAMES = {results.SUMS, 'lock'}
 _RUN_SUFFIXES = {'.json', '.jsonl', '.npy', '.npz', '.msgpack', '.ckpt', '.log', '.png'}
 
 
@@ -37,6 +40,17 @@ def read_json(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -
   return value
 
 
+def intact(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -> bool:
+  """Whether a run's file is what was written; a problem if not."""
+  try:
+    results.verify(file)
+    return True
+  except (results.Damaged, OSError) as error:
+    what = str(error).removeprefix(f'{file} is ').removeprefix('damaged: ')
+    note(problems, file, root, f'damaged and not used: {what}')
+    return False
+
+
 def read_result(directory: pathlib.Path, root: pathlib.Path, problems: list[Problem]):
   """Returns (result, status); a result that cannot be right is `corrupt`."""
   file = directory / 'result.json'
@@ -46,6 +60,8 @@ def read_result(directory: pathlib.Path, root: pathlib.Path, problems: list[Prob
     return {}, 'corrupt' if len(problems) > before else 'unfinished'
   if result.get('status') == 'failed':
     return result, 'failed'
+  if not intact(file, root, problems):
+    return {}, 'corrupt'
   faults = []
   if result.get('run_id', directory.name) != directory.name:
     faults.append(f'it is the result of run {result["run_id"]!r}')
@@ -119,7 +135,8 @@ def list_foreign(path: pathlib.Path, planned: set[str], problems: list[Problem])
       note(problems, directory, path, 'a run that is not in the plan; not reported')
     else:
       for file in sorted(directory.iterdir()):
-        if file.is_file() and file.suffix not in _RUN_SUFFIXES and file.name[0] != '.':
+        known = file.suffix in _RUN_SUFFIXES or file.name in _RUN_NAMES
+        if file.is_file() and not known and file.name[0] != '.':
           note(problems, file, path, 'not a file of a run; left alone')
 
 

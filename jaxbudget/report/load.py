@@ -14,7 +14,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from jaxbudget import fidelity
+from jaxbudget import fidelity, results
 from jaxbudget.report import cells, files
 from jaxbudget.report.files import Problem
 
@@ -79,10 +79,9 @@ def load_workdir(path) -> Workdir:
   rows, epochs, configs = [], [], {}
   for run in planned:
     directory = path / 'runs' / run['run_id']
-    config = files.read_json(directory / 'config.json', path, problems) or {}
-    configs[run['run_id']] = config
-    lines = files.read_metrics(directory / 'metrics.jsonl', path, problems)
     result, status = files.read_result(directory, path, problems)
+    config, lines = _read_run(directory, path, problems)
+    configs[run['run_id']] = config
     if status == 'unfinished':
       status = 'running' if lines else 'missing'
     row = _run_row(run, config, result, status, lines)
@@ -99,6 +98,15 @@ def load_workdir(path) -> Workdir:
   return Workdir(path, runs, cells.cells(runs), epochs, configs, command, problems)
 
 
+def _read_run(directory, root, problems) -> tuple[dict, list[dict]]:
+  """A run's config and metrics; nothing of what is damaged."""
+  config, lines = directory / 'config.json', directory / 'metrics.jsonl'
+  return (
+    files.read_json(config, root, problems) or {} if files.intact(config, root, problems) else {},
+    files.read_metrics(lines, root, problems) if files.intact(lines, root, problems) else [],
+  )
+
+
 def load_counts(workdir: Workdir, run_id: str) -> np.ndarray | None:
   """Times each training sample was trained on in a run.
 
@@ -110,7 +118,7 @@ def load_counts(workdir: Workdir, run_id: str) -> np.ndarray | None:
     i32[N], or None (and a new entry in `workdir.problems`) when the file is no such array.
   """
   file = workdir.path / 'runs' / run_id / 'counts.npy'
-  if not file.is_file():
+  if not file.is_file() or not files.intact(file, workdir.path, workdir.problems):
     return None
   try:
     counts = np.load(file, allow_pickle=False)
@@ -234,6 +242,8 @@ def _read_plan(path: pathlib.Path, problems: list[Problem]) -> tuple[list[dict],
   """The plan's runs and command; without a usable plan, the runs that left a config."""
   file = path / 'plan.json'
   plan = files.read_json(file, path, problems)
+  if plan and not results.seal_holds(plan):
+    plan = files.note(problems, file, path, 'damaged: its checksum does not hold')
   entries = plan.get('runs') if plan else None
   if not isinstance(entries, list):
     if plan is not None:
