@@ -15,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
-from jaxbudget import names
+from jaxbudget import names, selection
 from jaxbudget.augment import AUGMENTS
 from jaxbudget.selectors import SELECTORS
 
@@ -32,6 +32,7 @@ INCIDENTAL = (
   'seeds',
 )
 _NOT_OPTIONS = ('budget_unit', 'scores')  # a key of its own; an array from another run
+INCIDENTAL_OPTIONS = ('recording',)  # the file counts by its digest, not by its place
 OPTION_KEYS = ('selector_options', 'augment_options')
 
 
@@ -60,7 +61,7 @@ def defaults(**overrides: Any) -> ConfigDict:
       'bn_gamma_init': 'uniform01',  # or ones (fidelity.md D16)
       'compute_dtype': 'float32',  # or bfloat16
       'conv': 'auto',  # convolution gradients: lax, cpu, or by backend
-      'selector': 'unif_sgd',
+      'selector': 'unif_sgd',  # or replay:DIR, what the run in DIR recorded
       'selector_options': _options(SELECTORS.values()),  # None: the method's default
       'augment': 'standard',
       'augment_options': _options(AUGMENTS.values()),
@@ -193,6 +194,19 @@ def seed_tuple(seeds: int | Iterable[int]) -> tuple[int, ...]:
   return seeds
 
 
+def _identify_recording(cell: ConfigDict) -> None:
+  """Writes `replay:DIR` out as options, in place, with the digest of what DIR holds."""
+  name, _, directory = cell.selector.partition(':')
+  if name != 'replay':
+    return
+  options = cell.selector_options
+  cell.selector = name
+  if directory:
+    options.recording = directory
+  if options.recording and not options.recording_digest:
+    options.recording_digest = selection.digest(options.recording)
+
+
 def cells(config: ConfigDict) -> list[tuple[FrozenConfigDict, tuple[dict, ...]]]:
   """Lays out the grid.
 
@@ -216,6 +230,7 @@ def cells(config: ConfigDict) -> list[tuple[FrozenConfigDict, tuple[dict, ...]]]
     paper = tuple(dict(place) for place in values.pop('paper', ()))
     try:
       apply(cell, values)
+      _identify_recording(cell)
     except ValueError as e:
       faults.append(str(e))
     laid_out.append((FrozenConfigDict(cell), paper))

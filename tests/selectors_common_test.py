@@ -31,6 +31,8 @@ def make(variant, budget=0.5):
   budget = 1.0 if name in ('sgd', 'forgetting_sgd') else budget
   if name == 'coreset':
     return SELECTORS[name](toys.SPEC, budget, np.arange(48, dtype=np.float32)), budget
+  if name == 'replay':
+    options = {'recording': toys.recording()}
   if name == 'selective_backprop':
     options = {'history': 16, **options}
   return make_selector(name, toys.SPEC, budget, options), budget

@@ -1,12 +1,14 @@
 """A data set, a network and a run that are small enough to compute by hand."""
 
 import functools
+import pathlib
+import tempfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import epoch
+from jaxbudget import epoch, selection
 from jaxbudget.build import momentum_sgd
 from jaxbudget.state import init_state
 from jaxbudget.types import Augment, Batch, Data, Model, Spec
@@ -65,6 +67,16 @@ def run_epoch(program, selector, state, e, seed=0, train_rows=epoch.train_rows, 
   root = jax.random.key(seed)
   state = epoch.begin_epoch(selector, state, e, root)
   return train_rows(program, state, data(), rates(state), root, jnp.int32(stop))
+
+
+@functools.cache
+def recording() -> str:
+  """A recording of 4 epochs in which 24 samples were trained on once each."""
+  rng = np.random.default_rng(0)
+  planes = [selection.pack(rng.permutation(np.arange(48) % 2)) for _ in range(4)]
+  path = pathlib.Path(tempfile.mkdtemp()) / selection.FILE
+  path.write_bytes(selection.to_bytes(planes, 48))
+  return str(path)
 
 
 def run(selector, budget, spec=SPEC, seed=0, unit='backward'):

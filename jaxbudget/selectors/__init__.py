@@ -14,6 +14,7 @@ from jaxbudget import names
 from jaxbudget.selectors.coreset import coreset, forgetting_sgd, random_subset
 from jaxbudget.selectors.importance import c_sgd, p_sgd
 from jaxbudget.selectors.ordered import ordered_sgd
+from jaxbudget.selectors.replay import replay
 from jaxbudget.selectors.selective_backprop import selective_backprop
 from jaxbudget.selectors.sgd import scan_sgd, sgd, unif_sgd
 from jaxbudget.types import Selector, Spec
@@ -29,6 +30,7 @@ SELECTORS: dict[str, Callable[..., Selector]] = {
   'random_subset': random_subset,
   'coreset': coreset,
   'forgetting_sgd': forgetting_sgd,
+  'replay': replay,
 }
 
 # Methods that need the scores of another method's run before they can start.

@@ -200,7 +200,9 @@ def config_hash(
   skip = (*config_lib.INCIDENTAL, *config_lib.OPTION_KEYS, 'data_checksums', 'dataset', 'fidelity')
   relevant = {key: value for key, value in cell.to_dict().items() if key not in skip}
   relevant |= {'data': identity}
-  relevant |= {'selector': [cell.selector, parts.selector_options]}
+  given = parts.selector_options.items()
+  known = {key: value for key, value in given if key not in config_lib.INCIDENTAL_OPTIONS}
+  relevant |= {'selector': [cell.selector, known]}
   relevant |= {'augment': [cell.augment, parts.augment_options]}
   relevant |= {'needs': needs} if needs else {}
   text = json.dumps(relevant, sort_keys=True, default=list)

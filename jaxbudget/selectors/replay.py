@@ -1,0 +1,108 @@
+"""Replay: trains on what another run chose, in an order of its own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbudget import ledger, names, selection
+from jaxbudget.types import Cost, Facts, Plan, Selector, Spec
+
+
+def replay(
+  spec: Spec,
+  budget: float,
+  *,
+  recording: str = '',
+  recording_digest: str = '',
+  budget_unit: str = 'backward',
+) -> Selector:
+  """Epoch by epoch the samples that a recorded run was trained on, shuffled anew.
+
+  Tells whether a choice of samples serves other networks too, and parts the choice from its
+  feedback. A sample that was trained on twice in an epoch comes twice; importance weights are
+  not replayed. An epoch with fewer rows than the longest leaves out the last learning rates
+  of its stretch. A last batch that is not full is padded.
+
+  Args:
+    spec: sizes of the run.
+    budget: B, at least what was recorded.
+    recording: directory of a finished run trained with `record_selection=True`, or its
+      selection.npz.
+    recording_digest: what `selection.digest` must say of it; empty: not checked.
+    budget_unit: `backward` or `compute`.
+
+  Returns:
+    A selector.
+
+  Raises:
+    ValueError: there is no such recording, or it does not fit data, epochs or budget.
+  """
+  names.check('budget_unit', budget_unit, ledger.BUDGET_UNITS)
+  if not recording:
+    raise ValueError(
+      'replay needs a recording: selector=replay:DIR, DIR a run with record_selection=True'
+    )
+  found = selection.digest(recording)
+  if recording_digest not in ('', found):
+    raise ValueError(f'recording={recording!r} has digest {found}, expected {recording_digest}')
+  counts = selection.read(recording)  # [E,N]
+  _refuse_misfits(counts, spec, budget, budget_unit, recording)
+  size, samples = spec.batch_size, counts.sum(axis=1, dtype=np.int64)
+  rows = -(-samples // size)
+  partial = bool((samples % size).any())
+  spent = int(samples.sum())
+  room = size if partial else 0  # a row only starts if a full one could be paid for
+  facts = Facts(
+    epochs=len(counts),
+    rows=int(rows.max()),
+    candidates=size,
+    planned=Cost(0, spent, spent),
+    row_cost=Cost(0, size, size),
+    cap=spent + room,
+  )
+  padded = max(spec.num_examples // size, facts.rows)
+
+  def init(key):
+    del key
+    return jnp.asarray(counts)
+
+  def plan(counts, key, epoch):
+    here = counts[epoch].astype(jnp.int32)
+    total, room = jnp.sum(here), padded * size
+    everyone = jnp.arange(spec.num_examples, dtype=jnp.int32)
+    index = jnp.repeat(everyone, here, total_repeat_length=room)
+    real = jnp.arange(room) < total
+    # Padding (1) is sorted behind the samples (0), which come in random order.
+    words = jax.random.bits(key, (room,))
+    _, _, index = jax.lax.sort(((~real).astype(jnp.int32), words, index), num_keys=2)
+    return counts, Plan(
+      index=index.reshape(padded, size),
+      weight=real.astype(jnp.float32).reshape(padded, size),
+      rows=-(-total // size),
+    )
+
+  return Selector(facts, init, plan, partial=partial)
+
+
+def _refuse_misfits(counts, spec, budget, budget_unit, recording):
+  epochs, num_examples = counts.shape
+  if num_examples != spec.num_examples:
+    raise ValueError(
+      f'recording={recording!r} is of {num_examples} training samples, '
+      f'this data set has {spec.num_examples}'
+    )
+  if epochs > spec.epochs:
+    raise ValueError(f'recording={recording!r} has {epochs} epochs, more than epochs={spec.epochs}')
+  spent = int(counts.sum(dtype=np.int64))
+  if not spent:
+    raise ValueError(f'recording={recording!r} is of a run that trained on nothing')
+  full, later = spec.epochs * spec.num_examples, (spec.epochs - 1) * spec.num_examples
+  # Selective Backprop may train on all samples in a first epoch over the budget.
+  cap = spec.num_examples + ledger.share(later, budget)
+  if budget_unit == 'compute':
+    cap = ledger.share(full, budget) - spec.batch_size
+  if spent > cap:
+    raise ValueError(
+      f'budget={budget} is less than recording={recording!r} spent: it trained on {spent} samples, '
+      f'{spent / full:.4f} of {spec.epochs} full epochs'
+    )
