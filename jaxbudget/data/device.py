@@ -23,14 +23,16 @@ def place(dataset: Dataset, device: jax.Device | None = None) -> tuple[Data, Dat
   Raises:
     DataError: if they do not fit, with the bytes needed and free.
   """
-  device = device or jax.devices()[0]
   needed = sum(array.nbytes for array in dataset[1:5])
-  free = free_bytes(device)
+  home = device or jax.devices()[0]
+  free = free_bytes(home)
   if free is not None and needed > free:
     raise DataError(
-      f'{dataset.info.name} does not fit on {device}: it needs {needed:,} bytes, {free:,} are '
+      f'{dataset.info.name} does not fit on {home}: it needs {needed:,} bytes, {free:,} are '
       'free (the images stay on the device as uint8; the model needs room besides)'
     )
+  # Without a device the arrays stay uncommitted, as the state is: arguments that change from
+  # one to the other between calls would compile a program once more.
   arrays = jax.device_put(dataset[1:5], device)
   return Data(*arrays[:2]), Data(*arrays[2:])
 
