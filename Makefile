@@ -29,7 +29,7 @@ faults: $(STAMP)
 
 # Freezes what is installed now; run the tests before and after.
 lock:
-	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^torch' > requirements.lock
+	$(BIN)/python -m pip freeze --all --exclude-editable | grep -v -E '^(pip|torch)==' > requirements.lock
 
 clean:
 	rm -rf .venv .jax_cache runs

@@ -7,11 +7,12 @@ import sys
 from typing import Any
 
 import jax
+import rich.markup
 from ml_collections import ConfigDict
 from rich.console import Console
 
 from jaxbudget import config as config_lib
-from jaxbudget import data, report, results
+from jaxbudget import data, deviations, report, results
 from jaxbudget.sweep import local, lock, plan
 from jaxbudget.sweep.calibrate import plan_table
 
@@ -70,6 +71,8 @@ def _launch(config, workdir, stage, only, allow, command, resume) -> int:
       return show_report(workdir, allow, console)
     datasets, runs = plan_runs(config)
     wanted = plan.only(runs, config_lib.parse_arg(only))
+    if stage == 'deviations':
+      return show_deviations(wanted, console)
     if stage != 'plan':
       load_data(datasets, wanted)
     if stage == 'data':
@@ -215,4 +218,16 @@ def show_data(datasets: dict[Any, data.Dataset], workdir: pathlib.Path, console:
     path = workdir / f'{name}.png'
     contact_sheet(dataset, path)
     console.print(f'contact sheet: {path}')
+  return DONE
+
+
+def show_deviations(runs: list[plan.Run], console: Console) -> int:
+  """Prints what differs from the paper in each cell (docs/deviations.md)."""
+  described = {}
+  for run in runs:
+    entries = deviations.in_force(local.config_record(run))
+    name = f'{run.cell.selector} {run.cell.augment} {run.cell.schedule} ({run.cell.fidelity})'
+    described[name] = '\n'.join(f'{e["id"]:>4}  {e["title"]}: {e["effect"]}' for e in entries)
+  for name, text in described.items():
+    console.print(f'[bold]{name}[/bold]\n{rich.markup.escape(text)}\n')
   return DONE

@@ -72,8 +72,8 @@ def init_state(
   root = jax.random.key(seed)
   params, model_state = model.init(derive(root, 'init_model'))
   candidates = selector.facts.candidates
-  padded = spec.num_examples // candidates
-  return TrainState(
+  padded = max(spec.num_examples // candidates, selector.facts.rows)
+  state = TrainState(
     epoch=jnp.int32(0),
     row=jnp.int32(0),
     params=params,
@@ -89,3 +89,5 @@ def init_state(
     times_trained=jnp.zeros(spec.num_examples, jnp.int32),
     allowance=ledger.allowance(spec, budget, budget_unit, selector.facts),
   )
+  # Weak types would turn strong in the first call and make the second one compile again.
+  return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), state)
