@@ -284,9 +284,9 @@ def test_plan_table_shows_cells_totals_and_selection():
   runs = runs_of({'selector': 'sgd', 'budget': 1.0, 'paper': paper}, *CORESETS[:2], seeds=2)
   text = shown(calibrate.plan_table(runs))
   assert '4 cells, 7 runs' in text
-  assert 'Tab. 2 Fig. 1' in text
+  assert 'T2 F1' in text and 'digits coreset standard linear 0.3 score=forgetting' in text
   rows = 9 * (3 * 44 + 2 * 13 + 2 * 22)  # sgd twice and the scoring run, core-sets twice
-  assert f'{rows:,}' in text
+  assert f'{rows / 1000:.3g}k' in text
   assert 'scores the samples for 4 runs' in text
   assert 'time:' not in text
   timed = shown(calibrate.plan_table(runs, MEASURED))

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import rich.markup
 import rich.table
 
 from jaxbudget import epoch
@@ -172,18 +173,32 @@ def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> ri
   table = rich.table.Table(
     title=f'{len(cells)} cells, {len(runs)} runs', caption=_caption(runs, calibration)
   )
-  table.add_column('cell', footer='total', overflow='fold')
+  table.add_column('cell', footer='total')
   table.add_column('paper')
-  for name, total in zip(_COLUMNS, _shown(totals), strict=True):
+  columns = len(_COLUMNS) if calibration else len(_COLUMNS) - 1  # time comes last
+  for name, total in list(zip(_COLUMNS, _shown(totals), strict=True))[:columns]:
     table.add_column(name, justify='right', footer=total, no_wrap=True)
   table.show_footer = True
+  both = len({run.cell.fidelity for run in runs}) > 1
   for cell_id, part in cells.items():
     places = dict.fromkeys(_place(place) for place in part[0].paper)
-    table.add_row(cell_id, ' '.join(places), *_shown(figures[cell_id]))
+    label = _label(part[0], with_fidelity=both)
+    table.add_row(label, ' '.join(places), *_shown(figures[cell_id])[:columns])
   return table
 
 
-_COLUMNS = ('runs', 'rows', 'forward eq.', 'full trainings', 'time')
+_COLUMNS = ('runs', 'rows', 'fwd eq.', 'full', 'time')
+
+
+def _label(run: Run, with_fidelity: bool) -> str:
+  """A cell in words, which wrap in a narrow terminal: the id without its hash, and options."""
+  cell = run.cell
+  words = [cell.dataset, cell.selector, cell.augment, cell.schedule, f'{cell.budget:g}']
+  if with_fidelity:
+    words.append(cell.fidelity)
+  given = {**cell.selector_options, **cell.augment_options}
+  words += [f'{key}={value}' for key, value in given.items() if value is not None]
+  return rich.markup.escape(' '.join(words))
 
 
 def _figures(part: list[Run], seconds: dict[str, float]) -> tuple[float, ...]:
@@ -201,7 +216,15 @@ def _figures(part: list[Run], seconds: dict[str, float]) -> tuple[float, ...]:
 
 def _shown(figures: Iterable[float]) -> tuple[str, ...]:
   runs, rows, cost, trainings, seconds = figures
-  return f'{runs}', f'{rows:,}', f'{cost:.3g}', f'{trainings:.2f}', _duration(seconds)
+  return f'{runs}', _short(rows), _short(cost), f'{trainings:.2f}', _duration(seconds)
+
+
+def _short(count: int) -> str:
+  """Three digits and a unit: 54.2M."""
+  for unit, size in (('G', 10**9), ('M', 10**6), ('k', 10**3)):
+    if count >= size:
+      return f'{count / size:.3g}{unit}'
+  return f'{count}'
 
 
 def _duration(seconds: float) -> str:
@@ -215,13 +238,13 @@ def _duration(seconds: float) -> str:
 
 def _place(place) -> str:
   table = str(place['table'])
-  return f'Fig. {table.removeprefix("figure")}' if table.startswith('figure') else f'Tab. {table}'
+  return table.replace('figure', 'F') if table.startswith('figure') else f'T{table}'
 
 
 def _caption(runs, calibration) -> str:
   notes = [
-    'forward eq.: forward passes of one sample, a backward pass counts 2; selection in the step '
-    'is charged, test passes are not. full trainings: in units of 3TN.'
+    'fwd eq.: forward passes of one sample, a backward pass counts 2; selection in the step is '
+    'charged, test passes are not. full: the same in full trainings, 3TN.'
   ]
   if calibration:
     notes.append(f'time: on {calibration["device"]}, with test passes, without compilation.')
@@ -229,7 +252,7 @@ def _caption(runs, calibration) -> str:
   for needs, record in shared.items():
     notes.append(
       f'{needs} scores the samples for {record["shared_by"]} runs; charged in full it adds '
-      f'{record["forward_equivalents"]:.3g} to each, in equal shares '
-      f'{record["forward_equivalents_shared"]:.3g}; the paper does not charge it.'
+      f'{_short(record["forward_equivalents"])} to each, in equal shares '
+      f'{_short(round(record["forward_equivalents_shared"]))}; the paper does not charge it.'
     )
   return '\n'.join(notes)
