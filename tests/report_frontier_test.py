@@ -10,7 +10,7 @@ import pytest
 import report_workdirs as workdirs
 
 from jaxbudget import report
-from jaxbudget.report import cells, comparability, frontier, paper, tables, verdict
+from jaxbudget.report import cells, comparability, comparison_tables, frontier, paper, verdict
 
 
 def plan_of(*pairs, seeds=(0, 1, 2), **changes):
@@ -157,7 +157,7 @@ def test_the_lock_refuses_names_the_field_and_can_be_overridden(known, field, na
   loaded = report.load_workdir(known)
   compared = frontier.equal_compute(loaded, [field])
   assert list(compared['state']) == ['', '']
-  notes = ' '.join(tables.equal_compute_table(compared).notes)
+  notes = ' '.join(comparison_tables.equal_compute_table(compared).notes)
   assert f'Override of the comparability lock: {field} differs' in notes
   assert field in verdict.status(loaded, [field])
 

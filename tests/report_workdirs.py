@@ -118,7 +118,10 @@ def write_run(workdir: pathlib.Path, run: dict, accuracy: float | None = None, *
   directory = workdir / 'runs' / run['run_id']
   directory.mkdir(parents=True)
   identity = {k: v for k, v in run.items() if k not in ('paper', 'planned')}
-  config = identity | {'learning_rate': 0.1, 'momentum': 0.9, 'weight_decay': 1e-4}
+  config = identity | {
+    'learning_rate': 0.1, 'momentum': 0.9, 'weight_decay': 1e-4, 'bn_gamma_init': 'uniform01',
+    'selector_options': run['options'], 'augment_options': {},
+  }  # fmt: skip
   (directory / 'config.json').write_text(json.dumps(config))
   epochs, total = int(run['epochs']), run['planned']
   lines = []

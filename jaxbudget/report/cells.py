@@ -8,8 +8,8 @@ LACKING = ('failed', 'corrupt', 'running')  # why a planned run has no result
 _SIZES = ('num_train', 'num_test')
 _MEANS = (
   'cost', 'planned_cost', 'realised_budget', 'entropy_nats', 'forward_equivalents',
-  'planned_forward_equivalents', 'forward_scored', 'seconds_train', 'seconds_evaluate',
-  'seconds_compile', 'seconds_data',
+  'planned_forward_equivalents', 'forward_scored', 'scoring_forward_equivalents',
+  'seconds_train', 'seconds_evaluate', 'seconds_compile', 'seconds_data',
 )  # fmt: skip
 
 
@@ -25,7 +25,8 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
     One row per cell, in the order of the plan: the columns of `CELL`, `planned`, `done`,
     `failed`, `corrupt`, `running` (numbers of runs), `mean`, `std` of the final and `best_mean`,
     `best_std` of the best accuracy in percent, the means of costs and seconds over finished
-    runs, `num_train`, `num_test` and `paper`.
+    runs, `num_train`, `num_test`, `paper` and `is_scoring`
+    (a run that others need, not a method).
   """
   rows = []
   for cell_id, part in runs.groupby('cell_id', sort=False):
@@ -39,10 +40,12 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
     row |= {name: done[name].mean() for name in _MEANS}
     row['planned_cost'] = part['planned_cost'].mean()
     row |= {name: part[name].iloc[0] for name in _SIZES}
-    row['paper'] = part['paper'].iloc[0]
+    row |= {'paper': part['paper'].iloc[0], 'is_scoring': part['is_scoring'].iloc[0]}
     rows.append(row)
   extra = ['planned', 'done', *LACKING, 'mean', 'std', 'best_mean', 'best_std']
-  return pd.DataFrame(rows, columns=['cell_id', *CELL, *extra, *_MEANS, *_SIZES, 'paper'])
+  return pd.DataFrame(
+    rows, columns=['cell_id', *CELL, *extra, *_MEANS, *_SIZES, 'paper', 'is_scoring']
+  )
 
 
 def finished(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:

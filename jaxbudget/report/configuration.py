@@ -7,6 +7,7 @@ import json
 import pandas as pd
 
 from jaxbudget.report import render
+from jaxbudget.report.files import Problem
 from jaxbudget.report.load import Workdir
 from jaxbudget.report.render import Table
 
@@ -76,21 +77,26 @@ def deviations_table(workdir: Workdir) -> Table | None:
     in_force = importlib.import_module('jaxbudget.deviations').in_force
   except ModuleNotFoundError:
     return None
-  found: dict[str, dict] = {}
-  runs: dict[str, int] = {}
-  for config in workdir.configs.values():
-    for entry in in_force(config) if config else ():
-      found.setdefault(entry['id'], entry)
-      runs[entry['id']] = runs.get(entry['id'], 0) + 1
+  found: dict[tuple, dict] = {}
+  for run_id, config in workdir.configs.items():
+    try:
+      entries = in_force(config) if config else ()
+    except (KeyError, TypeError, AttributeError) as error:
+      what = f'deviations unknown: the config is incomplete ({error!r})'
+      workdir.problems.append(Problem(f'runs/{run_id}/config.json', what))
+      continue
+    for entry in entries:
+      key = entry['id'], str(entry.get('effect'))
+      found.setdefault(key, {**entry, 'runs': 0})['runs'] += 1
   columns = ('id', 'title', 'paper', 'code', 'effect')
   rows = [
     (*(render.text_cell(entry.get(name, '')) for name in columns),
-     render.number_cell(float(runs[key]), 0))
-    for key, entry in found.items()
+     render.number_cell(float(entry['runs']), 0))
+    for entry in found.values()
   ]  # fmt: skip
   if not rows:
     return None
-  data = pd.DataFrame([{**entry, 'runs': runs[key]} for key, entry in found.items()])
+  data = pd.DataFrame(list(found.values()))
   title = 'Deviations between paper and code that are in force'
   return Table('deviations_in_force', title, (*columns, 'runs'), rows, data, labels=5)
 

@@ -1,7 +1,6 @@
 """The figures of a report, each for one setting (data, augmentation, schedule)."""
 
 import math
-import re
 from collections.abc import Iterator
 
 import matplotlib
@@ -10,13 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxbudget.report import cells, figure1, statistics
+from jaxbudget.report import cells, figure1, figures_cost, layout, statistics
 from jaxbudget.report.frontier import band
 from jaxbudget.report.load import Workdir, load_counts
-from jaxbudget.report.style import RC, Drawing, method_styles
-
-PHASES = (('train', '#0072B2', ''), ('evaluate', '#56B4E9', '///'), ('compile', '#E69F00', '...'),
-          ('data', '#8C8C8C', 'xxx'))  # fmt: skip
+from jaxbudget.report.style import RC, Drawing, file_stem, method_styles
 
 
 def draw_all(workdir: Workdir) -> Iterator[Drawing]:
@@ -44,9 +40,9 @@ def draw_all(workdir: Workdir) -> Iterator[Drawing]:
         yield from _draw_internals(frame, part, name)
     for name, frame in settings:
       if frame['seconds_train'].notna().any():
-        yield _draw_time(frame, name)
+        yield figures_cost.draw_time(frame, name)
     if (workdir.cells['done'] > 0).any():
-      yield _draw_realised(workdir, styles)
+      yield figures_cost.draw_realised(workdir, styles)
 
 
 def _settings(workdir: Workdir) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -56,7 +52,7 @@ def _settings(workdir: Workdir) -> Iterator[tuple[str, pd.DataFrame]]:
   for _, part in frame.groupby(list(cells.SETTING), sort=False, dropna=False):
     first = part.iloc[0]
     names = varying or ['dataset', 'augment', 'schedule']
-    yield ', '.join(f'{_plain(first[n])}' for n in names), part
+    yield ', '.join(f'{layout.plain(first[n])}' for n in names), part
 
 
 def _epochs_with_cells(workdir: Workdir) -> pd.DataFrame:
@@ -71,7 +67,7 @@ def draw_frontier(workdir: Workdir, frame: pd.DataFrame, name: str, styles) -> D
   figure = Figure(figsize=(5.6, 3.9), layout='constrained')
   ax = figure.subplots()
   finished = cells.finished(workdir.runs)
-  frame = frame[frame['done'] > 0]
+  frame = frame[(frame['done'] > 0) & ~frame['is_scoring'].astype(bool)]
   # sgd is unif_sgd at budget 1: it closes the baseline's line.
   is_sgd = frame['method'].eq('sgd')
   methods = sorted(frame['method'].unique(), key=lambda m: (m != 'unif_sgd', m == 'sgd'))
@@ -82,13 +78,14 @@ def draw_frontier(workdir: Workdir, frame: pd.DataFrame, name: str, styles) -> D
     _frontier_line(ax, line, method, styles[method], aside, shaded=method == 'unif_sgd')
   ax.set(xlabel='cost (full runs of SGD = 1, selection charged)', ylabel='test accuracy (%)')
   ax.set_title(name)
+  ax.set_ylim(top=min(100.5, ax.get_ylim()[1]))
   ax.legend()
   caption = (
     'Accuracy of the last epoch against everything spent on it. Bars and the band around '
     'unif_sgd: 95% intervals over seeds (t below 10 seeds, BCa bootstrap from 10 up). Points '
     'at equal cost are drawn a hair apart.'
   )
-  return Drawing(_stem('frontier', name), f'Accuracy against cost: {name}', caption, figure)
+  return Drawing(file_stem('frontier', name), f'Accuracy against cost: {name}', caption, figure)
 
 
 def _frontier_line(
@@ -144,7 +141,7 @@ def _draw_curves(workdir: Workdir, frame, epochs, name: str, styles) -> Iterator
       'entropy of those counts in nats; thin line: ln N, perfectly even use.'
     )
     yield Drawing(
-      _stem('curves', name, f'b{budget:g}'), f'Training: {title}', caption, figure
+      file_stem('curves', name, f'b{budget:g}'), f'Training: {title}', caption, figure
     )  # fmt: skip
 
 
@@ -154,7 +151,7 @@ def _curve(ax: Axes, part: pd.DataFrame, x: str, value: str, label: str, style: 
   if part.empty:
     return
   found = part.groupby('epoch').agg(x=(x, 'mean'), mean=(value, 'mean'), std=(value, 'std'))
-  ax.plot(found['x'], found['mean'], label=label, **style)
+  ax.plot(found['x'], found['mean'], label=label, marker='.' if len(found) == 1 else '', **style)
   low, high = found['mean'] - found['std'], found['mean'] + found['std']
   ax.fill_between(found['x'], low, high, color=style['color'], alpha=0.15, lw=0)
 
@@ -204,58 +201,11 @@ def _draw_internals(frame, epochs, name: str) -> Iterator[Drawing]:
       part = have[have['cell_id'] == cell['cell_id']].groupby('epoch')[column].mean()
       ax.plot(part.index, part, color=colours[i * len(colours) // len(own)],
               linestyle=('-', '--', '-.', ':')[i % 4], drawstyle='steps-mid',
+              marker='.' if len(part) == 1 else '',
               label=f'{cell["method"]} {cell["budget"]:g}')  # fmt: skip
       if 'acceptance' in column:
         ax.axhline(cell['budget'], color='#8C8C8C', lw=0.6)
     ax.set(xlabel='epoch', ylabel=label, title=title, ylim=(0, None))
     ax.legend()
   caption = 'What the selectors did: means over seeds, one line per budget; thin lines: B.'
-  yield Drawing(_stem('internals', name), f'Selectors at work: {name}', caption, figure)
-
-
-def _draw_time(frame: pd.DataFrame, name: str) -> Drawing:
-  """Seconds of a run, by what they were spent on."""
-  frame = frame[frame['seconds_train'].notna()].sort_values(['budget', 'method'], ascending=False)
-  labels = [f'{c["method"]} {c["budget"]:g}' for _, c in frame.iterrows()]
-  figure = Figure(figsize=(5.6, 1.1 + 0.24 * len(frame)), layout='constrained')
-  ax = figure.subplots()
-  left = np.zeros(len(frame))
-  for phase, colour, hatch in PHASES:
-    seconds = frame[f'seconds_{phase}'].fillna(0).to_numpy()
-    ax.barh(labels, seconds, left=left, label=phase, color=colour, hatch=hatch, edgecolor='white',
-            linewidth=0.4)  # fmt: skip
-    left = left + seconds
-  ax.set(xlabel='seconds a run (mean over seeds)', title=name)
-  ax.grid(axis='y', visible=False)
-  figure.legend(loc='outside lower center', ncols=4)
-  caption = 'Wall-clock time of a run, training apart from everything else.'
-  return Drawing(_stem('time', name), f'Where the time went: {name}', caption, figure)
-
-
-def _draw_realised(workdir: Workdir, styles) -> Drawing:
-  """Cost as spent against cost as planned."""
-  frame = workdir.cells[workdir.cells['done'] > 0]
-  figure = Figure(figsize=(5.6, 3.9), layout='constrained')
-  ax = figure.subplots()
-  for method, part in frame.groupby('method', sort=False):
-    style = {k: v for k, v in styles[method].items() if k != 'linestyle'}
-    excess = 100 * (part['cost'] / part['planned_cost'] - 1)
-    ax.plot(part['planned_cost'], excess, linestyle='', label=method, alpha=0.8, **style)
-  ax.axhline(0, color='#8C8C8C', lw=0.8)
-  ax.margins(y=0.15)
-  if np.abs(ax.get_ylim()).max() < 1:
-    ax.set_ylim(-1, 1)
-  ax.set(xlabel='planned cost (full runs of SGD = 1)', ylabel='spent − planned (% of planned)')
-  ax.set_title('Realised against planned budget')
-  figure.legend(loc='outside lower center', ncols=4)
-  caption = 'Forward equivalents of a cell, mean over seeds; 0 is exactly what the plan said.'
-  return Drawing('realised', 'Realised against planned budget', caption, figure)
-
-
-def _stem(*parts: str) -> str:
-  """A file name out of any text."""
-  return re.sub(r'[^A-Za-z0-9.]+', '_', '_'.join(parts)).strip('_')[:100]
-
-
-def _plain(value) -> str:
-  return f'{value:g}' if isinstance(value, float) else str(value)
+  yield Drawing(file_stem('internals', name), f'Selectors at work: {name}', caption, figure)

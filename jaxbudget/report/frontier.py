@@ -85,7 +85,7 @@ def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
   baseline = frame[is_baseline]
   done = cells.finished(workdir.runs)
   rows = []
-  for cell in frame[~is_baseline].to_dict('records'):
+  for cell in frame[~is_baseline & ~frame['is_scoring'].astype(bool)].to_dict('records'):
     knots = _knots(cell, baseline, done, lock)
     rows.append(_compare(cell, knots, done, lock, allow))
   table = pd.DataFrame(rows, columns=_COLUMNS)

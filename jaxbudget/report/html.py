@@ -10,8 +10,11 @@ import pathlib
 import string
 from collections.abc import Sequence
 
+import PIL.Image
+
 from jaxbudget import results
 from jaxbudget.report import (
+  comparison_tables,
   configuration,
   figures,
   frontier,
@@ -24,7 +27,7 @@ from jaxbudget.report import (
 from jaxbudget.report.load import Workdir, load_workdir
 from jaxbudget.report.style import Drawing
 
-_SVG_LIMIT = 150_000  # bytes; a larger drawing goes into the page as PNG
+_SVG_LIMIT = 60_000  # bytes; larger drawings go into the page as PNG
 
 
 def write_report(workdir, allow: Sequence[str] = ()) -> pathlib.Path:
@@ -68,12 +71,12 @@ def _sections(workdir, compared, drawings) -> list[tuple[str, list]]:
     by_kind[kind].append(_figure_html(drawing, source))
   grids = {k: [f'<div class="figures">{"".join(v)}</div>'] if v else [] for k, v in by_kind.items()}
   paper = paper_tables.paper_tables(workdir)
-  deviations = tables.fidelity_table(workdir)
+  deviations = comparison_tables.fidelity_table(workdir)
   sections = [
     ('Accuracy and cost', [tables.summary_table(workdir)]),
-    ('At equal compute', [tables.equal_compute_table(compared), *grids['frontier']]),
+    ('At equal compute', [comparison_tables.equal_compute_table(compared), *grids['frontier']]),
     ('Beside the paper', [*paper, *grids['figure1']]),
-    ('Paper at equal compute', [tables.paper_equal_compute_table()] if paper else []),
+    ('Paper at equal compute', [comparison_tables.paper_equal_compute_table()] if paper else []),
     ('Deviations', [deviations] if deviations else []),
     ('Training', grids['other']),
     ('Runs', [tables.runs_table(workdir)] if len(workdir.runs) else []),
@@ -131,16 +134,22 @@ def _figure_html(drawing: Drawing, source: str) -> str:
 
 
 def _save_figure(drawing: Drawing, directory: pathlib.Path) -> str:
-  """Writes PNG and SVG; returns the smaller suitable one as a data URI."""
-  content = {}
-  for kind, mime in (('png', 'image/png'), ('svg', 'image/svg+xml')):
-    buffer = io.BytesIO()
-    drawing.figure.savefig(buffer, format=kind, metadata={'Date': None} if kind == 'svg' else None)
-    drawing.figure.set_layout_engine('none')  # it is laid out: not a second time
-    content[mime] = buffer.getvalue()
-    results.write_bytes(directory / f'{drawing.name}.{kind}', content[mime])
-  mime = 'image/svg+xml' if len(content['image/svg+xml']) < _SVG_LIMIT else 'image/png'
-  return f'data:{mime};base64,{base64.b64encode(content[mime]).decode()}'
+  """Writes PNG and SVG; returns one of them as a data URI."""
+  svg, raw, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
+  drawing.figure.savefig(svg, format='svg', metadata={'Date': None})
+  drawing.figure.set_layout_engine('none')  # it is laid out: not a second time
+  drawing.figure.savefig(raw, format='png')
+  # Flat colours: a palette keeps what is seen in a third of the bytes.
+  PIL.Image.open(raw).convert('RGB').quantize(256, PIL.Image.Quantize.FASTOCTREE).save(
+    png, format='png', optimize=True
+  )
+  content = {'svg': svg.getvalue(), 'png': png.getvalue()}
+  for kind, data in content.items():
+    results.write_bytes(directory / f'{drawing.name}.{kind}', data)
+  kind, mime = (
+    ('svg', 'image/svg+xml') if len(content['svg']) < _SVG_LIMIT else ('png', 'image/png')
+  )
+  return f'data:{mime};base64,{base64.b64encode(content[kind]).decode()}'
 
 
 def _save_table(table: render.Table, directory: pathlib.Path) -> None:

@@ -9,13 +9,12 @@ import json
 import math
 import pathlib
 import shlex
-from collections import Counter
 
 import numpy as np
 import pandas as pd
 
-from jaxbudget import fidelity, results
-from jaxbudget.report import cells, files
+from jaxbudget import results
+from jaxbudget.report import cells, files, labels
 from jaxbudget.report.files import Problem
 
 IDENTITY = (
@@ -40,7 +39,8 @@ class Workdir:
     runs: one row per planned run: the columns of `IDENTITY`, `options` and `paper` of the
       plan, `status` (done, failed, running, missing, corrupt), accuracies in percent, the
       costs of `COST` in samples, `planned_*`, `seconds_*`, versions, and `cost`: forward
-      equivalents in units of a full run of T epochs over N samples (`full_cost` = 3TN).
+      equivalents, with those of the scoring run it needs (`scoring_...`), in units of a full
+      run of T epochs over N samples (`full_cost` = 3TN).
     cells: `runs` aggregated over seeds, see `cells.cells`.
     epochs: one row per run and epoch, from metrics.jsonl; `selector_*` columns are a
       selector's own figures.
@@ -76,6 +76,7 @@ def load_workdir(path) -> Workdir:
   problems: list[Problem] = []
   planned, command = _read_plan(path, problems)
   files.list_foreign(path, {run['run_id'] for run in planned}, problems)
+  needed = {str(run.get('needs')) for run in planned}
   rows, epochs, configs = [], [], {}
   for run in planned:
     directory = path / 'runs' / run['run_id']
@@ -84,14 +85,16 @@ def load_workdir(path) -> Workdir:
     configs[run['run_id']] = config
     if status == 'unfinished':
       status = 'running' if lines else 'missing'
-    row = _run_row(run, config, result, status, lines)
-    rows.append(row)
+    rows.append(
+      _run_row(run, config, result, status, lines) | {'is_scoring': run['run_id'] in needed}
+    )
     epochs += [{'run_id': run['run_id'], **line} for line in lines]
   runs = pd.DataFrame(rows, columns=_columns())
   runs['full_cost'] = _full_cost(runs)
-  runs['cost'] = runs['forward_equivalents'] / runs['full_cost']
-  runs['planned_cost'] = runs['planned_forward_equivalents'] / runs['full_cost']
-  runs['method'] = method_labels(runs)
+  for name in ('', 'planned_'):
+    spent = runs[f'{name}forward_equivalents'] + runs['scoring_forward_equivalents']
+    runs[f'{name}cost'] = spent / runs['full_cost']
+  runs['method'] = labels.method_labels(runs)
   first = ['run_id', *files.EPOCH_NUMBERS, *(f'cost_{k}' for k in COST), 'seconds']
   epochs = pd.DataFrame(epochs)
   epochs = epochs.reindex(columns=first + [c for c in epochs.columns if c not in first])
@@ -130,48 +133,12 @@ def load_counts(workdir: Workdir, run_id: str) -> np.ndarray | None:
   return counts
 
 
-def method_labels(runs: pd.DataFrame) -> pd.Series:
-  """Names for the methods of a table: the selector, with what tells its cells apart.
-
-  Args:
-    runs: rows with `selector`, `augment`, `fidelity` and `options`.
-
-  Returns:
-    One label per row, such as `p_sgd`, `p_sgd smoothing=False` or `p_sgd (released)`.
-  """
-  labels = runs['selector'].astype(str)
-  switches = set(fidelity.PRESETS['released'])
-  usual_fidelity = _most_common(runs['fidelity'])
-  for _, part in runs.groupby('selector', dropna=False):
-    names = sorted({name for o in part['options'] for name in o} - switches - {'budget_unit'})
-    _extend(labels, part, names)
-    for _, alike in part.groupby(['augment', 'fidelity'], dropna=False):
-      _extend(labels, alike, sorted({n for o in alike['options'] for n in o} & switches))
-    affected = [bool(switches & set(o)) for o in part['options']]
-    for index in part.index[affected]:
-      if runs['fidelity'][index] != usual_fidelity:
-        labels[index] += f' ({runs["fidelity"][index]})'
-  return labels
-
-
-def _extend(labels: pd.Series, part: pd.DataFrame, names: list[str]) -> None:
-  """Adds to the labels, in place, the options in which runs depart from most others."""
-  for name in names:
-    values = pd.Series([repr(o.get(name)) for o in part['options']], index=part.index)
-    for index, value in values[values != _most_common(values)].items():
-      labels[index] += f' {name}={value}'
-
-
-def _most_common(values: pd.Series) -> str:
-  """The commonest value; among equals the first seen."""
-  return Counter(values).most_common(1)[0][0] if len(values) else ''
-
-
 def _columns() -> list[str]:
   return [
-    'run_id', *IDENTITY, 'options', 'paper', 'status', 'error', 'epochs_done', *NUMBERS,
-    *COST, *(f'planned_{name}' for name in COST), *(f'seconds_{name}' for name in SECONDS),
-    'device', 'version', 'commit', 'jax', 'data_fingerprint', 'config_hash',
+    'run_id', *IDENTITY, 'options', 'paper', 'is_scoring', 'status', 'error', 'epochs_done',
+    *NUMBERS, *COST, *(f'planned_{name}' for name in COST), 'scoring_forward_equivalents',
+    *(f'seconds_{name}' for name in SECONDS), 'device', 'version', 'commit', 'jax',
+    'data_fingerprint', 'config_hash',
   ]  # fmt: skip
 
 
@@ -199,6 +166,8 @@ def _run_row(run: dict, config: dict, result: dict, status: str, lines: list[dic
   planned = run.get('planned') if isinstance(run.get('planned'), dict) else {}
   seconds = result.get('seconds') if isinstance(result.get('seconds'), dict) else {}
   versions = result.get('versions') if isinstance(result.get('versions'), dict) else {}
+  budgets = result.get('realised_budgets')
+  budgets = budgets if isinstance(budgets, dict) else {}
   options = run.get('options', _config_options(config))
   return {
     'run_id': run['run_id'],
@@ -210,8 +179,10 @@ def _run_row(run: dict, config: dict, result: dict, status: str, lines: list[dic
     'error': str(result.get('error', '')),
     'epochs_done': files.number(last.get('epoch')) if lines else 0,
     **{name: files.number(result.get(name)) for name in NUMBERS},
+    'realised_budget': files.number(budgets.get('backward', result.get('realised_budget'))),
     **{name: files.number(cost.get(name, last.get(f'cost_{name}'))) for name in COST},
     **{f'planned_{name}': files.number(planned.get(name)) for name in COST},
+    'scoring_forward_equivalents': _scoring_cost(run),
     **{f'seconds_{name}': files.number(seconds.get(name)) for name in SECONDS},
     'device': _device(result.get('device')),
     'version': str(versions.get('jaxbudget', '')),
@@ -220,6 +191,13 @@ def _run_row(run: dict, config: dict, result: dict, status: str, lines: list[dic
     'data_fingerprint': str(result.get('data_fingerprint', '')),
     'config_hash': str(result.get('config_hash', '')),
   }
+
+
+def _scoring_cost(run: dict) -> float:
+  """What the run that chose its samples costs, charged in full (fidelity.md 2.9)."""
+  selection = run.get('selection')
+  cost = selection.get('forward_equivalents') if isinstance(selection, dict) else 0
+  return files.number(cost or 0)
 
 
 def _device(device) -> str:

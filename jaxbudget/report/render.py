@@ -52,6 +52,11 @@ class Table:
   labels: int = 1
   rules: frozenset[int] = frozenset()
 
+  def __post_init__(self):
+    widths = {len(row) for row in self.rows} - {len(self.columns)}
+    if widths:
+      raise ValueError(f'table {self.name!r} has {len(self.columns)} columns, rows of {widths}')
+
 
 def text_cell(value) -> Cell:
   """A label."""

@@ -1,5 +1,6 @@
 """How figures look: told apart by colour-blind eyes, and in grey by marker and line."""
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ RC = {
   'axes.spines.right': False,
   'axes.spines.top': False,
   'axes.titlesize': 10,
-  'figure.dpi': 120,
+  'figure.dpi': 150,
   'font.size': 9,
   'grid.alpha': 0.25,
   'hatch.linewidth': 0.6,
@@ -78,3 +79,8 @@ def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
       others += 1
     styles[method] = dict(zip(('color', 'marker', 'linestyle'), look, strict=True))
   return styles
+
+
+def file_stem(*parts: str) -> str:
+  """A file name out of any text."""
+  return re.sub(r'[^A-Za-z0-9.]+', '_', '_'.join(parts)).strip('_')[:100]
