@@ -34,6 +34,9 @@ _RESUME = flags.DEFINE_enum(
   ['auto', 'force'],
   'force: go on from checkpoints of other code, versions or devices; results will say so.',
 )
+_CALIBRATE = flags.DEFINE_bool(
+  'calibrate', False, 'With --stage=plan: time a few rows on this device to estimate the whole.'
+)
 _ALLOW = flags.DEFINE_list('allow', [], 'Fields in which compared runs may differ (report).')
 
 
@@ -53,6 +56,7 @@ def main(argv: list[str]) -> int:
     stage=_STAGE.value,
     only=_ONLY.value,
     allow=tuple(_ALLOW.value),
+    calibrate=_CALIBRATE.value,
     command=shlex.join(['python', *sys.argv]),
     resume=_RESUME.value,
   )

@@ -13,11 +13,12 @@ from rich.console import Console
 
 from jaxbudget import config as config_lib
 from jaxbudget import data, deviations, report, results
+from jaxbudget.sweep import calibrate as calibrate_lib
 from jaxbudget.sweep import local, lock, plan
-from jaxbudget.sweep.calibrate import plan_table
 
 DONE, FAILED, REFUSED = 0, 1, 2
-PLAN = 'plan.json'
+PLAN, CALIBRATION = 'plan.json', 'calibration.json'
+_FILE_COLUMNS = 120  # of tables that go to a file or a pipe
 _RUN_ID = re.compile(r'[A-Za-z0-9_][A-Za-z0-9._-]*')  # a name, never a way out of the workdir
 
 
@@ -37,6 +38,7 @@ def launch(
   allow: tuple[str, ...] = (),
   command: str = '',
   resume: str = 'auto',
+  calibrate: bool = False,
 ) -> int:
   """Runs one or all stages.
 
@@ -47,6 +49,7 @@ def launch(
     only: `key=value,...`, narrows what is trained.
     allow: fields in which compared runs may differ.
     command: the command line, for the report.
+    calibrate: with `plan`, time a few rows on this device to estimate the whole.
     resume: `auto`, or `force` to go on from checkpoints of other code, versions or devices.
 
   Returns:
@@ -54,7 +57,7 @@ def launch(
     data, or every run there is to resume), 130 or 143 stopped by a signal.
   """
   try:
-    return _launch(config, workdir, stage, only, allow, command, resume)
+    return _launch(config, workdir, stage, only, allow, command, resume, calibrate)
   except KeyboardInterrupt:
     print('stopped', file=sys.stderr)
     return 130
@@ -63,8 +66,8 @@ def launch(
     return FAILED
 
 
-def _launch(config, workdir, stage, only, allow, command, resume) -> int:
-  console = Console(highlight=False)
+def _launch(config, workdir, stage, only, allow, command, resume, calibrate) -> int:
+  console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
   use_compilation_cache()
   try:
     if stage == 'report':
@@ -82,8 +85,7 @@ def _launch(config, workdir, stage, only, allow, command, resume) -> int:
     check_writable(workdir)
     write_plan(runs, workdir, command)
     if stage == 'plan':
-      console.print(plan_table(runs))
-      return DONE
+      return show_plan(runs, workdir, calibrate, console)
   except ValueError as e:
     return refuse(str(e))
   except OSError as e:
@@ -191,6 +193,21 @@ def _earlier_entries(path: pathlib.Path) -> list[dict[str, Any]]:
     for entry in (entries if isinstance(entries, list) else ())
     if isinstance(entry, dict) and _RUN_ID.fullmatch(str(entry.get('run_id')))
   ]
+
+
+def show_plan(
+  runs: list[plan.Run], workdir: pathlib.Path, calibrate: bool, console: Console
+) -> int:
+  """Prints the plan; with times if it was calibrated on this device, now or before."""
+  if calibrate:
+    results.write_json(workdir / CALIBRATION, calibrate_lib.calibrate(runs))
+  measured = results.read_json(workdir / CALIBRATION)
+  try:
+    console.print(calibrate_lib.plan_table(runs, measured))
+  except ValueError as e:
+    console.print(calibrate_lib.plan_table(runs))
+    console.print(f'no times: {e}; run with --calibrate')
+  return DONE
 
 
 def show_report(workdir: pathlib.Path, allow: tuple[str, ...], console: Console) -> int:
