@@ -1,0 +1,129 @@
+"""What the tests of faults share: a tiny grid, and what must be equal after a disturbance."""
+
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxbudget import config, data, models
+from jaxbudget.sweep import plan
+from jaxbudget.types import Model
+
+N, TEST, SIZE = 48, 20, 8
+VARIANTS = {
+  'sgd': {'selector': 'sgd', 'budget': 1.0},
+  'scan_sgd': {'selector': 'scan_sgd'},
+  'unif_sgd': {'selector': 'unif_sgd'},
+  'p_sgd': {'selector': 'p_sgd'},
+  'p_sgd_replacement': {'selector': 'p_sgd', 'selector_options': {'replacement': True}},
+  'p_sgd_ricap': {'selector': 'p_sgd', 'augment': 'ricap'},
+  'p_sgd_randaugment': {'selector': 'p_sgd', 'augment': 'randaugment'},
+  'c_sgd_warm': {'selector': 'c_sgd', 'selector_options': {'warmup': 2}},
+  'sb': {'selector': 'selective_backprop', 'selector_options': {'history': 16}},
+  'sb_mixup': {
+    'selector': 'selective_backprop', 'augment': 'mixup', 'selector_options': {'history': 16},
+  },
+  'sb_stale': {
+    'selector': 'selective_backprop', 'selector_options': {'history': 16, 'staleness': 2},
+  },
+  'sb_exact': {
+    'selector': 'selective_backprop', 'selector_options': {'rate': 'exact', 'history': 16},
+  },
+  'sb_compute': {
+    'selector': 'selective_backprop', 'budget_unit': 'compute', 'budget': 0.8,
+    'selector_options': {'history': 16, 'tail': 'flush'},
+  },
+  'ordered': {'selector': 'ordered_sgd', 'selector_options': {'thresholds': (30.0, 40.0)}},
+  'ordered_compact': {
+    'selector': 'ordered_sgd', 'selector_options': {'backward': 'compact', 'thresholds': (30.0,)},
+  },
+  'random_subset': {'selector': 'random_subset'},
+  'coreset': {'selector': 'coreset'},  # brings its scoring run, forgetting_sgd, along
+}  # fmt: skip
+
+
+@functools.cache
+def linear(num_classes, *, image_channels, width=1, compute_dtype='', bn_gamma_init='', conv=''):
+  """A linear classifier of 8x8 images that keeps a running mean, as BatchNorm does."""
+  del width, compute_dtype, bn_gamma_init, conv
+
+  def init(key):
+    weights = 0.1 * jax.random.normal(key, (16 * image_channels, num_classes))
+    return {'w': weights, 'b': jnp.zeros(num_classes)}, {'mean': jnp.zeros(16 * image_channels)}
+
+  def apply(params, model_state, image, train, mask=None):
+    del mask
+    x = image.reshape(image.shape[0], 4, 2, 4, 2, image_channels).mean((2, 4))
+    x = x.reshape(x.shape[0], -1)
+    logits = (x - model_state['mean'][None]) @ params['w'] + params['b'][None]
+    mean = 0.9 * model_state['mean'] + 0.1 * jnp.mean(x, axis=0)
+    return logits, {'mean': mean} if train else model_state
+
+  return Model(init, apply)
+
+
+@pytest.fixture(scope='module')
+def linear_model():
+  """Makes `linear` known under that name."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(models, 'MODELS', (*models.MODELS, 'linear'))
+    patch.setitem(models._FACTORIES, 'linear', linear)
+    yield
+
+
+def write_images(path: pathlib.Path) -> str:
+  """An npz data set of 4 classes told apart by brightness; gives its name."""
+  rng = np.random.default_rng(0)
+  arrays = {}
+  for split, n in (('train', N), ('test', TEST)):
+    label = np.arange(n) % 4
+    noise = rng.integers(0, 150, (n, 8, 8))
+    arrays |= {f'x_{split}': (noise + 25 * label[:, None, None]).astype(np.uint8)}
+    arrays |= {f'y_{split}': label}
+  np.savez(path, **arrays)
+  return f'npz:{path}'
+
+
+def settings(dataset: str, **values):
+  """A config of one tiny cell."""
+  common = {
+    'dataset': dataset, 'model': 'linear', 'batch_size': SIZE, 'epochs': 4, 'budget': 0.5, 'seeds': 1,
+    'evaluate_batch': 16, 'learning_rate': 0.5, 'record_selection': True,
+  }  # fmt: skip
+  return config.defaults(**{**common, **values})
+
+
+def planned(values) -> tuple[list[plan.Run], dict]:
+  """Runs of a config, and its data set by key."""
+  name = values.dataset
+  dataset = data.load(name)
+  datasets = {(name, 0, None, None, None): dataset}
+  return plan.make_runs(values, datasets), datasets
+
+
+def outcome(directory: pathlib.Path) -> dict:
+  """What a finished run leaves, apart from seconds, to be compared with ==."""
+  names = {path.name for path in directory.iterdir()}
+  found = {'names': names - {'lock'}}
+  for name in names - {'SHA256SUMS', 'result.json', 'metrics.jsonl', 'lock'}:
+    found[name] = (directory / name).read_bytes()
+  found['metrics.jsonl'] = [
+    without_seconds(json.loads(line))
+    for line in (directory / 'metrics.jsonl').read_text().splitlines()
+  ]
+  found['result.json'] = without_seconds(json.loads((directory / 'result.json').read_text()))
+  return found
+
+
+def without_seconds(record: dict) -> dict:
+  """A record of metrics or results without its clock."""
+  return {key: value for key, value in record.items() if key != 'seconds'}
+
+
+def differences(a: dict, b: dict) -> list[str]:
+  """Keys under which two outcomes differ."""
+  return sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
