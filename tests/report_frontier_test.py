@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import math
+import pathlib
+import runpy
+import sys
 
 import numpy as np
 import pandas as pd
@@ -235,3 +238,13 @@ def test_one_sentence_says_no_more_than_the_seeds_can_carry(tmp_path):
   loaded = report.load_workdir(nothing)
   sentence, evidence = verdict.verdict(loaded, frontier.equal_compute(loaded))
   assert 'no comparison' in sentence and 'no method to compare' in evidence
+
+
+def test_the_example_reproduces_the_comparison(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(sys, 'argv', ['equal_compute_paper.py', str(tmp_path / 'figure.png')])
+  example = pathlib.Path(__file__).parents[1] / 'examples' / 'equal_compute_paper.py'
+  runpy.run_path(str(example), run_name='__main__')
+  printed = capsys.readouterr().out
+  assert 'cifar100: SB is below uniform sampling' in printed and '-2.07, -1.22, -0.59' in printed
+  assert 'cifar10: SB ties with uniform sampling' in printed
+  assert (tmp_path / 'figure.png').stat().st_size

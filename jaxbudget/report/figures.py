@@ -28,16 +28,14 @@ def draw_all(workdir: Workdir) -> Iterator[Drawing]:
   with matplotlib.rc_context(RC):
     yield from figure1.draw(workdir)
     styles = method_styles(workdir.cells['method'])
-    epochs = _epochs_with_cells(workdir)
+    epochs = _epoch_statistics(workdir)
     settings = list(_settings(workdir))
     for name, frame in settings:
       if (frame['done'] > 0).any():
         yield draw_frontier(workdir, frame, name, styles)
     for name, frame in settings:
-      part = epochs[epochs['cell_id'].isin(frame['cell_id'])]
-      if len(part):
-        yield from _draw_curves(workdir, frame, part, name, styles)
-        yield from _draw_internals(frame, part, name)
+      yield from _draw_curves(workdir, frame, epochs, name, styles)
+      yield from _draw_internals(frame, epochs, name)
     for name, frame in settings:
       if frame['seconds_train'].notna().any():
         yield figures_cost.draw_time(frame, name)
@@ -55,11 +53,15 @@ def _settings(workdir: Workdir) -> Iterator[tuple[str, pd.DataFrame]]:
     yield ', '.join(f'{layout.plain(first[n])}' for n in names), part
 
 
-def _epochs_with_cells(workdir: Workdir) -> pd.DataFrame:
+def _epoch_statistics(workdir: Workdir) -> dict[str, pd.DataFrame]:
+  """Per cell: mean and standard deviation over seeds, by epoch; columns (value, mean | std)."""
   runs = workdir.runs.set_index('run_id')
   run_id = workdir.epochs['run_id']
   cost = workdir.epochs['cost_forward_equivalents'] / run_id.map(runs['full_cost'])
-  return workdir.epochs.assign(cell_id=run_id.map(runs['cell_id']), cost=cost)
+  epochs = workdir.epochs.drop(columns='run_id').astype(float)
+  epochs = epochs.assign(cell_id=run_id.map(runs['cell_id']), cost=cost)
+  table = epochs.groupby(['cell_id', 'epoch']).agg(['mean', 'std'])
+  return {cell_id: part.droplevel('cell_id') for cell_id, part in table.groupby('cell_id')}
 
 
 def draw_frontier(workdir: Workdir, frame: pd.DataFrame, name: str, styles) -> Drawing:
@@ -114,7 +116,7 @@ def _draw_curves(workdir: Workdir, frame, epochs, name: str, styles) -> Iterator
   for budget in [b for b in budgets if b < 1] or budgets:
     at_budget = frame[frame['budget'] == budget]
     shown = pd.concat([at_budget, full[~full['cell_id'].isin(at_budget['cell_id'])]])
-    shown = shown[shown['cell_id'].isin(epochs['cell_id'])]
+    shown = shown[shown['cell_id'].isin(epochs)]
     if shown.empty:
       continue
     # Fixed margins: measuring text for an automatic layout would take a third of the time.
@@ -122,7 +124,7 @@ def _draw_curves(workdir: Workdir, frame, epochs, name: str, styles) -> Iterator
     margins = {'left': 0.09, 'right': 0.98, 'top': 0.95, 'bottom': 0.13}
     axes = figure.subplots(3, 2, gridspec_kw=margins | {'hspace': 0.33, 'wspace': 0.24})
     for _, cell in shown.iterrows():
-      part = epochs[epochs['cell_id'] == cell['cell_id']]
+      part = epochs[cell['cell_id']]
       style = {k: v for k, v in styles[cell['method']].items() if k != 'marker'}
       for row, value in enumerate(('test_accuracy', 'train_loss')):
         for column, x in enumerate(('epoch', 'cost')):
@@ -132,7 +134,7 @@ def _draw_curves(workdir: Workdir, frame, epochs, name: str, styles) -> Iterator
     _label_curves(axes)
     for size in shown['num_train'].dropna().unique():
       axes[2, 1].axhline(math.log(size), color='#8C8C8C', lw=0.6)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='lower center', ncols=4)
+    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc='lower center', ncols=4)
     title = f'{name}, budget {budget:g}'
     figure.suptitle(title, fontsize=10, y=0.985)
     caption = (
@@ -147,13 +149,11 @@ def _draw_curves(workdir: Workdir, frame, epochs, name: str, styles) -> Iterator
 
 def _curve(ax: Axes, part: pd.DataFrame, x: str, value: str, label: str, style: dict) -> None:
   """Mean and spread over seeds of one cell."""
-  part = part[part[value].notna()]
-  if part.empty:
-    return
-  found = part.groupby('epoch').agg(x=(x, 'mean'), mean=(value, 'mean'), std=(value, 'std'))
-  ax.plot(found['x'], found['mean'], label=label, marker='.' if len(found) == 1 else '', **style)
+  found = part[value].dropna(subset='mean')
+  at = found.index if x == 'epoch' else part.loc[found.index, (x, 'mean')]
+  ax.plot(at, found['mean'], label=label, marker='.' if len(found) == 1 else '', **style)
   low, high = found['mean'] - found['std'], found['mean'] + found['std']
-  ax.fill_between(found['x'], low, high, color=style['color'], alpha=0.15, lw=0)
+  ax.fill_between(at, low, high, color=style['color'], alpha=0.15, lw=0)
 
 
 def _histogram(ax: Axes, workdir: Workdir, cell: pd.Series, style: dict) -> None:
@@ -188,24 +188,29 @@ def _draw_internals(frame, epochs, name: str) -> Iterator[Drawing]:
     ('selector_acceptance_rate', 'acceptance rate', 'accepted share of candidates'),
     ('selector_q', 'q', 'q (losses in the mean)'),
   )
-  found = [k for k in known if k[0] in epochs and epochs[k[0]].notna().any()]
+  lines = {
+    column: [
+      (cell, epochs[cell['cell_id']][column, 'mean'].dropna())
+      for cell in frame.sort_values('budget').to_dict('records')
+      if column in epochs.get(cell['cell_id'], ())
+    ]
+    for column, *_ in known
+  }
+  lines = {c: [(cell, line) for cell, line in own if len(line)] for c, own in lines.items()}
+  found = [k for k in known if lines[k[0]]]
   if not found:
     return
-  figure = Figure(figsize=(3.6 * len(found) + 0.6, 3.2), layout='constrained')
-  colours = matplotlib.colormaps['cividis'](np.linspace(0, 0.8, max(2, len(frame))))
-  for ax, (column, title, label) in zip(figure.subplots(1, len(found), squeeze=False)[0], found,
-                                        strict=True):  # fmt: skip
-    have = epochs[epochs[column].notna()]
-    own = frame[frame['cell_id'].isin(have['cell_id'])].sort_values('budget')
-    for i, cell in enumerate(own.to_dict('records')):
-      part = have[have['cell_id'] == cell['cell_id']].groupby('epoch')[column].mean()
-      ax.plot(part.index, part, color=colours[i * len(colours) // len(own)],
-              linestyle=('-', '--', '-.', ':')[i % 4], drawstyle='steps-mid',
-              marker='.' if len(part) == 1 else '',
+  figure = Figure(figsize=(3.6 * len(found) + 0.6, 3.6), layout='constrained')
+  axes = figure.subplots(1, len(found), squeeze=False)[0]
+  for ax, (column, title, label) in zip(axes, found, strict=True):
+    colours = matplotlib.colormaps['cividis'](np.linspace(0, 0.8, max(2, len(lines[column]))))
+    for i, (cell, line) in enumerate(lines[column]):
+      ax.plot(line.index, line, color=colours[i], linestyle=('-', '--', '-.', ':')[i % 4],
+              drawstyle='steps-mid', marker='.' if len(line) == 1 else '',
               label=f'{cell["method"]} {cell["budget"]:g}')  # fmt: skip
       if 'acceptance' in column:
         ax.axhline(cell['budget'], color='#8C8C8C', lw=0.6)
     ax.set(xlabel='epoch', ylabel=label, title=title, ylim=(0, None))
-    ax.legend()
+    ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.18), ncols=2)
   caption = 'What the selectors did: means over seeds, one line per budget; thin lines: B.'
   yield Drawing(file_stem('internals', name), f'Selectors at work: {name}', caption, figure)
