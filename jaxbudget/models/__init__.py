@@ -2,8 +2,8 @@
 
 import inspect
 
-from jaxbudget import types
-from jaxbudget.models.resnet import choose, resnet8, resnet18
+from jaxbudget import names, types
+from jaxbudget.models.resnet import resnet8, resnet18
 
 _FACTORIES = {'resnet18': resnet18, 'resnet8': resnet8}
 MODELS = tuple(_FACTORIES)
@@ -31,11 +31,11 @@ def make_model(
   Raises:
     ValueError: naming what is unknown or not allowed, with the closest match.
   """
-  choose('model', name, MODELS)
+  names.check('model', name, MODELS)
   factory = _FACTORIES[name]
   known = [key for key in inspect.signature(factory).parameters if key not in _FIXED]
   for option in options:
-    choose('model option', option, known)
+    names.check('model option', option, known)
   if width is not None:
     options['width'] = width
   return factory(num_classes, image_channels=image_shape[-1], **options)

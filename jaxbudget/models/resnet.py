@@ -5,7 +5,6 @@ No max-pooling, 3x3 first convolution of stride 1, initialised as torch 1.0.0 wo
 and model state are nested dicts of arrays.
 """
 
-import difflib
 import functools
 import math
 
@@ -15,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from jaxbudget import types
+from jaxbudget import names, types
 from jaxbudget.models.conv import conv as cpu_conv
 
 CONVS = {'lax': lax.conv_general_dilated, 'cpu': cpu_conv}
@@ -149,22 +148,12 @@ def _checked(stages, num_classes, width, image_channels, compute_dtype, bn_gamma
   ):
     if not isinstance(value, int) or value < 1:
       raise ValueError(f'{key}={value!r}: must be a positive integer')
-  choose('compute_dtype', compute_dtype, COMPUTE_DTYPES)
-  choose('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
-  choose('conv', conv, ('auto', *CONVS))
+  names.check('compute_dtype', compute_dtype, COMPUTE_DTYPES)
+  names.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
+  names.check('conv', conv, ('auto', *CONVS))
   if conv == 'auto':
     conv = 'cpu' if jax.default_backend() == 'cpu' else 'lax'
   return _model(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv)
-
-
-def choose(key, value, allowed):
-  """Raises a ValueError with the closest match unless `value` is one of `allowed`."""
-  if value in allowed:
-    return
-  close = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.0)
-  raise ValueError(
-    f'unknown {key} {value!r}; did you mean {close[0]!r}? known: {", ".join(allowed)}'
-  )
 
 
 def _draw(key, shapes, gamma_range):
