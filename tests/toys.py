@@ -70,12 +70,12 @@ def run_epoch(program, selector, state, e, seed=0, train_rows=epoch.train_rows, 
 
 
 @functools.cache
-def recording() -> str:
-  """A recording of 4 epochs in which 24 samples were trained on once each."""
+def recording(n: int = SPEC.num_examples) -> str:
+  """A recording of 4 epochs in which half of the samples were trained on once each."""
   rng = np.random.default_rng(0)
-  planes = [selection.pack(rng.permutation(np.arange(48) % 2)) for _ in range(4)]
+  planes = [selection.pack(rng.permutation(np.arange(n) % 2)) for _ in range(4)]
   path = pathlib.Path(tempfile.mkdtemp()) / selection.FILE
-  path.write_bytes(selection.to_bytes(planes, 48))
+  path.write_bytes(selection.to_bytes(planes, n))
   return str(path)
 
 

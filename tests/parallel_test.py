@@ -1,0 +1,134 @@
+"""Several devices and several processes give what one gives."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from selectors_common_test import VARIANTS
+
+from jaxbudget import config, data, epoch, parallel
+from jaxbudget.sweep import plan
+from jaxbudget.train import train
+from jaxbudget.types import Data
+
+WORKER = pathlib.Path(__file__).with_name('parallel_worker.py')
+
+
+def start(*arguments):
+  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+  command = [sys.executable, str(WORKER), *map(str, arguments)]
+  return subprocess.Popen(
+    command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+  )
+
+
+def wait(*processes):
+  for process in processes:
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+
+
+def assert_same(one, several):
+  assert one['row'] == several['row']
+  assert one['exact'] == several['exact']
+  np.testing.assert_allclose(one['loss'], several['loss'], atol=1e-4)
+  np.testing.assert_allclose(one['close'], several['close'], atol=1e-4)
+
+
+@pytest.fixture(scope='module')
+def on_devices(tmp_path_factory):
+  out = tmp_path_factory.mktemp('parallel') / 'found.json'
+  wait(start('devices', out))
+  return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_a_chunk_of_rows_is_the_same_on_1_2_and_4_devices(variant, on_devices):
+  found = on_devices[variant]
+  one = found['1']
+  assert one['row'] == 10 and np.count_nonzero(one['loss']) > 2
+  for count in ('2', '4'):  # on 4 the images are split, on 2 each device has them all
+    assert_same(one, found[count])
+    assert found[count]['compiled'] <= 1  # 0: methods that share a row program
+
+
+def test_two_processes_train_like_one(tmp_path):
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    port = s.getsockname()[1]
+  outs = [tmp_path / f'{name}.json' for name in ('alone', 'first', 'second')]
+  wait(start('process', outs[1], 2, 0, port), start('process', outs[2], 2, 1, port))
+  wait(start('process', outs[0], 1, 0, port))
+  alone, first, second = (json.loads(out.read_text()) for out in outs)
+  assert first == second
+  assert_same(alone, first)
+
+
+def test_no_mesh_for_one_device_and_a_row_of_devices_for_several():
+  assert parallel.make_mesh(1, 8) is None
+  mesh = parallel.make_mesh(0, 8)
+  assert mesh.shape == {'batch': jax.device_count()}
+
+
+@pytest.mark.parametrize('devices', [-1, 1000])
+def test_refuses_devices_that_are_not_there(devices):
+  with pytest.raises(ValueError, match=f'devices={devices} is refused: 0'):
+    parallel.make_mesh(devices, 8)
+
+
+def test_refuses_batches_that_cannot_be_shared():
+  with pytest.raises(ValueError, match='batch_size=7 cannot be shared evenly by 2 devices'):
+    parallel.make_mesh(2, 7)
+
+
+def test_large_images_are_split_and_small_ones_copied():
+  mesh = parallel.make_mesh(2, 8)
+  odd = Data(toys.data().image[:47], toys.data().label[:47])
+  copied = parallel.place_data(odd, mesh)
+  assert copied.image.is_fully_replicated and copied.image.shape[0] == 47
+  shared = parallel.place_data(odd, mesh, split_bytes=100)
+  assert [shard.data.shape[0] for shard in shared.image.addressable_shards] == [24, 24]
+  assert shared.label.is_fully_replicated
+  np.testing.assert_array_equal(shared.image[:47], odd.image)
+
+
+def test_without_a_mesh_nothing_moves():
+  tree = {'a': jnp.arange(3)}
+  assert parallel.replicate(tree, None) is tree
+  assert parallel.split(tree, None) is tree
+  assert parallel.everywhere(tree, None) is tree
+
+
+@pytest.fixture(scope='module')
+def whole_runs(tmp_path_factory):
+  """Two runs of a launch's plan, on one device and on two, and what each had to compile."""
+  found = {}
+  for devices in (1, 2):
+    settings = {'dataset': 'digits', 'model': 'resnet8', 'width': 4, 'selector': 'p_sgd'}
+    values = {'budget': 0.5, 'epochs': 4, 'batch_size': 32, 'seeds': 1, 'devices': devices}
+    (run,) = plan.make_runs(config.defaults(**settings, **values))
+    before = epoch.train_rows._cache_size()
+    placed = data.place(data.load('digits'))
+    result = train(run, *placed, tmp_path_factory.mktemp('run'))
+    found[devices] = run, result, epoch.train_rows._cache_size() - before
+  return found
+
+
+def test_a_whole_run_agrees_within_seed_noise(whole_runs):
+  (run, one, _), (same_run, two, _) = whole_runs.values()
+  assert run.run_id == same_run.run_id, 'the number of devices is no part of an experiment'
+  assert one['cost'] == two['cost']
+  assert abs(one['final_accuracy'] - two['final_accuracy']) < 5
+  assert (one['device']['devices'], two['device']['devices']) == (1, 2)
+
+
+def test_a_run_compiles_its_row_program_once(whole_runs):
+  assert [compiled for _, _, compiled in whole_runs.values()] == [1, 1]
