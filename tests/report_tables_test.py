@@ -177,7 +177,7 @@ def test_summary_orders_by_budget_then_accuracy_and_shows_cost(tmp_path):
   console = rich.console.Console(width=120, file=io.StringIO())
   console.print(report.summary(loaded))
   printed = console.file.getvalue()
-  assert row[2].text in printed and '3/3' in printed
+  assert row[2].text in printed and '3/3' in printed and '3 seeds cannot tell' in printed
 
 
 HOSTILE = r'a_b & 50% $x$ #1 {y} ~z^ \input{/etc/passwd} <script>|`*[link](x)`ψ'

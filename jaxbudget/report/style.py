@@ -17,7 +17,7 @@ _KNOWN = {
   'p_sgd': (_BLUE, 's', '--'),
   'c_sgd': (_SKY, 'D', (0, (4, 1, 1, 1, 1, 1))),
   'selective_backprop': (_RED, '^', (0, (6, 2))),
-  'ordered_sgd': (_PINK, 'P', ':'),
+  'ordered_sgd': (_PINK, 'P', (0, (2, 4))),
   'random_subset': (_ORANGE, 'X', '-.'),
   'coreset': (_GREEN, '<', '--'),
 }
