@@ -97,10 +97,10 @@ def fit(saved: Checkpoint, target: Any) -> Any:
   Raises:
     ValueError: the checkpoint is of another structure.
   """
-  try:
-    tree = flax.serialization.from_state_dict(target, saved.state)
-  except (KeyError, ValueError) as e:
-    raise ValueError(f'{saved.path} holds a state of another structure: {e}') from e
+  structure = jax.tree.structure(flax.serialization.to_state_dict(target))
+  if jax.tree.structure(saved.state) != structure:
+    raise ValueError(f'{saved.path} holds a state of another structure')
+  tree = flax.serialization.from_state_dict(target, saved.state)
   for wanted, got in zip(jax.tree.leaves(target), jax.tree.leaves(tree), strict=True):
     if np.shape(wanted) != np.shape(got) or wanted.dtype != got.dtype:
       raise ValueError(

@@ -81,13 +81,13 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 def json_bytes(content: Any) -> bytes:
   """What `write_json` writes."""
-  text = json.dumps(_finite(content), indent=1, allow_nan=False, default=_plain)
+  text = json.dumps(_plain(content), indent=1, allow_nan=False)
   return text.encode() + b'\n'
 
 
 def json_line(record: Mapping[str, Any]) -> str:
   """One JSON object as a line."""
-  return json.dumps(_finite(record), allow_nan=False, default=_plain) + '\n'
+  return json.dumps(_plain(record), allow_nan=False) + '\n'
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,19 +111,15 @@ def seal_holds(content: Mapping[str, Any]) -> bool:
 
 
 def _plain(value):
-  """JSON for what configs and metrics hold besides plain Python."""
+  """What JSON can hold, of what configs and metrics hold."""
   if isinstance(value, np.ndarray | np.generic | jax.Array):
-    return np.asarray(value).tolist()
+    value = np.asarray(value).tolist()
   if hasattr(value, 'to_dict'):
-    return value.to_dict()
-  raise TypeError(f'cannot write {type(value).__name__} as JSON')
-
-
-def _finite(value):
+    value = value.to_dict()
   if isinstance(value, Mapping):
-    return {key: _finite(v) for key, v in value.items()}
+    return {key: _plain(v) for key, v in value.items()}
   if isinstance(value, list | tuple):
-    return [_finite(v) for v in value]
+    return [_plain(v) for v in value]
   if isinstance(value, float) and not np.isfinite(value):
     return None
   return value

@@ -91,8 +91,8 @@ def write_images(path: pathlib.Path) -> str:
 def settings(dataset: str, **values):
   """A config of one tiny cell."""
   common = {
-    'dataset': dataset, 'model': 'linear', 'batch_size': SIZE, 'epochs': 4, 'budget': 0.5, 'seeds': 1,
-    'evaluate_batch': 16, 'learning_rate': 0.5, 'record_selection': True,
+    'dataset': dataset, 'model': 'linear', 'batch_size': SIZE, 'epochs': 4, 'budget': 0.5,
+    'seeds': 1, 'evaluate_batch': 16, 'learning_rate': 0.5, 'record_selection': True,
   }  # fmt: skip
   return config.defaults(**{**common, **values})
 

@@ -51,15 +51,17 @@ def test_stopping_at_every_chance_changes_no_bit(variant, dataset, tmp_path, mon
   values = faulty.settings(dataset, **faulty.VARIANTS[variant])
   assert train_whole(values, tmp_path / 'whole') == 0
   runs, datasets = faulty.planned(values)
-  chunks = itertools.cycle((1, 2, 3, 1, 5))
+  chunks, asks = itertools.cycle((1, 2, 3, 1, 5)), itertools.cycle((2, 1, 3))
 
-  def train_in_pieces(run, train_data, test_data, directory, progress, stop, **kwargs):
-    """Stops whenever it is asked, each time with another length of calls."""
+  def train_in_pieces(run, train_data, test_data, directory, progress, stop, **more):
+    """Stops after an ask or a few, each time with another length of calls."""
     del stop
     for pieces in itertools.count(1):
       piece = with_cell(run, rows_per_call=next(chunks))
       try:
-        result = train(piece, train_data, test_data, directory, progress, stop_after(2), **kwargs)
+        result = train(
+          piece, train_data, test_data, directory, progress, stop_after(next(asks)), **more
+        )
         assert pieces > 3
         return result
       except Stopped:
@@ -74,3 +76,138 @@ def test_stopping_at_every_chance_changes_no_bit(variant, dataset, tmp_path, mon
     recorded = selection.read(tmp_path / 'whole' / run.run_id)
     np.testing.assert_array_equal(recorded.sum(axis=0, dtype=np.int32), counts)
     assert counts.sum() > 0
+
+
+def started(values, directory, asks=3, **kwargs):
+  """Trains until the given ask; the run, its data and its directory."""
+  (run,), datasets = faulty.planned(values)
+  directory.mkdir(exist_ok=True)
+  data = placed(datasets)
+  with pytest.raises(Stopped):
+    train(run, *data, directory, stop=stop_after(asks), **kwargs)
+  return run, data
+
+
+@pytest.fixture
+def values(dataset):
+  return faulty.settings(dataset, selector='unif_sgd', rows_per_call=1)
+
+
+def test_other_conditions_are_refused_with_what_differs(values, tmp_path, monkeypatch):
+  run, data = started(values, tmp_path, fingerprint='x')
+  conditions = {**train_lib.must_agree(), 'jax': '0.0.1', 'host_cpus': 96, 'code': 'other'}
+  monkeypatch.setattr(train_lib, 'must_agree', lambda: conditions)
+  before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+  with pytest.raises(Refused, match=r'--resume=force') as refused:
+    train(run, *data, tmp_path, fingerprint='x')
+  assert {d['field'] for d in refused.value.differing} == {'jax', 'host_cpus', 'code'}
+  assert "'0.0.1' now" in str(refused.value)
+  assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+  result = train(run, *data, tmp_path, fingerprint='x', resume='force')
+  assert [d['field'] for d in result['forced']] == ['code', 'host_cpus', 'jax']
+  assert result['forced'][1]['is'] == 96
+
+
+def test_force_is_remembered_by_later_checkpoints(values, tmp_path, monkeypatch):
+  run, data = started(values, tmp_path, asks=2)
+  monkeypatch.setattr(train_lib, 'must_agree', lambda: {'jax': 'new'})
+  with pytest.raises(Stopped):
+    train(run, *data, tmp_path, stop=stop_after(3), resume='force')
+  result = train(run, *data, tmp_path)
+  assert {'field': 'jax', 'was': train_lib.versions()['jax'], 'is': 'new'} in result['forced']
+
+
+def test_other_data_or_another_run_cannot_be_forced(values, tmp_path):
+  run, data = started(values, tmp_path, fingerprint='x')
+  with pytest.raises(Refused, match='other data'):
+    train(run, *data, tmp_path, fingerprint='y', resume='force')
+  other = dataclasses.replace(run, run_id='another')
+  with pytest.raises(Refused, match='another run'):
+    train(other, *data, tmp_path, fingerprint='x', resume='force')
+
+
+def test_a_recording_is_never_incomplete(values, tmp_path):
+  run, data = started(values, tmp_path / 'a', asks=5)  # in the second epoch
+  unrecorded = with_cell(run, record_selection=False)
+  (tmp_path / 'b').mkdir()
+  with pytest.raises(Stopped):
+    train(unrecorded, *data, tmp_path / 'b', stop=stop_after(5))
+  with pytest.raises(Refused, match='record_selection'):
+    train(run, *data, tmp_path / 'b')
+  train(unrecorded, *data, tmp_path / 'b')
+  train(run, *data, tmp_path / 'a')
+  assert (tmp_path / 'a' / 'selection.npz').exists()
+  assert not (tmp_path / 'b' / 'selection.npz').exists()
+
+
+def test_a_damaged_newest_checkpoint_falls_back(values, tmp_path):
+  notes = []
+  run, data = started(values, tmp_path / 'whole', asks=2)
+  whole = train(run, *data, tmp_path / 'whole')
+  started(values, tmp_path / 'x', asks=2)
+  with pytest.raises(Stopped):
+    train(run, *data, tmp_path / 'x', stop=stop_after(3))
+  newest = max((tmp_path / 'x').glob('*.ckpt'))
+  newest.write_bytes(newest.read_bytes()[:-9])
+  result = train(run, *data, tmp_path / 'x', note=notes.append)
+  assert len(notes) == 1 and newest.name in notes[0]
+  assert faulty.without_seconds(result) == faulty.without_seconds(whole)
+  for name in ('params.msgpack', 'best.msgpack', 'counts.npy'):
+    assert (tmp_path / 'x' / name).read_bytes() == (tmp_path / 'whole' / name).read_bytes()
+
+
+@pytest.mark.parametrize('damage', ['', '{"epoch": 1}\n{"epo', 'not json\n' * 9])
+def test_metrics_are_rebuilt_from_the_checkpoint(damage, values, tmp_path):
+  run, data = started(values, tmp_path, asks=8)
+  metrics = tmp_path / 'metrics.jsonl'
+  before = metrics.read_text()
+  metrics.write_text(damage)
+  train(run, *data, tmp_path)
+  after = metrics.read_text()
+  assert after.startswith(before) and before.count('\n') == 2 and after.count('\n') == 4
+
+
+def test_divergence_is_told_with_its_place(dataset, tmp_path, capsys):
+  grid = ({'learning_rate': 1e25}, {'learning_rate': 0.1})
+  values = faulty.settings(dataset, selector='unif_sgd', schedule='linear', grid=grid)
+  runs, datasets = faulty.planned(values)
+  assert local.run_all(runs, datasets, tmp_path, Console()) == 1
+  bad, good = (json.loads((tmp_path / run.run_id / 'result.json').read_text()) for run in runs)
+  assert bad['status'] == 'failed' and good['status'] == 'done'
+  assert bad['epoch'] >= 1 and bad['row'] >= 0 and 'not finite' in bad['error']
+  assert f'epoch {bad["epoch"]}, row {bad["row"]}' in capsys.readouterr().out
+  again = local.run_all(runs, datasets, tmp_path, Console())
+  assert again == 1 and 'failed earlier' in capsys.readouterr().out
+
+
+def test_the_last_step_may_diverge_too(values, tmp_path):
+  (run,), datasets = faulty.planned(values)
+  schedule = lambda row: np.where(row == 11, np.inf, 0.1)
+  run = dataclasses.replace(run, parts=run.parts._replace(schedule=schedule))
+  with pytest.raises(Diverged, match='weights are not finite at epoch 4, row 2'):
+    train(run, *placed(datasets), tmp_path)
+
+
+def test_checkpoints_come_by_the_clock(values, tmp_path, monkeypatch):
+  saved = []
+  save = checkpoint.save
+  monkeypatch.setattr(checkpoint, 'save', lambda *a: saved.append(save(*a)))
+  (run,), datasets = faulty.planned(values)
+  train(with_cell(run, checkpoint_every=1e9), *placed(datasets), tmp_path)
+  assert not saved
+  train(with_cell(run, checkpoint_every=1e-9), *placed(datasets), tmp_path)
+  assert len(saved) == 12 and len(list(tmp_path.glob('*.ckpt'))) == 2
+
+
+def test_seconds_before_a_stop_are_not_lost(values, tmp_path, monkeypatch):
+  clock = itertools.count(step=10)
+  monkeypatch.setattr(train_lib.time, 'monotonic', lambda: next(clock))
+  run, data = started(values, tmp_path, asks=2)
+  saved = checkpoint.load(tmp_path)
+  assert saved.record['open_seconds'] > 0 and saved.record['epochs'] == 0
+  result = train(run, *data, tmp_path)
+  lines = (tmp_path / results.METRICS).read_text().splitlines()
+  seconds = [json.loads(line)['seconds']['train'] for line in lines]
+  assert seconds[0] > saved.record['open_seconds']
+  assert sum(seconds) == result['seconds']['train']
