@@ -116,20 +116,6 @@ def wait_for(directory: pathlib.Path) -> Iterator[Lock]:
     lock.release()
 
 
-@contextlib.contextmanager
-def wait_for(directory: pathlib.Path) -> Iterator[Lock]:
-  """Like `own`, but waits until it is free: for owners that are soon done."""
-  while True:
-    with contextlib.suppress(Busy):
-      lock = _acquire(directory / FILE)
-      break
-    time.sleep(0.05)
-  try:
-    yield lock
-  finally:
-    lock.release()
-
-
 def owner(directory: pathlib.Path) -> dict[str, Any] | None:
   """Who owns a directory, or did when it died: host, pid, since; None if nobody does."""
   return _read(directory / FILE)
@@ -143,10 +129,60 @@ def _acquire(path: pathlib.Path) -> Lock:
     'since': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
     'token': secrets.token_hex(8),
   }
-  handle, created = _open(path)
+  handle = None if path.exists() else _create(path, record)
+  if handle is None:
+    handle = _succeed(path, record)
+  _seen.pop(path, None)
+  return Lock(path, handle, record['token'])
+
+
+def _create(path: pathlib.Path, record: dict[str, Any]) -> int | None:
+  """Makes the file, signed and locked from its first moment; None if it is there already."""
+  temporary = path.with_name(f'.{path.name}.{record["token"]}.tmp')
+  handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
   try:
-    held = _try_flock(handle, path, attempts=20 if created else 1)
-    gone = created or (held and _left_by_this_host(handle))
+    _try_flock(handle)
+    _write(handle, record)
+    os.link(temporary, path)
+    return handle
+  except FileExistsError:
+    os.close(handle)
+    return None
+  except OSError as e:
+    os.close(handle)
+    if e.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+      return _create_unlinked(path, record)
+    raise
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _create_unlinked(path: pathlib.Path, record: dict[str, Any]) -> int | None:
+  """Likewise where there are no hard links; unsigned for a moment."""
+  try:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+  except FileExistsError:
+    return None
+  _try_flock(handle)
+  _write(handle, record)
+  return handle
+
+
+def _succeed(path: pathlib.Path, record: dict[str, Any]) -> int:
+  """Takes a lock over whose owner is gone.
+
+  Raises:
+    Busy: it is not gone, as far as can be seen from here.
+  """
+  try:
+    handle = os.open(path, os.O_RDWR)
+  except FileNotFoundError:
+    raise Busy('a process that is just finishing') from None
+  try:
+    held = _try_flock(handle)
+    if held is False:
+      raise Busy(_describe(_read(path)))
+    gone = held and _left_by_this_host(handle)
     if not gone and not _stale(path):
       raise Busy(_describe(_read(path)))
     if not _same_file(handle, path):  # its owner was just done with it
@@ -156,50 +192,25 @@ def _acquire(path: pathlib.Path) -> Lock:
       time.sleep(SETTLE)
       if (_read(path) or {}).get('token') != record['token']:
         raise Busy(_describe(_read(path)))
-  except BaseException as e:
-    if created and not isinstance(e, Busy):  # e.g. no space left for the record
-      path.unlink(missing_ok=True)
+  except BaseException:
     os.close(handle)
     raise
-  _seen.pop(path, None)
-  return Lock(path, handle, record['token'])
+  return handle
 
 
-def _open(path: pathlib.Path) -> tuple[int, bool]:
-  """Opens the file: (handle, whether this call made it)."""
-  while True:
-    try:
-      return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
-    except FileExistsError:
-      pass
-    try:
-      return os.open(path, os.O_RDWR), False
-    except FileNotFoundError:  # released in between
-      pass
-
-
-def _try_flock(handle: int, path: pathlib.Path, attempts: int) -> bool:
-  """Takes the flock; False if the file system has no such thing.
-
-  Whoever made the file has it for himself, but others may hold the flock for a moment to
-  look, hence the attempts.
-
-  Raises:
-    Busy: somebody else has it.
-  """
-  for attempt in range(attempts if fcntl else 0):
-    try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      return True
-    except OSError as e:
-      if e.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-        return False
-      if e.errno not in (errno.EAGAIN, errno.EACCES):
-        raise
-      if attempt + 1 == attempts:
-        raise Busy(_describe(_read(path))) from None
-      time.sleep(0.05)
-  return False
+def _try_flock(handle: int) -> bool | None:
+  """Takes the flock: False if somebody has it, None if the file system has no such thing."""
+  if fcntl is None:
+    return None
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return True
+  except OSError as e:
+    if e.errno in (errno.EAGAIN, errno.EACCES):
+      return False
+    if e.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+      return None
+    raise
 
 
 def _left_by_this_host(handle: int) -> bool:
