@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxbudget import ledger, parallel
@@ -86,7 +87,7 @@ def begin_epoch(
     A state at row 0 of the new plan, with blank row metrics.
   """
   padded_rows = state.plan.index.shape[0]
-  place, row = parallel.replicate((jnp.int32(epoch), jnp.int32(0)), mesh)
+  place, row = parallel.replicate((np.int32(epoch), np.int32(0)), mesh)
   selector_state, plan, metrics = plan_program(
     selector.plan, padded_rows, state.selector, place, root, mesh=mesh
   )

@@ -2,14 +2,14 @@
 
 The images of a batch are split over the devices; weights, the selector's state and the plan
 are on every device. Gradients, BatchNorm statistics and losses are those of the whole batch
-(fidelity.md 1.6), whatever the number of devices. Without a mesh (None) nothing here does
-anything: one device is the case that every other file is read with.
+(fidelity.md 1.6), whatever the number of devices. Without a mesh (None) there is one device,
+which is the case that every other file is read with.
 """
 
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxbudget.types import Data
@@ -53,12 +53,12 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
 
   Args:
     tree: arrays, on the host or on one device; the same in every process.
-    mesh: None leaves them as they are.
+    mesh: None is the default device.
 
   Returns:
     The tree, on the devices of the mesh.
   """
-  return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+  return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
 
 
 def place_data(data: Data, mesh: Mesh | None, split_bytes: int = SPLIT_BYTES) -> Data:
@@ -68,7 +68,7 @@ def place_data(data: Data, mesh: Mesh | None, split_bytes: int = SPLIT_BYTES) ->
 
   Args:
     data: N samples, on the host or on one device.
-    mesh: None leaves them as they are.
+    mesh: None is the default device.
     split_bytes: images of more bytes than this are split. Black images are added at the end
       until the devices have equally many; no plan names them.
 
@@ -78,7 +78,7 @@ def place_data(data: Data, mesh: Mesh | None, split_bytes: int = SPLIT_BYTES) ->
   if mesh is None or data.image.nbytes <= split_bytes:
     return replicate(data, mesh)
   missing = -data.image.shape[0] % mesh.size
-  image = jnp.pad(data.image, ((0, missing), *((0, 0),) * 3))
+  image = np.pad(np.asarray(data.image), ((0, missing), *((0, 0),) * 3))
   rows = NamedSharding(mesh, PartitionSpec(AXIS))
   return Data(jax.device_put(image, rows), replicate(data.label, mesh))
 

@@ -69,6 +69,7 @@ class Setting(NamedTuple):
 
   run: Run
   program: epoch.Program
+  root: jax.Array  # the run's key
   train_data: Data
   test_data: Data
   learning_rate: np.ndarray  # f32[E,R]
@@ -134,8 +135,9 @@ def train(
   rates = schedules.tabulate(parts.schedule, facts.epochs, facts.rows, padded_rows)
   belongs_to = {'run': run.run_id, 'data': fingerprint, **must_agree()}
   belongs_to['devices'] = run.cell.devices or jax.device_count()
+  root = parallel.replicate(jax.random.key(run.seed), mesh)
   setting = Setting(
-    run, program, train_data, test_data, rates, directory, belongs_to, progress, stop
+    run, program, root, train_data, test_data, rates, directory, belongs_to, progress, stop
   )
   _restore(setting, live, resume, note)
   live.state, live.best = parallel.replicate((live.state, live.best), mesh)
@@ -144,7 +146,7 @@ def train(
   pending = None
   for e in range(live.books.epochs, facts.epochs):
     if live.books.begun == e:
-      live.state = epoch.begin_epoch(parts.selector, live.state, e, _root(run), mesh)
+      live.state = epoch.begin_epoch(parts.selector, live.state, e, setting.root, mesh)
       live.books.begun, live.row = e + 1, 0
     for measured in _rows(setting, live, e):  # noqa: B007  the last one is used
       stopping = stop()
@@ -219,10 +221,10 @@ def _rows(setting: Setting, live: Live, e: int):
 
 
 def _train_until(setting: Setting, live: Live, e: int, stop: int) -> epoch.Progress:
-  rates = jnp.asarray(setting.learning_rate[min(e, len(setting.learning_rate) - 1)])
-  rates, stop = parallel.replicate((rates, jnp.int32(stop)), setting.program.mesh)
+  rates = setting.learning_rate[min(e, len(setting.learning_rate) - 1)]
+  rates, stop = parallel.replicate((rates, np.int32(stop)), setting.program.mesh)
   live.state, measured = epoch.train_rows(
-    setting.program, live.state, setting.train_data, rates, _root(setting.run), stop
+    setting.program, live.state, setting.train_data, rates, setting.root, stop
   )
   return measured
 
@@ -249,7 +251,7 @@ def _run_evaluation(setting: Setting, live: Live, batches: int) -> epoch.Evaluat
     state.params,
     state.model_state,
     setting.test_data,
-    jnp.int32(batches),
+    parallel.replicate(np.int32(batches), setting.program.mesh),
     mesh=setting.program.mesh,
   )
 
@@ -398,7 +400,3 @@ def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> di
     'device': {**device_record(), 'devices': run.cell.devices or jax.device_count()},
     **({'forced': books.forced} if books.forced else {}),
   }
-
-
-def _root(run: Run) -> jax.Array:
-  return jax.random.key(run.seed)
