@@ -1,0 +1,159 @@
+"""What an accelerator would be given, read off lowered programs: there is none to run them."""
+
+import collections
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from selectors_common_test import VARIANTS, make
+
+from jaxbudget import epoch, flops
+from jaxbudget.augment import AUGMENTS, make_augment
+from jaxbudget.build import momentum_sgd
+from jaxbudget.config import defaults
+from jaxbudget.data import Info
+from jaxbudget.models import make_model
+from jaxbudget.selectors import make_selector
+from jaxbudget.state import init_state
+from jaxbudget.types import Data, Spec
+
+LAYERS = 9  # convolutions of resnet8: the stem, two in each of 3 blocks, 2 shortcuts
+PLATFORMS = ('cuda', 'tpu')
+SIDE = 16
+
+
+def abstract_run(selector, spec, *, augment='standard', budget=0.5, **model):
+  """Arguments of `train_rows` as shapes, with the convolution that accelerators get."""
+  shape, colours = spec.image_shape, spec.image_shape[-1]
+  mean, std = (0.5,) * colours, (0.2,) * colours
+  info = Info('x', spec.num_examples, 0, 3, shape, mean, std, flip=0.5, pad=1)
+  model = make_model('resnet8', 3, spec.image_shape, width=2, conv='lax', **model)
+  augment = make_augment(augment, info)
+  optimizer = momentum_sgd(0.9, 1e-4)
+  program = epoch.make_program(3, model, augment, selector, optimizer)
+  start = functools.partial(init_state, 0, spec, model, selector, optimizer, budget, 'backward')
+  state, root = jax.eval_shape(start), jax.eval_shape(lambda: jax.random.key(0))
+  array = jax.ShapeDtypeStruct
+  data = Data(array((spec.num_examples, *shape), jnp.uint8), array((spec.num_examples,), jnp.int32))
+  rates = array((state.plan.index.shape[0],), jnp.float32)
+  return program, state, data, rates, root, array((), jnp.int32)
+
+
+def lowered(function, *arguments):
+  """StableHLO of a jitted function for every platform, by platform."""
+  traced = function.trace(*arguments)
+  return {p: traced.lower(lowering_platforms=(p,)).as_text() for p in PLATFORMS}
+
+
+def convolutions(text):
+  """Convolutions by the order of their left operand's dimensions: [f... is a weight gradient."""
+  return collections.Counter(re.findall(r'stablehlo\.convolution.*dim_numbers = \[(\w)', text))
+
+
+def assert_plain_convolutions(text, steps, forwards):
+  """A step is: all layers forward, all but the first backward to the input, all to the weights."""
+  found = convolutions(text)
+  assert found == {'b': steps * (2 * LAYERS - 1) + forwards * LAYERS, 'f': steps * LAYERS}
+  # The CPU rule would show as matrix products; these are of the linear layer.
+  assert text.count('stablehlo.dot_general') >= 3 * steps + forwards
+  assert not re.findall(r'dot_general.*tensor<\d+x\d+x\d+x\d+x', text)
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_every_method_lowers_for_accelerators(variant):
+  selector, budget = make(variant)
+  arguments = abstract_run(selector, toys.SPEC, budget=budget)
+  steps = len(selector.sizes) or 1
+  forwards = 1 if selector.select else 0
+  for text in lowered(epoch.train_rows, *arguments).values():
+    assert_plain_convolutions(text, steps, forwards)
+  _, state, _, _, root, place = arguments
+  lowered(epoch.plan_program, selector.plan, state.plan.index.shape[0], state.selector, place, root)
+
+
+@pytest.mark.parametrize('augment', AUGMENTS)
+@pytest.mark.parametrize('name', ['p_sgd', 'selective_backprop'])
+def test_every_augmentation_lowers_for_accelerators(name, augment):
+  shape = (SIDE, SIDE, 3 if augment == 'randaugment' else 1)
+  parts = {'mixup': 2, 'ricap': 4}.get(augment, 1)
+  spec = Spec(48, 8, 3, 4, shape, parts)
+  options = {'history': 16} if name == 'selective_backprop' else {}
+  selector = make_selector(name, spec, 0.5, options)
+  arguments = abstract_run(selector, spec, augment=augment)
+  for text in lowered(epoch.train_rows, *arguments).values():
+    assert_plain_convolutions(text, steps=1, forwards=1 if selector.select else 0)
+
+
+def test_evaluation_lowers_for_accelerators():
+  selector, _ = make('sgd')
+  program, state, data, *_, batches = abstract_run(selector, toys.SPEC)
+  transform = program.augment.test
+  arguments = program.model, transform, 8, state.params, state.model_state, data, batches
+  for text in lowered(epoch.evaluate, *arguments).values():
+    assert convolutions(text) == {'b': LAYERS}
+
+
+def test_bfloat16_is_for_convolutions_alone():
+  selector, _ = make('p_sgd')
+  program, state, *rest = abstract_run(selector, toys.SPEC, compute_dtype='bfloat16')
+  assert {x.dtype for x in jax.tree.leaves((state.params, state.opt_state))} == {
+    np.dtype('float32')
+  }
+  stats = jax.tree.leaves(state.model_state)
+  assert {x.dtype for x in stats} == {np.dtype('float32')}
+  text = lowered(epoch.train_rows, program, state, *rest)['cuda']
+  operands = re.findall(r'stablehlo\.convolution.*: \(tensor<([^>]*)>, tensor<([^>]*)>\)', text)
+  assert len(operands) == 3 * LAYERS - 1
+  assert all(side.endswith('xbf16') for pair in operands for side in pair)
+  reduced = re.findall(r'stablehlo\.reduce\(.*: \(tensor<([^>]*)>', text)
+  assert reduced and not [kind for kind in reduced if kind.endswith('bf16')]
+
+
+def test_the_state_is_donated_whole():
+  selector, _ = make('p_sgd')
+  arguments = abstract_run(selector, toys.SPEC)
+  state = arguments[1]
+  memory = epoch.train_rows.lower(*arguments).compile().memory_analysis()
+  bytes_of_state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+  assert memory.alias_size_in_bytes == bytes_of_state
+  # What comes out besides is the progress of the epoch, and the table of the results.
+  leaves = len(jax.tree.leaves(jax.eval_shape(epoch.train_rows, *arguments)))
+  row_metrics = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.metrics))
+  extra = memory.output_size_in_bytes - bytes_of_state
+  assert extra <= row_metrics + 8 * leaves + 64
+
+
+def test_an_epoch_is_two_dispatches(tmp_path):
+  selector, budget = make('p_sgd')
+  program, state = toys.start(selector, budget)
+  rates, root, stop = toys.rates(state), jax.random.key(0), jnp.int32(100)
+
+  def run_epoch(state, e):
+    state = epoch.begin_epoch(selector, state, e, root)
+    return jax.block_until_ready(epoch.train_rows(program, state, toys.data(), rates, root, stop))[
+      0
+    ]
+
+  state = run_epoch(state, 0)
+  with jax.profiler.trace(tmp_path):
+    run_epoch(state, 1)
+  (profile,) = tmp_path.rglob('*.xplane.pb')
+  events = collections.Counter(
+    event.name
+    for plane in jax.profiler.ProfileData.from_file(str(profile)).planes
+    for line in plane.lines
+    for event in line.events
+  )
+  executions = {name: n for name, n in events.items() if name.endswith('OnSingleDevice')}
+  assert sum(executions.values()) == 2, executions
+
+
+def test_forward_flops_of_resnet18_are_those_of_the_network():
+  info = Info('cifar10', 50_000, 10_000, 10, (32, 32, 3), (0.5,) * 3, (0.2,) * 3, 0.5, 4)
+  forward, step = flops.model_flops(defaults(), info)
+  np.testing.assert_allclose(forward / 2, 0.482e9, rtol=0.01)
+  np.testing.assert_allclose(step / forward, 3, rtol=0.01)
