@@ -217,7 +217,7 @@ def show_report(workdir: pathlib.Path, allow: tuple[str, ...], console: Console)
     ValueError: there is no such workdir.
   """
   loaded = report.load_workdir(workdir)
-  console.print(report.summary(loaded))
+  console.print(report.summary(loaded, allow))
   page = report.write_report(loaded, allow)
   console.print(f'report: {page}')
   return DONE

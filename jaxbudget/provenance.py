@@ -15,14 +15,14 @@ _PACKAGES = ('jaxbudget', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
 _SOURCE = pathlib.Path(__file__).parent
 # Sources that decide nothing about the numbers of a run that has started.
 _NOT_NUMERICS = ('data', 'report', 'sweep')
-_NOT_NUMERICS_FILES = ('__init__.py', 'launcher.py', 'load.py', 'provenance.py', 'study.py')
+_NOT_NUMERICS_FILES = ('__init__.py', 'launcher.py', 'loading.py', 'provenance.py', 'study.py')
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-  """Versions of Python, of the packages that compute, and the code's git commit if it has one."""
+  """Versions of Python and of the packages that compute; git commit and hash of the code."""
   found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-  return {'python': platform.python_version(), **found, 'commit': _commit()}
+  return {'python': platform.python_version(), **found, 'commit': _commit(), 'code': code_hash()}
 
 
 def _commit() -> str:

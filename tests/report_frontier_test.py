@@ -140,8 +140,8 @@ def edit(path, run, name, **values):
 @pytest.mark.parametrize(
   ('field', 'name', 'change'),
   [
-    ('commit', 'result.json', {'versions': {'jaxbudget': '0.1.0', 'commit': 'other'}}),
-    ('version', 'result.json', {'versions': {'jaxbudget': '9', 'commit': 'abc1234'}}),
+    ('code', 'result.json', {'versions': {'jaxbudget': '0.1.0', 'code': 'other'}}),
+    ('version', 'result.json', {'versions': {'jaxbudget': '9', 'code': 'abc1234'}}),
     ('data_fingerprint', 'result.json', {'data_fingerprint': 'other'}),
     ('weight_decay', 'config.json', {'weight_decay': 5e-4}),
     ('evaluate_every', 'config.json', {'evaluate_every': 7}),
@@ -166,8 +166,8 @@ def test_the_lock_refuses_names_the_field_and_can_be_overridden(known, field, na
 
 
 def test_an_unknown_override_is_refused_with_the_closest_match(known):
-  with pytest.raises(ValueError, match="unknown field to allow 'comit'; did you mean 'commit'"):
-    frontier.equal_compute(report.load_workdir(known), ['comit'])
+  with pytest.raises(ValueError, match="unknown field to allow 'cod'; did you mean 'code'"):
+    frontier.equal_compute(report.load_workdir(known), ['cod'])
 
 
 def test_settings_choose_the_baseline_and_a_lonely_one_is_refused(tmp_path):

@@ -90,7 +90,7 @@ def test_what_is_missing_is_called_missing_never_blank_or_zero(shown):
   summary = next(r for r in shown['summary'].rows if r[1].text == 'c_sgd')
   assert summary[2].text == 'missing' and summary[-1].text == '0/3'
   refused = next(r for r in shown['equal_compute'].rows if r[1].text == 'ordered_sgd')
-  assert any(c.text == 'refused' and 'commit differs' in c.detail for c in refused)
+  assert any(c.text == 'refused' and 'code differs' in c.detail for c in refused)
 
 
 def test_best_per_column_is_bold(shown):

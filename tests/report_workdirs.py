@@ -157,7 +157,7 @@ def write_run(workdir: pathlib.Path, run: dict, accuracy: float | None = None, *
     'seconds': {'data': 0.1, 'compile': 3.0, 'train': 4 * total['rows'] / 300, 'evaluate': 0.4},
     'seed': run['seed'], 'config_hash': 'c0ffee',
     'device': {'platform': 'cpu', 'kind': 'cpu', 'devices': 1, 'host_cpus': 2},
-    'versions': {'jaxbudget': '0.1.0', 'jax': '0.10.2', 'commit': 'abc1234'},
+    'versions': {'jaxbudget': '0.1.0', 'jax': '0.10.2', 'commit': 'abc1234', 'code': 'abc1234'},
     'data_fingerprint': f'{run["dataset"]}-fingerprint',
   } | result  # fmt: skip
   (directory / 'result.json').write_text(json.dumps(done))

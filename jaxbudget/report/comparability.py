@@ -9,7 +9,7 @@ from jaxbudget.report.load import Workdir
 
 _OF_RUNS = (
   'dataset', 'num_train', 'num_test', 'data_fingerprint', 'model', 'augment', 'schedule',
-  'epochs', 'batch_size', 'fidelity', 'version', 'commit',
+  'epochs', 'batch_size', 'fidelity', 'version', 'code',
 )  # fmt: skip
 _OF_CONFIGS = (
   'validation', 'width', 'bn_gamma_init', 'compute_dtype', 'augment_options', 'learning_rate',

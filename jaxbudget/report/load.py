@@ -137,7 +137,7 @@ def _columns() -> list[str]:
   return [
     'run_id', *IDENTITY, 'options', 'paper', 'is_scoring', 'status', 'error', 'epochs_done',
     *NUMBERS, *COST, *(f'planned_{name}' for name in COST), 'scoring_forward_equivalents',
-    *(f'seconds_{name}' for name in SECONDS), 'device', 'version', 'commit', 'jax',
+    *(f'seconds_{name}' for name in SECONDS), 'device', 'version', 'commit', 'code', 'jax',
     'data_fingerprint', 'config_hash',
   ]  # fmt: skip
 
@@ -187,6 +187,7 @@ def _run_row(run: dict, config: dict, result: dict, status: str, lines: list[dic
     'device': _device(result.get('device')),
     'version': str(versions.get('jaxbudget', '')),
     'commit': str(versions.get('commit') or ''),
+    'code': str(versions.get('code') or versions.get('commit') or ''),
     'jax': str(versions.get('jax', '')),
     'data_fingerprint': str(result.get('data_fingerprint', '')),
     'config_hash': str(result.get('config_hash', '')),
