@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbudget import ledger, names, scores
-from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle, unif_sgd
+from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle, sort_by, unif_sgd
 from jaxbudget.selectors.wrappers import warm_up
 from jaxbudget.types import Selector, Spec
 
@@ -139,8 +139,15 @@ def draw(key: jax.Array, weight: jax.Array, samples: int, replacement: bool = Fa
   floor = jnp.where(infeasible, jnp.log(jnp.float32(_TINY)), -jnp.inf)
   log_weight = jnp.where(weight > 0, jnp.log(weight / jnp.sum(weight)), floor)
   clock = log_weight + jax.random.gumbel(draw_key, (count,))
-  chosen = jax.lax.sort((-clock, index), num_keys=1)[1][:samples]
+  chosen = sort_by(~_rising_word(clock), index)[:samples]
   return shuffle(order_key, chosen)
+
+
+def _rising_word(x):
+  """Maps f32 to u32 so that the order stays: IEEE numbers sort like sign and magnitude."""
+  word = jax.lax.bitcast_convert_type(x, jnp.uint32)
+  sign = jnp.uint32(1 << 31)
+  return jnp.where(word < sign, word | sign, ~word)
 
 
 def _sampler(spec, budget, weights, warmup, average, replacement, credit):
