@@ -151,8 +151,11 @@ def apply(config: ConfigDict, values: Mapping[str, Any]) -> None:
         names.check('config key', step, place.keys())
         place = place[step]
       names.check('config key' if not path else f'key of {path[-1]}', leaf, place.keys())
-      if isinstance(place.get_type(leaf), type) and place.get_type(leaf) is float:
-        value = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+      kind = place.get_type(leaf)
+      if kind in (int, float) and isinstance(value, bool):
+        raise TypeError('a number is expected, not a truth value')
+      if kind is float and isinstance(value, int):
+        value = float(value)
       if leaf == 'seeds':
         value = seed_tuple(value)
       with place.unlocked():
@@ -196,7 +199,7 @@ def seed_tuple(seeds: int | Iterable[int]) -> tuple[int, ...]:
 
 def _identify_recording(cell: ConfigDict) -> None:
   """Writes `replay:DIR` out as options, in place, with the digest of what DIR holds."""
-  name, _, directory = cell.selector.partition(':')
+  name, _, directory = str(cell.selector).partition(':')
   if name != 'replay':
     return
   options = cell.selector_options
@@ -224,7 +227,10 @@ def cells(config: ConfigDict) -> list[tuple[FrozenConfigDict, tuple[dict, ...]]]
   common = ConfigDict(config)
   with common.unlocked():
     del common.grid, common.seeds
-  for values in config.grid or ({},):
+  grid = config.grid or ({},)
+  if not isinstance(grid, list | tuple) or not all(isinstance(c, Mapping) for c in grid):
+    raise ValueError(f'grid={grid!r} must be a tuple of dicts, one for each cell')
+  for values in grid:
     cell = copy.deepcopy(common)  # options too: a ConfigDict made of another shares them
     values = dict(values)
     paper = tuple(dict(place) for place in values.pop('paper', ()))

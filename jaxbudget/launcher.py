@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from jaxbudget import config as config_lib
-from jaxbudget import data, deviations, report, results
+from jaxbudget import data, deviations, parallel, report, results
 from jaxbudget.sweep import calibrate as calibrate_lib
 from jaxbudget.sweep import local, lock, plan
 
@@ -81,17 +81,19 @@ def _launch(config, workdir, stage, only, allow, command, resume, calibrate) -> 
     if stage == 'data':
       return show_data(datasets, workdir, console)
     for note in dict.fromkeys(note for d in datasets.values() for note in d.notes):
-      console.print(f'note: {note}')
+      console.print(f'note: {note}', markup=False)
     check_writable(workdir)
-    write_plan(runs, workdir, command)
-    if stage == 'plan':
-      return show_plan(runs, workdir, calibrate, console)
+    if stage != 'plan':  # which may be made where the devices are not
+      for run in wanted:
+        parallel.make_mesh(run.cell.devices, run.cell.batch_size)
   except ValueError as e:
     return refuse(str(e))
-  except OSError as e:
-    return refuse(f'{e.strerror or e}: {e.filename or workdir}')
-  code = local.run_all(wanted, datasets, workdir / 'runs', console)
+  write_plan(runs, workdir, command)
+  if stage == 'plan':
+    return show_plan(runs, workdir, calibrate, console)
+  code = local.run_all(wanted, datasets, workdir / 'runs', console, resume)
   if stage == 'all' and code in (DONE, FAILED):
+    write_plan(runs, workdir, command)  # another launch may have written its own in between
     show_report(workdir, allow, console)
   return code
 

@@ -189,8 +189,9 @@ def damaged(directory: pathlib.Path) -> list[str]:
   Weights are looked at when they are loaded: to delete them is allowed, and to read
   gigabytes at every launch is not worth it.
   """
-  faults = []
-  for name in results.read_sums(directory) or ():
+  sums = results.read_sums(directory)
+  faults = [f'{directory / results.SUMS} is missing'] if sums is None else []
+  for name in sums or ():
     if name not in (results.LAST, results.BEST):
       try:
         results.verify(directory / name)

@@ -1,0 +1,52 @@
+"""The grid of the fault campaign: every method and augmentation, small and often saved.
+
+python launch.py --config=tests/fault_grid.py:cells=few --workdir=/tmp/faults
+"""
+
+from jaxbudget import config
+
+ALL = (
+  {'selector': 'sgd', 'budget': 1.0},
+  {'selector': 'scan_sgd'},
+  {'selector': 'unif_sgd'},
+  {'selector': 'p_sgd'},
+  {'selector': 'c_sgd'},
+  {'selector': 'selective_backprop'},
+  {'selector': 'selective_backprop', 'selector_options.rate': 'exact'},
+  {'selector': 'ordered_sgd', 'selector_options.thresholds': (20.0, 30.0)},
+  {
+    'selector': 'ordered_sgd',
+    'selector_options.thresholds': (20.0, 30.0),
+    'selector_options.backward': 'compact',
+  },
+  {'selector': 'random_subset'},
+  {'selector': 'coreset'},  # and forgetting_sgd, its scoring run
+  {'selector': 'p_sgd', 'augment': 'randaugment'},
+  {'selector': 'unif_sgd', 'augment': 'mixup'},
+  {'selector': 'p_sgd', 'augment': 'ricap'},
+  {'selector': 'selective_backprop', 'augment': 'ricap'},
+  {'selector': 'selective_backprop', 'augment': 'mixup'},
+)
+FEW = tuple(ALL[i] for i in (3, 5, 10))
+
+
+def get_config(arg: str | None = None):
+  """Reads `cells=all` or `cells=few`, and `key=value,...` for all cells."""
+  given = config.parse_arg(arg)
+  cells = {'all': ALL, 'few': FEW}[given.pop('cells', 'all')]
+  return config.defaults(
+    **{
+      'dataset': 'digits',
+      'model': 'resnet8',
+      'width': 4,
+      'budget': 0.5,
+      'epochs': 3,
+      'batch_size': 128,
+      'seeds': 1,
+      'rows_per_call': 2,
+      'checkpoint_every': 1e-3,
+      'record_selection': True,
+      'grid': cells,
+      **given,
+    }
+  )
