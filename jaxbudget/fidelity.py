@@ -4,6 +4,7 @@ They differ in the switches below and in nothing else (fidelity.md section 4; pr
 evidence in docs/deviations.md). An option that a config sets itself wins over the preset.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 PRESETS = {
@@ -27,6 +28,27 @@ PRESETS = {
 
 
 MIXING = ('mixup', 'ricap')  # augmentations that show several samples in one picture
+
+
+def affected(selector: str, augment: str, options: Mapping[str, Any]) -> bool:
+  """Whether a cell is another run under the other preset.
+
+  Args:
+    selector: name of the method.
+    augment: name of the augmentation.
+    options: of both, resolved.
+
+  Returns:
+    False where both presets give the same run.
+  """
+  return any(
+    (
+      augment in MIXING and ('credit' in options or 'label_weights' in options),
+      'unseen' in options,
+      selector == 'selective_backprop' and 'mix_image' in options,
+      bool(options.get('warmup')),
+    )
+  )
 
 
 def resolve(

@@ -147,7 +147,9 @@ def test_fidelity_table_pairs_presets_by_seed(tmp_path):
   for preset in ('released', 'corrected'):
     options = {'label_weights': 'first' if preset == 'released' else 'own'}
     plan += [
-      workdirs.plan_run('selective_backprop', 0.3, s, fidelity=preset, options=options, epochs=2)
+      workdirs.plan_run(
+        'selective_backprop', 0.3, s, fidelity=preset, options=options, epochs=2, augment='mixup'
+      )
       for s in (0, 1, 2)
     ]
   path = workdirs.write_workdir(

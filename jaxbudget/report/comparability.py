@@ -58,7 +58,7 @@ def lock_values(workdir: Workdir) -> dict[str, dict[str, str]]:
     if isinstance(options, dict):
       kept = {k: v for k, v in sorted(options.items()) if k not in switches and v is not None}
       own['augment_options'] = _text(kept)
-    if not switches & set(run['options']):
+    if not fidelity.affected(run['selector'], run['augment'], run['options']):
       own['fidelity'] = ''
     values[run['run_id']] = own
   return values

@@ -24,9 +24,10 @@ def method_labels(runs: pd.DataFrame) -> pd.Series:
     _extend(labels, part, names)
     for _, alike in part.groupby(['augment', 'fidelity'], dropna=False):
       _extend(labels, alike, sorted({n for o in alike['options'] for n in o} & switches))
-    affected = [bool(switches & set(o)) for o in part['options']]
-    for index in part.index[affected]:
-      if runs['fidelity'][index] != usual_fidelity:
+    for index in part.index:
+      run = runs.loc[index]
+      affected = fidelity.affected(run['selector'], run['augment'], run['options'])
+      if affected and runs['fidelity'][index] != usual_fidelity:
         labels[index] += f' ({runs["fidelity"][index]})'
   return labels
 
@@ -34,7 +35,8 @@ def method_labels(runs: pd.DataFrame) -> pd.Series:
 def _extend(labels: pd.Series, part: pd.DataFrame, names: list[str]) -> None:
   """Adds to the labels, in place, the options in which runs depart from most others."""
   for name in names:
-    values = pd.Series([repr(o.get(name)) for o in part['options']], index=part.index)
+    # A run without the option (another augmentation's, say) departs from nothing.
+    values = pd.Series({i: repr(o[name]) for i, o in part['options'].items() if name in o})
     for index, value in values[values != _most_common(values)].items():
       labels[index] += f' {name}={value}'
 
