@@ -177,7 +177,7 @@ def write_plan(runs: list[plan.Run], workdir: pathlib.Path, command: str) -> Non
       run_id = entry['run_id']
       if run_id in entries:
         places = entries[run_id]['paper']
-        places += [place for place in entry.get('paper', []) if place not in places]
+        places += [place for place in entry.get('paper') or () if place not in places]
       elif (workdir / 'runs' / run_id / results.CONFIG).exists():
         entries[run_id] = entry
     content = {'command': command, 'runs': list(entries.values())}
@@ -193,7 +193,7 @@ def _earlier_entries(path: pathlib.Path) -> list[dict[str, Any]]:
   return [
     entry
     for entry in (entries if isinstance(entries, list) else ())
-    if isinstance(entry, dict) and _RUN_ID.fullmatch(str(entry.get('run_id')))
+    if isinstance(entry, dict) and _RUN_ID.fullmatch(str(entry.get('run_id', '')))
   ]
 
 

@@ -119,8 +119,9 @@ def outcome(directory: pathlib.Path) -> dict:
     without_seconds(json.loads(line))
     for line in (directory / 'metrics.jsonl').read_text().splitlines()
   ]
-  found['result.json'] = without_seconds(json.loads((directory / 'result.json').read_text()))
-  return found
+  result = without_seconds(json.loads((directory / 'result.json').read_text()))
+  result.get('versions', {}).pop('commit', None)  # documents may be committed in between
+  return {**found, 'result.json': result}
 
 
 def without_seconds(record: dict) -> dict:

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from jaxbudget import ledger
+from jaxbudget import ledger, results
 from jaxbudget.data import Dataset
 from jaxbudget.keys import derive
 from jaxbudget.selectors import SCORED_BY, SELECTORS
@@ -98,6 +98,7 @@ def prepare(run: Run, directory: pathlib.Path, dataset: Dataset) -> Run:
   path = directory / run.needs / (WEIGHTS_FILE if score in FROM_MODEL else SCORES_FILE)
   if not path.is_file():
     raise ValueError(f'{run.run_id} needs run {run.needs}, which has not left {path.name}')
+  results.verify(path)
   scores = _model_scores(run, score, path, dataset) if score in FROM_MODEL else _read(path)
   parts = run.parts
   selector = SELECTORS[run.cell.selector](

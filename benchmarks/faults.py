@@ -1,0 +1,116 @@
+"""The fault campaign at length: what `make faults` runs, and docs/results/faults.json records.
+
+  python benchmarks/faults.py [--kills=50] [--stops=20] [--full=8] [--crowd=8] [--configs=500]
+
+Launches of a grid of every method and augmentation are killed, stopped, started eight at
+once, run out of disk, and given damaged files; every byte of what they leave is compared with
+an undisturbed launch. About 25 minutes on 2 cores. A campaign that was interrupted goes on
+with the part it was in; `--restart` begins anew.
+"""
+
+import argparse
+import json
+import pathlib
+import shlex
+import shutil
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
+
+import campaign  # noqa: E402
+import faulty  # noqa: E402
+import fuzzing  # noqa: E402
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+
+from jaxbudget import models, provenance, results  # noqa: E402
+
+
+def fuzz(directory: pathlib.Path, count: int) -> dict[str, int]:
+  """Launches random configs; counts how they ended."""
+  outcomes = dict.fromkeys(('trained', 'refused', 'diverged'), 0)
+  common = {
+    'dataset': faulty.write_images(directory / 'tiny.npz'), 'model': 'linear',
+    'selector': 'unif_sgd', 'batch_size': 8, 'epochs': 3, 'budget': 0.5, 'evaluate_batch': 16,
+    'seeds': 1,
+  }  # fmt: skip
+
+  @hypothesis.settings(
+    deadline=None, max_examples=count, derandomize=True, database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+  )  # fmt: skip
+  @hypothesis.given(fuzzing.SETTINGS)
+  def run(drawn):
+    outcomes[fuzzing.attempt(common, drawn, directory / 'fuzz')] += 1
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(models, 'MODELS', (*models.MODELS, 'linear'))
+    patch.setitem(models._FACTORIES, 'linear', faulty.linear)
+    run()
+  return outcomes
+
+
+def reference(directory: pathlib.Path, cells: str) -> dict:
+  """Outcomes of an undisturbed launch, trained now or by an earlier call."""
+  workdir = directory / f'reference_{cells}'
+  if not workdir.exists():
+    campaign.reference(workdir, cells)
+  return campaign.outcomes(workdir)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--kills', type=int, default=50)
+  parser.add_argument('--stops', type=int, default=20)
+  parser.add_argument('--full', type=int, default=8)
+  parser.add_argument('--crowd', type=int, default=8)
+  parser.add_argument('--configs', type=int, default=500)
+  parser.add_argument('--workdir', type=pathlib.Path, default=ROOT / 'runs' / 'faults')
+  parser.add_argument('--output', type=pathlib.Path, default=ROOT / 'docs/results/faults.json')
+  parser.add_argument('--restart', action='store_true')
+  given = parser.parse_args()
+  directory, record = given.workdir, given.workdir / 'record.json'
+  conditions = {**provenance.must_agree(), 'sizes': [given.kills, given.stops, given.full]}
+  found = results.read_json(record) or {}
+  if given.restart or found.get('conditions') != json.loads(json.dumps(conditions)):
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    found = {'conditions': conditions, 'parts': {}}
+  few, every = reference(directory, 'few'), reference(directory, 'all')
+  parts = {
+    'SIGKILL': lambda place: campaign.kills(place, 'all', every, given.kills),
+    'SIGTERM and SIGINT': lambda place: campaign.terminations(place, 'all', every, given.stops),
+    'launches at once': lambda place: campaign.crowd(place, 'all', every, given.crowd),
+    'damaged files': lambda place: campaign.damages(place, 'few', few),
+    'full disk': lambda place: campaign.full_disks(place, 'few', few, given.full),
+    'random configs': lambda place: fuzz(place, given.configs),
+  }
+  for name, part in parts.items():
+    if name in found['parts']:
+      continue
+    place, start = directory / name.replace(' ', '_'), time.monotonic()
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    counts = dict(sorted(part(place).items()))
+    shutil.rmtree(place)
+    seconds = round(time.monotonic() - start)
+    found['parts'][name] = {'counts': counts, 'differences': 0, 'seconds': seconds}
+    results.write_json(record, found)
+    print(f'{name}: {counts} in {seconds} s, no difference', flush=True)
+  report = {
+    'command': shlex.join(['python', *sys.argv]),
+    'versions': provenance.versions(),
+    'device': provenance.device_record(),
+    'cpu': conditions.get('cpu'),
+    'runs compared': {'few': len(few), 'all': len(every)},
+    'parts': found['parts'],
+  }
+  given.output.parent.mkdir(parents=True, exist_ok=True)
+  results.write_json(given.output, report)
+  print(f'written: {given.output}')
+
+
+if __name__ == '__main__':
+  main()
