@@ -1,0 +1,140 @@
+"""Start-up: from the command to the first training step, and what compilation takes of it.
+
+  python benchmarks/compile_cost.py
+  python benchmarks/compile_cost.py --smoke     # one cold start; nothing is stored
+
+The start is that of configs/quickstart.py: `launch.py`'s path from a new process to the end
+of the first dispatch of rows. Cold: the compilation cache is an empty directory. Warm: the
+second start with it.
+"""
+
+import argparse
+import functools
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import record
+
+ROOT = pathlib.Path(__file__).parents[1]
+TARGETS = {'cold': 20.0, 'warm': 8.0}  # seconds
+
+# Runs the launcher, and stops dead at the first sign of progress.
+START = """
+import os, pathlib, sys, time
+began = float(sys.argv[1])
+sys.path.insert(0, sys.argv[2])
+from configs import quickstart
+from jaxbudget import launcher
+from jaxbudget.sweep import local
+train = local.train
+imported = time.time()
+def first_step(run, train_data, test_data, directory, progress, stop, **more):
+  def told(epochs, rows):
+    print(imported - began, time.time() - began, flush=True)
+    os._exit(0)
+  train(run, train_data, test_data, directory, told, stop, **more)
+local.train = first_step
+launcher.launch(quickstart.get_config(), pathlib.Path(sys.argv[3]), stage='train')
+"""
+
+
+def start(cache):
+  """Starts the quickstart once. Returns (seconds to import, seconds to the first step)."""
+  workdir = tempfile.mkdtemp()
+  environment = {**os.environ, 'JAX_COMPILATION_CACHE_DIR': str(cache)}
+  command = [sys.executable, '-c', START, str(time.time()), str(ROOT), workdir]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True)
+  shutil.rmtree(workdir)
+  if done.returncode:
+    raise RuntimeError(done.stderr)
+  return tuple(map(float, done.stdout.split()[-2:]))
+
+
+def measure_starts(repeats):
+  """Cold and warm starts."""
+  found = {'import': [], 'cold': [], 'warm': []}
+  for _ in range(repeats):
+    with tempfile.TemporaryDirectory() as cache:
+      for kind in ('cold', 'warm'):
+        imported, seconds = start(cache)
+        found[kind].append(seconds)
+        found['import'].append(imported)
+  return found
+
+
+def compile_seconds(model, width, selector, budget):
+  """Seconds to trace and to compile a row program and a plan program, without a cache."""
+  import jax
+  import jax.numpy as jnp
+
+  from jaxbudget import epoch
+  from jaxbudget.augment import make_augment
+  from jaxbudget.build import momentum_sgd
+  from jaxbudget.data import Info
+  from jaxbudget.models import make_model
+  from jaxbudget.selectors import make_selector
+  from jaxbudget.state import init_state
+  from jaxbudget.types import Data, Spec
+
+  jax.config.update('jax_enable_compilation_cache', False)
+  shape, n = (32, 32, 3), 50_000
+  spec = Spec(n, 128, 10, 200, shape)
+  info = Info('random', n, 0, 10, shape, (0.5,) * 3, (0.25,) * 3, flip=0.5, pad=4)
+  method, optimizer = make_selector(selector, spec, budget), momentum_sgd(0.9, 1e-4)
+  network, augment = make_model(model, 10, shape, width), make_augment('standard', info)
+  program = epoch.make_program(10, network, augment, method, optimizer)
+  begin = functools.partial(init_state, 0, spec, network, method, optimizer, budget, 'backward')
+  state, root = jax.eval_shape(begin), jax.eval_shape(lambda: jax.random.key(0))
+  array = jax.ShapeDtypeStruct
+  data = Data(array((n, *shape), jnp.uint8), array((n,), jnp.int32))
+  rates, place = array((n // 128,), jnp.float32), array((), jnp.int32)
+  start = time.perf_counter()
+  lowered = epoch.train_rows.lower(program, state, data, rates, root, place)
+  traced = time.perf_counter()
+  lowered.compile()
+  compiled = time.perf_counter()
+  epoch.plan_program.lower(method.plan, n // 128, state.selector, place, root).compile()
+  return {
+    'model': f'{model}, width {width}',
+    'selector': selector,
+    'trace': traced - start,
+    'compile': compiled - traced,
+    'plan': time.perf_counter() - compiled,
+  }
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--repeats', type=int, default=3)
+  parser.add_argument('--smoke', action='store_true')
+  flags = parser.parse_args()
+  starts = measure_starts(1 if flags.smoke else flags.repeats)
+  print('| start of the quickstart | s | spread | target | |\n|---|---|---|---|---|')
+  for kind, seconds in starts.items():
+    median, target = statistics.median(seconds), TARGETS.get(kind)
+    verdict = f'<= {target:g} | {"met" if median <= target else "missed"}' if target else '| '
+    print(f'| {kind} | {median:.1f} | {min(seconds):.1f} to {max(seconds):.1f} | {verdict} |')
+  cases = [('resnet8', 2, 'p_sgd', 0.3)]
+  if not flags.smoke:
+    methods = (('p_sgd', 0.3), ('selective_backprop', 0.3), ('ordered_sgd', 0.3))
+    cases = [('resnet18', width, *method) for width in (16, 64) for method in methods]
+  print('\n| program | method | trace, s | compile, s | plan program, s |\n|---|---|---|---|---|')
+  programs = []
+  for case in cases:
+    found = compile_seconds(*case)
+    programs.append(found)
+    figures = ' | '.join(f'{found[key]:.1f}' for key in ('trace', 'compile', 'plan'))
+    print(f'| {found["model"]} | {found["selector"]} | {figures} |', flush=True)
+  if not flags.smoke:
+    print(record.store('compile_cost', {'starts': starts, 'programs': programs}))
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
