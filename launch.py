@@ -75,6 +75,9 @@ def _parse(argv: list[str]) -> list[str]:
   except (flags.Error, ValueError, TypeError, OSError) as e:
     # What a config file refuses comes with a traceback; what it says is enough.
     message = str(e).rpartition('\nValueError: ')[2]
+  except Exception as e:  # a config file is a program, anything can happen in it
+    said = str(e).strip().splitlines() or ['']
+    message = f'the config cannot be read: {type(e).__name__}: {said[-1].strip()}'
   print(f'refused: {message.strip()}', file=sys.stderr)
   sys.exit(2)
 
@@ -92,4 +95,8 @@ def _unknown_key(said: str) -> str:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=_parse)
+  try:
+    app.run(main, flags_parser=_parse)
+  except KeyboardInterrupt:  # while modules are loaded; later the launcher sees to it
+    print('stopped', file=sys.stderr)
+    sys.exit(130)

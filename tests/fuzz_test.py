@@ -1,10 +1,16 @@
 """Whatever people write into a config, it is trained or refused by name; never a traceback."""
 
+import pathlib
+import subprocess
+import sys
+
 import faulty
 import fuzzing
 import pytest
 from faulty import linear_model  # noqa: F401  a fixture
 from hypothesis import HealthCheck, given, settings
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope='module')
@@ -30,3 +36,13 @@ def test_what_does_not_fit_is_refused_by_name(linear_model, common, tmp_path, ke
   for value in fuzzing.VALUES[key][1]:
     outcome = fuzzing.attempt(common, {key: value}, tmp_path / 'work')
     assert outcome == 'refused', (key, value)
+
+
+@pytest.mark.parametrize('text', ['def get_config(arg=None)\n', 'import no_such_module\n', '1/0\n'])
+def test_a_config_file_that_is_broken_is_refused(text, tmp_path):
+  (tmp_path / 'broken.py').write_text(text)
+  command = [sys.executable, ROOT / 'launch.py', f'--config={tmp_path}/broken.py']
+  done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+  assert done.returncode == 2 and 'Traceback' not in done.stderr
+  assert done.stderr.startswith('refused: ') and 'Error' in done.stderr
+  assert not (tmp_path / 'runs').exists()
