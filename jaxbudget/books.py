@@ -41,7 +41,7 @@ class Books:
   final_accuracy: float = float('nan')  # percent
   lines: str = ''  # of metrics.jsonl
   selection: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # by epoch
-  forced: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # see `train.Refused`
+  forced: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # see `checkpoint.Refused`
 
   @property
   def cost(self) -> Cost:

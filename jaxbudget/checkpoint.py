@@ -19,6 +19,18 @@ _MAGIC = b'jaxbudget checkpoint 2 '
 _KEEP = 2
 
 
+class Refused(Exception):  # noqa: N818
+  """The run cannot be resumed under the present conditions; nothing was changed.
+
+  Attributes:
+    differing: what differs, `{'field', 'was', 'is'}` each; empty if force does not help.
+  """
+
+  def __init__(self, why: str, differing: list[dict[str, Any]] | None = None):
+    super().__init__(why)
+    self.differing = differing or []
+
+
 class Checkpoint(NamedTuple):
   """What a checkpoint holds."""
 
@@ -82,6 +94,84 @@ def load(directory: pathlib.Path, note: Callable[[str], None] = print) -> Checkp
     note(f'{path} is damaged and was removed; going back to the one before, or to the start')
     path.unlink(missing_ok=True)
   return None
+
+
+def restore(
+  directory: pathlib.Path,
+  target: Any,
+  belongs_to: Mapping[str, Any],
+  resume: str,
+  note: Callable[[str], None] = print,
+) -> Checkpoint | None:
+  """Reads the newest whole checkpoint of a run that is to go on.
+
+  Args:
+    directory: of the run.
+    target: a pytree of the structure, shapes and dtypes expected.
+    belongs_to: the present conditions, to be compared with those it was written under.
+    resume: `force` accepts other conditions, `auto` does not.
+    note: told of damaged files.
+
+  Returns:
+    The checkpoint, `state` of the structure of the target; what was accepted to differ is added
+    to `forced` in its record. None if there is none.
+
+  Raises:
+    Refused: the conditions differ, or the checkpoint is of another structure.
+    OSError: a file cannot be read.
+  """
+  saved = load(directory, note)
+  if saved is None:
+    return None
+  forced = agree(saved, belongs_to, resume)
+  try:
+    tree = fit(saved, target)
+  except ValueError as e:
+    raise unfit(saved, e) from e
+  saved.record['forced'] = [*saved.record.get('forced', ()), *forced]
+  return saved._replace(state=tree)
+
+
+def agree(
+  saved: Checkpoint, belongs_to: Mapping[str, Any], resume: str = 'auto'
+) -> list[dict[str, Any]]:
+  """Compares the conditions of a checkpoint with the present ones.
+
+  Args:
+    saved: what `load` gave.
+    belongs_to: the present conditions.
+    resume: `force` accepts other code, versions and devices.
+
+  Returns:
+    What differs, if that is accepted: `{'field', 'was', 'is'}` each.
+
+  Raises:
+    Refused: something differs.
+  """
+  was = saved.belongs_to
+  differing = [
+    {'field': key, 'was': was.get(key), 'is': belongs_to.get(key)}
+    for key in sorted({*was, *belongs_to})
+    if was.get(key) != belongs_to.get(key)
+  ]
+  if not differing:
+    return []
+  shown = '; '.join(f'{d["field"]}: {d["was"]!r} then, {d["is"]!r} now' for d in differing)
+  never = {'run', 'data'} & {d['field'] for d in differing}
+  if never:
+    raise Refused(f'{saved.path} belongs to another run or other data ({shown})')
+  if resume != 'force':
+    raise Refused(
+      f'{saved.path.name} was written under other conditions ({shown}); --resume=force goes on '
+      'all the same, and the result will say so; or remove the run directory to start again',
+      differing,
+    )
+  return differing
+
+
+def unfit(saved: Checkpoint, why: Exception) -> Refused:
+  """The refusal of a checkpoint that does not hold what it should."""
+  return Refused(f'{why}; remove {saved.path.parent}/*.ckpt to train it from the start')
 
 
 def fit(saved: Checkpoint, target: Any) -> Any:

@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import books as books_lib
-from jaxbudget import checkpoint, epoch, ledger, parallel, results, schedules, selection
-from jaxbudget.books import Books, Diverged
-from jaxbudget.flops import model_flops
-from jaxbudget.provenance import device_record, must_agree, versions
+from jaxbudget import checkpoint, epoch, outcome, parallel, results, schedules, selection
+from jaxbudget.books import Books
+from jaxbudget.checkpoint import Refused
+from jaxbudget.outcome import Best
+from jaxbudget.provenance import must_agree
 from jaxbudget.state import TrainState, init_state
-from jaxbudget.sweep.plan import Run, cost_record
+from jaxbudget.sweep.plan import Run
 from jaxbudget.types import Data
 
 _CALL_SECONDS = 1.0  # on CPU a dispatch lasts about this long, so that signals are answered
@@ -28,27 +29,6 @@ _CALL_SECONDS = 1.0  # on CPU a dispatch lasts about this long, so that signals 
 
 class Stopped(Exception):  # noqa: N818  it is no error
   """The run was asked to stop; its state is saved."""
-
-
-class Refused(Exception):  # noqa: N818
-  """The run cannot be resumed under the present conditions; nothing was changed.
-
-  Attributes:
-    differing: what differs, `{'field', 'was', 'is'}` each; empty if force does not help.
-  """
-
-  def __init__(self, why: str, differing: list[dict[str, Any]] | None = None):
-    super().__init__(why)
-    self.differing = differing or []
-
-
-class Best(NamedTuple):
-  """The weights of the epoch with the highest test accuracy, on the device."""
-
-  correct: jax.Array  # i32[]
-  epoch: jax.Array  # i32[]  1-based
-  params: Any
-  model_state: Any
 
 
 @dataclasses.dataclass
@@ -162,7 +142,7 @@ def train(
       _record(setting, live, before)
   if pending:
     _record(setting, live, pending)
-  return _finish(setting, live)
+  return outcome.write(directory, run, live.books, live.state, live.best)
 
 
 def _begin(run: Run) -> Live:
@@ -295,108 +275,22 @@ def _save(setting: Setting, live: Live) -> None:
 def _restore(setting: Setting, live: Live, resume: str, note: Callable[[str], None]) -> None:
   """Goes on from the last whole checkpoint, and makes metrics.jsonl what it was then."""
   metrics = setting.directory / results.METRICS
-  saved = checkpoint.load(setting.directory, note)
+  target = {'state': live.state, 'best': live.best}
+  saved = checkpoint.restore(setting.directory, target, setting.belongs_to, resume, note)
   if saved is None:
     metrics.unlink(missing_ok=True)
     return
-  forced = _agree(saved, setting, resume)
   try:
-    tree = checkpoint.fit(saved, {'state': live.state, 'best': live.best})
     books = Books(**saved.record)
-  except (TypeError, ValueError) as e:
-    raise Refused(f'{e}; remove {saved.path.parent}/*.ckpt to train it from the start') from e
+  except TypeError as e:
+    raise checkpoint.unfit(saved, e) from e
   if setting.run.cell.record_selection and len(books.selection) < books.epochs:
     raise Refused(
       f'record_selection=True, but the first {books.epochs} epochs of its checkpoint were not '
       f'recorded; turn it off, or remove {saved.path.parent}/*.ckpt to train it from the start'
     )
   # A copy: arrays over the checkpoint's bytes must not be donated.
-  live.state, live.best = jax.tree.map(jnp.array, (tree['state'], tree['best']))
-  books.forced += forced
+  live.state, live.best = jax.tree.map(jnp.array, (saved.state['state'], saved.state['best']))
   live.books, live.row = books, int(live.state.row)
   live.counted = books.counted(setting.run.parts.spec.num_examples)
   results.write_bytes(metrics, books.lines.encode())
-
-
-def _agree(saved: checkpoint.Checkpoint, setting: Setting, resume: str) -> list[dict[str, Any]]:
-  """Compares the conditions of a checkpoint with the present ones.
-
-  Returns:
-    What differs, if that is accepted.
-
-  Raises:
-    Refused: something differs.
-  """
-  was, now = saved.belongs_to, setting.belongs_to
-  differing = [
-    {'field': key, 'was': was.get(key), 'is': now.get(key)}
-    for key in sorted({*was, *now})
-    if was.get(key) != now.get(key)
-  ]
-  if not differing:
-    return []
-  shown = '; '.join(f'{d["field"]}: {d["was"]!r} then, {d["is"]!r} now' for d in differing)
-  never = {'run', 'data'} & {d['field'] for d in differing}
-  if never:
-    raise Refused(f'{saved.path} belongs to another run or other data ({shown})')
-  if resume != 'force':
-    raise Refused(
-      f'{saved.path.name} was written under other conditions ({shown}); --resume=force goes on '
-      'all the same, and the result will say so; or remove the run directory to start again',
-      differing,
-    )
-  return differing
-
-
-def _finish(setting: Setting, live: Live) -> dict[str, Any]:
-  """Writes weights and counts, and gives the result; the caller writes it last of all."""
-  run, books, directory = setting.run, live.books, setting.directory
-  parts, best = run.parts, jax.device_get(live.best)
-  params = jax.device_get(live.state.params)
-  if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
-    raise Diverged(books.epochs, live.row - 1, 'after the last step the weights are')
-  times_trained = np.asarray(live.state.times_trained)
-  results.write_weights(directory / results.LAST, params, live.state.model_state)
-  results.write_weights(directory / results.BEST, best.params, best.model_state)
-  results.write_array(directory / results.COUNTS, times_trained)
-  if parts.selector.scores:
-    results.write_array(directory / 'scores.npy', parts.selector.scores(live.state.selector))
-  if run.cell.record_selection:
-    content = selection.to_bytes(list(books.selection.values()), parts.spec.num_examples)
-    results.write_bytes(directory / selection.FILE, content)
-  return _result(run, books, best, times_trained)
-
-
-def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> dict[str, Any]:
-  """The content of result.json (design.md 6)."""
-  parts = run.parts
-  forward, train_step = model_flops(run.cell, run.info)
-  forwards = books.scored + books.evaluated
-  return {
-    'status': 'done',
-    'run_id': run.run_id,
-    'cell_id': run.cell_id,
-    'seed': run.seed,
-    'config_hash': run.config_hash,
-    'final_accuracy': books.final_accuracy,
-    'best_accuracy': 100 * int(best.correct) / run.info.num_test,
-    'best_epoch': int(best.epoch),
-    'cost': {
-      **cost_record(books.rows, books.cost),
-      'forward_evaluated': books.evaluated,
-      'flops': forward * forwards + train_step * books.trained,
-    },
-    'realised_budget': ledger.realised_budget(books.cost, parts.spec, run.cell.budget_unit),
-    'realised_budgets': {
-      unit: ledger.realised_budget(books.cost, parts.spec, unit) for unit in ledger.BUDGET_UNITS
-    },
-    'entropy_nats': ledger.entropy_nats(times_trained),
-    'seconds': {
-      'compile': books.compile_seconds,
-      'train': books.train_seconds,
-      'evaluate': books.evaluate_seconds,
-    },
-    'versions': versions(),
-    'device': {**device_record(), 'devices': run.cell.devices or jax.device_count()},
-    **({'forced': books.forced} if books.forced else {}),
-  }

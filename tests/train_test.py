@@ -14,8 +14,11 @@ from rich.console import Console
 
 from jaxbudget import checkpoint, results, selection
 from jaxbudget import train as train_lib
+from jaxbudget.books import Diverged
+from jaxbudget.checkpoint import Refused
+from jaxbudget.provenance import versions
 from jaxbudget.sweep import local, plan
-from jaxbudget.train import Diverged, Refused, Stopped, train
+from jaxbudget.train import Stopped, train
 
 pytestmark = pytest.mark.usefixtures('linear_model')
 
@@ -115,7 +118,7 @@ def test_force_is_remembered_by_later_checkpoints(values, tmp_path, monkeypatch)
   with pytest.raises(Stopped):
     train(run, *data, tmp_path, stop=stop_after(3), resume='force')
   result = train(run, *data, tmp_path)
-  assert {'field': 'jax', 'was': train_lib.versions()['jax'], 'is': 'new'} in result['forced']
+  assert {'field': 'jax', 'was': versions()['jax'], 'is': 'new'} in result['forced']
 
 
 def test_other_data_or_another_run_cannot_be_forced(values, tmp_path):

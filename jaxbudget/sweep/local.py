@@ -19,8 +19,9 @@ from rich.console import Console
 
 from jaxbudget import checkpoint, data, results
 from jaxbudget.books import Diverged
+from jaxbudget.checkpoint import Refused
 from jaxbudget.sweep import lock, plan, prerequisites
-from jaxbudget.train import Refused, Stopped, train
+from jaxbudget.train import Stopped, train
 from jaxbudget.types import Data
 
 DONE, FAILED, REFUSED, BUSY = 'done', 'failed', 'refused', 'busy'
@@ -60,7 +61,7 @@ def run_all(
     stopped by one.
   """
   ended: dict[str, str] = {}
-  with _signals() as received, _bars(console) as bars:
+  with signals() as received, _bars(console) as bars:
     session = Session(datasets, directory, bars, resume, received, {})
     waiting, told = list(runs), False
     while waiting:
@@ -309,7 +310,7 @@ def _place(dataset: data.Dataset) -> tuple[Data, Data, float]:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals() -> Iterator[list[int]]:
   """Collects SIGINT and SIGTERM instead of dying of them; a second SIGINT is obeyed at once."""
   received: list[int] = []
 
