@@ -26,6 +26,8 @@ from jaxbudget.types import Data
 
 DONE, FAILED, REFUSED, BUSY = 'done', 'failed', 'refused', 'busy'
 _ERROR = 'error.log'
+# SIGUSR2 is what a cluster is asked to send before the time limit.
+_STOP = tuple(getattr(signal, n) for n in ('SIGINT', 'SIGTERM', 'SIGUSR2') if hasattr(signal, n))
 _WAIT = 1.0  # seconds between looks at runs that others train
 
 
@@ -277,7 +279,6 @@ def run_one(session: Session, run: plan.Run, directory: pathlib.Path, stop) -> N
   finally:
     session.bars.remove_task(task)
   stop()  # raises if the run is no longer ours
-  stop()  # raises if the run is no longer ours
   result['data_fingerprint'] = fingerprint
   result['seconds'] = {'data': data_seconds, **result['seconds']}
   content = results.json_bytes(result)
@@ -311,7 +312,7 @@ def _place(dataset: data.Dataset) -> tuple[Data, Data, float]:
 
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
-  """Collects SIGINT and SIGTERM instead of dying of them; a second SIGINT is obeyed at once."""
+  """Collects signals to stop instead of dying of them; a second SIGINT is obeyed at once."""
   received: list[int] = []
 
   def note(number, frame):
@@ -320,7 +321,7 @@ def signals() -> Iterator[list[int]]:
       raise KeyboardInterrupt
     received.append(number)
 
-  previous = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+  previous = {s: signal.signal(s, note) for s in _STOP}
   try:
     yield received
   finally:
