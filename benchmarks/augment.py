@@ -1,29 +1,26 @@
-r"""What augmentation costs: epochs compared with `standard`, and each alone against Pillow.
+"""What augmentation costs: epochs compared with `standard`, and each alone against Pillow.
 
   python benchmarks/augment.py                      # ResNet-18 width 64, batch 128, 32x32
-  python benchmarks/augment.py --model=resnet8 --width=4 --side=8 --examples=256 \
-    --batch_size=32 --repeats=1                     # does it run at all?
+  python benchmarks/augment.py --smoke              # seconds: does it run?
 
 The epochs are the engine's own, with unif_sgd at budget 1. Each case is run once per round,
-in turn, so that a slow minute hits all of them; a ratio is that of the medians. Pillow does
+in turn, so that a slow minute hits all of them; a ratio is that of one round. Pillow does
 the same operations, image by image, in this process; both sides start from uint8 arrays and
 end with a normalised float32 batch.
 """
 
-import os
+import argparse
 import pathlib
-import statistics
 import sys
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+import record
 from jax import lax
 from PIL import Image, ImageOps
-from rich.console import Console
-from rich.table import Column, Table
+from record import Figure
 
 from jaxbudget import build, epoch
 from jaxbudget.augment import AUGMENTS, make_augment, operations
@@ -36,15 +33,6 @@ from jaxbudget.types import Data, Spec, plain_batch
 # The operations that the tests find equal to ours.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'tests'))
 from pillow_operations import by_pillow  # noqa: E402
-
-FLAGS = flags.FLAGS
-flags.DEFINE_integer('examples', 512, 'training samples, random images')
-flags.DEFINE_integer('batch_size', 128, 's')
-flags.DEFINE_integer('side', 32, 'pixels')
-flags.DEFINE_string('model', 'resnet18', 'network')
-flags.DEFINE_integer('width', 64, 'channels of its first stage')
-flags.DEFINE_integer('repeats', 3, 'rounds')
-flags.DEFINE_integer('rows_alone', 40, 'batches when an augmentation runs alone')
 
 TARGET = 1.05  # an epoch, over the epoch with `standard`
 ALPHA, M, N = 0.3, 4, 2  # the defaults, for the host's versions
@@ -145,61 +133,61 @@ def host_ricap(batch, rng):
   return out
 
 
-def main(argv):
-  """Measures and prints; exit code 1 if a target is missed."""
-  del argv
-  side, examples, size = FLAGS.side, FLAGS.examples, FLAGS.batch_size
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--examples', type=int, default=256, help='training samples')
+  parser.add_argument('--batch_size', type=int, default=128)
+  parser.add_argument('--side', type=int, default=32, help='pixels')
+  parser.add_argument('--model', default='resnet18')
+  parser.add_argument('--width', type=int, default=64, help='channels of its first stage')
+  parser.add_argument('--repeats', type=int, default=3)
+  parser.add_argument('--rows_alone', type=int, default=40, help='batches without a network')
+  parser.add_argument('--smoke', action='store_true', help='tiny sizes; nothing is stored')
+  flags = parser.parse_args()
+  if flags.smoke:
+    flags.examples, flags.batch_size, flags.side, flags.repeats = 256, 32, 8, 1
+    flags.model, flags.width = 'resnet8', 4
+  side, examples, size = flags.side, flags.examples, flags.batch_size
   shape = (side, side, 3)
-  spec = Spec(examples, size, 10, 1 + FLAGS.repeats, shape)
+  spec = Spec(examples, size, 10, 1 + flags.repeats, shape)
   info = Info('random', examples, 0, 10, shape, (0.5,) * 3, (0.25,) * 3, flip=0.5, pad=side // 8)
   image_key, label_key = jax.random.split(jax.random.key(1))
   data = Data(
     jax.random.bits(image_key, (examples, *shape), jnp.uint8),
     jax.random.randint(label_key, (examples,), 0, 10),
   )
-  model = make_model(FLAGS.model, 10, shape, FLAGS.width)
+  model = make_model(flags.model, 10, shape, flags.width)
   augments = {name: make_augment(name, info) for name in AUGMENTS}
   runs = {
     name: (
       make_epoch(augment, spec, model, data),
-      make_alone(augment, data, size, FLAGS.rows_alone),
+      make_alone(augment, data, size, flags.rows_alone),
       make_host(name, info, data, size),
     )
     for name, augment in augments.items()
   }
   rounds = [
     {name: (run(number), alone(), host()) for name, (run, alone, host) in runs.items()}
-    for number in range(1, 1 + FLAGS.repeats)
+    for number in range(1, 1 + flags.repeats)
   ]
-  device, cores = jax.devices()[0].device_kind, os.cpu_count()
-  missed = report(rounds, f'{device}, {cores} cores' if device == 'cpu' else device)
-  sys.exit(int(missed))
+  table = list(figures(rounds))
+  if flags.smoke:
+    return record.show(table)
+  return record.store('augment', table, {'flags': vars(flags)})
 
 
-def report(rounds, device):
-  """Prints the table. Returns whether a target was missed."""
-
-  def median(name, field):
-    return statistics.median(results[name][field] for results in rounds)
-
-  columns = ('epoch, s', 'over standard', f'<= {TARGET}', 'alone, images/s', 'Pillow', 'ratio')
-  table = Table(Column('augmentation', no_wrap=True), *columns)
-  missed = False
+def figures(rounds):
+  """Lines of the table."""
   for name in AUGMENTS:
-    seconds, alone, host = (median(name, field) for field in range(3))
-    ratio = seconds / median('standard', 0)
-    missed |= ratio > TARGET
-    verdict = 'missed' if ratio > TARGET else 'met'
-    figures = f'{seconds:.3g}', f'{ratio:.3f}', verdict, f'{alone:,.0f}', f'{host:,.0f}'
-    table.add_row(name, *figures, f'{alone / host:.2g}')
-  console = Console(width=100)
-  console.print(
-    f'{FLAGS.model} width {FLAGS.width}, {FLAGS.side}x{FLAGS.side}, batch {FLAGS.batch_size}, '
-    f'{FLAGS.examples // FLAGS.batch_size} rows, {FLAGS.repeats} rounds, {device}'
-  )
-  console.print(table)
-  return missed
+    epochs, alone, host = zip(*(results[name] for results in rounds), strict=True)
+    if name != 'standard':
+      over = [
+        seconds / results['standard'][0] for seconds, results in zip(epochs, rounds, strict=True)
+      ]
+      yield Figure(f'{name} epoch / standard epoch', over, 'x', at_most=TARGET)
+    yield Figure(f'{name} alone', list(alone), 'images/s')
+    yield Figure(f'{name} by Pillow, one process', list(host), 'images/s')
 
 
 if __name__ == '__main__':
-  app.run(main)
+  sys.exit(main())

@@ -18,8 +18,8 @@ class Case(NamedTuple):
 
 
 CASES = {
-  'resnet18, width 64, p_sgd': Case('p_sgd', 'resnet18', 64, 32, 3, 128, 3_414, 0.3, 0.9),
-  'resnet18, width 16, p_sgd': Case('p_sgd', 'resnet18', 16, 32, 3, 128, 12_800, 0.3, 1.0),
+  'resnet18, width 64, p_sgd': Case('p_sgd', 'resnet18', 64, 32, 3, 128, 1_707, 0.3, 0.9),
+  'resnet18, width 16, p_sgd': Case('p_sgd', 'resnet18', 16, 32, 3, 128, 6_400, 0.3, 1.0),
   'resnet18, width 16, selective_backprop': Case(
     'selective_backprop', 'resnet18', 16, 32, 3, 128, 5_120, 0.3, 1.2
   ),

@@ -13,13 +13,13 @@ import functools
 import os
 import pathlib
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
 import record
+from record import Figure
 
 ROOT = pathlib.Path(__file__).parents[1]
 TARGETS = {'cold': 20.0, 'warm': 8.0}  # seconds
@@ -68,7 +68,7 @@ def measure_starts(repeats):
   return found
 
 
-def compile_seconds(model, width, selector, budget):
+def compile_seconds(model, width, selector, budget=0.3):
   """Seconds to trace and to compile a row program and a plan program, without a cache."""
   import jax
   import jax.numpy as jnp
@@ -101,11 +101,9 @@ def compile_seconds(model, width, selector, budget):
   compiled = time.perf_counter()
   epoch.plan_program.lower(method.plan, n // 128, state.selector, place, root).compile()
   return {
-    'model': f'{model}, width {width}',
-    'selector': selector,
-    'trace': traced - start,
-    'compile': compiled - traced,
-    'plan': time.perf_counter() - compiled,
+    'trace the row program': traced - start,
+    'compile the row program': compiled - traced,
+    'trace and compile the plan': time.perf_counter() - compiled,
   }
 
 
@@ -115,25 +113,21 @@ def main():
   parser.add_argument('--smoke', action='store_true')
   flags = parser.parse_args()
   starts = measure_starts(1 if flags.smoke else flags.repeats)
-  print('| start of the quickstart | s | spread | target | |\n|---|---|---|---|---|')
-  for kind, seconds in starts.items():
-    median, target = statistics.median(seconds), TARGETS.get(kind)
-    verdict = f'<= {target:g} | {"met" if median <= target else "missed"}' if target else '| '
-    print(f'| {kind} | {median:.1f} | {min(seconds):.1f} to {max(seconds):.1f} | {verdict} |')
-  cases = [('resnet8', 2, 'p_sgd', 0.3)]
+  table = [
+    Figure(f'quickstart to the first step, {kind}', starts[kind], 's', at_most=TARGETS[kind])
+    for kind in ('cold', 'warm')
+  ]
+  table.append(Figure('importing all of it, part of that', starts['import'], 's'))
+  cases = [('resnet8', 2, 'p_sgd')]
   if not flags.smoke:
-    methods = (('p_sgd', 0.3), ('selective_backprop', 0.3), ('ordered_sgd', 0.3))
-    cases = [('resnet18', width, *method) for width in (16, 64) for method in methods]
-  print('\n| program | method | trace, s | compile, s | plan program, s |\n|---|---|---|---|---|')
-  programs = []
+    cases = [('resnet18', w, m) for w in (16, 64) for m in ('p_sgd', 'selective_backprop')]
   for case in cases:
     found = compile_seconds(*case)
-    programs.append(found)
-    figures = ' | '.join(f'{found[key]:.1f}' for key in ('trace', 'compile', 'plan'))
-    print(f'| {found["model"]} | {found["selector"]} | {figures} |', flush=True)
-  if not flags.smoke:
-    print(record.store('compile_cost', {'starts': starts, 'programs': programs}))
-  return 0
+    what = f'{case[0]} width {case[1]}, {case[2]}'
+    table += [Figure(f'{key}, {what}', [seconds], 's') for key, seconds in found.items()]
+  if flags.smoke:
+    return record.show(table)
+  return record.store('compile_cost', table)
 
 
 if __name__ == '__main__':

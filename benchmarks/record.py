@@ -1,18 +1,63 @@
-"""What every benchmark says of itself, and where its figures are kept."""
+"""The figures of a benchmark: shown as a table, and kept in docs/results/NAME.json."""
 
 import json
 import os
 import pathlib
 import platform
 import shlex
+import statistics
 import sys
+from typing import Any, NamedTuple
 
 from jaxbudget.provenance import device_record, versions
 
 RESULTS = pathlib.Path(__file__).parents[1] / 'docs' / 'results'
+HEAD = '| what | median | spread | unit | target | |\n|---|---:|---|---|---|---|'
 
 
-def circumstances() -> dict:
+class Figure(NamedTuple):
+  """One line of the table."""
+
+  what: str
+  values: list[float]  # one for each repeat
+  unit: str
+  at_most: float | None = None  # targets
+  at_least: float | None = None
+
+  @property
+  def median(self) -> float:
+    return statistics.median(self.values)
+
+  @property
+  def met(self) -> bool:
+    """Whether the median meets the targets there are."""
+    too_much = self.at_most is not None and self.median > self.at_most
+    return not too_much and (self.at_least is None or self.median >= self.at_least)
+
+  def line(self) -> str:
+    """The figure as a line of a Markdown table."""
+    spread = ''
+    if len(self.values) > 1:
+      spread = f'{number(min(self.values))} to {number(max(self.values))}'
+    bounds = [('<=', self.at_most), ('>=', self.at_least)]
+    target = ' '.join(f'{sign} {number(bound)}' for sign, bound in bounds if bound is not None)
+    verdict = ('met' if self.met else '**missed**') if target else ''
+    return (
+      f'| {self.what} | {number(self.median)} | {spread} | {self.unit} | {target} | {verdict} |'
+    )
+
+
+def number(value: float) -> str:
+  """Three digits, or all of a large whole number."""
+  return f'{value:,.0f}' if abs(value) >= 100 or value == int(value) else f'{value:.3g}'
+
+
+def show(figures: list[Figure]) -> None:
+  """Prints figures as a table."""
+  print('\n'.join([HEAD, *(figure.line() for figure in figures)]), flush=True)
+
+
+def circumstances() -> dict[str, Any]:
   """Machine, versions, commit and command of this process."""
   return {
     'machine': f'{processor()}, {os.cpu_count()} cores, {platform.system()}',
@@ -30,9 +75,21 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def store(name: str, figures: object) -> pathlib.Path:
-  """Writes docs/results/NAME.json: the circumstances, then the figures."""
+def store(part: str, figures: list[Figure], details: Any = None) -> int:
+  """Shows figures and writes docs/results/PART.json, with the circumstances.
+
+  Args:
+    part: name of the benchmark.
+    figures: lines of the table.
+    details: what else was measured, plain values.
+
+  Returns:
+    An exit code: 1 if a target was missed.
+  """
+  show(figures)
   RESULTS.mkdir(parents=True, exist_ok=True)
-  path = RESULTS / f'{name}.json'
-  path.write_text(json.dumps({**circumstances(), 'figures': figures}, indent=1) + '\n')
-  return path
+  record = {**circumstances(), 'figures': [figure._asdict() for figure in figures]}
+  if details is not None:
+    record['details'] = details
+  (RESULTS / f'{part}.json').write_text(json.dumps(record, indent=1) + '\n')
+  return int(not all(figure.met for figure in figures))

@@ -1,26 +1,26 @@
 r"""Epochs of jaxbudget and of plain PyTorch, in turns on the same cores.
 
   python benchmarks/side_by_side.py                       # needs torch: pip install -e .[bench]
-  python benchmarks/side_by_side.py --torch_python=/elsewhere/bin/python
+  python benchmarks/side_by_side.py 'digits quickstart, sgd' --torch_python=/elsewhere/bin/python
   python benchmarks/side_by_side.py --smoke               # seconds: does it run?
 
 Each side is a process of its own with 2 cores, and an epoch is a whole one: selection,
 loading, augmentation, steps, feedback. Both take turns; compile time and each side's first
 epoch are left out. Throughput is in forward equivalents a second (a forward pass of a
-sample is 1, a training step 3), since Selective Backprop draws how much it trains on; the
-ratio is that of the medians, its spread that of the pairs.
+sample is 1, a training step 3), since Selective Backprop draws how much it trains on; a
+ratio is that of two epochs that followed each other.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
 
 import record
 from cases import CASES, Case, smoke
+from record import Figure
 
 
 def make_epoch(case: Case):
@@ -109,7 +109,7 @@ class Side:
 
 
 def measure(name, flags):
-  """Lets both sides take turns. Returns figures of a case."""
+  """Lets both sides take turns. Returns figures of a case, and what they come from."""
   common = [f'--threads={flags.threads}', '--serve', *(['--smoke'] if flags.smoke else []), name]
   here = os.path.dirname(os.path.abspath(__file__))
   ours = Side([sys.executable, os.path.join(here, 'side_by_side.py'), *common], flags.threads)
@@ -118,19 +118,16 @@ def measure(name, flags):
   rounds = [(ours.epoch(), theirs.epoch()) for _ in range(1 + flags.repeats)][1:]
   ours.close()
   theirs.close()
-  throughput = [[side['throughput'] for side in pair] for pair in rounds]
-  medians = [statistics.median(side) for side in zip(*throughput, strict=True)]
-  return {
-    'case': name,
-    'settings': CASES[name]._asdict(),
-    'jaxbudget': medians[0],
-    'torch': medians[1],
-    'ratio': medians[0] / medians[1],
-    'ratios': sorted(a / b for a, b in throughput),
-    'target': CASES[name].target,
-    'against': rounds[0][1]['version'],
-    'rounds': rounds,
-  }
+  unit, versions = 'forward passes/s', sorted({pair[1]['version'] for pair in rounds})
+  speeds = [[side['throughput'] for side in pair] for pair in rounds]
+  mine, torch = zip(*speeds, strict=True)
+  ratios = [a / b for a, b in speeds]
+  figures = [
+    Figure(f'{name}: jaxbudget / PyTorch', ratios, 'x', at_least=CASES[name].target),
+    Figure(f'{name}: jaxbudget', list(mine), unit),
+    Figure(f'{name}: PyTorch', list(torch), unit),
+  ]
+  return figures, {'case': CASES[name]._asdict(), 'rounds': rounds, 'against': versions}
 
 
 def main():
@@ -149,22 +146,16 @@ def main():
     sys.exit(f'{flags.torch_python} has no torch: pip install -e .[bench], or --torch_python')
   if flags.smoke:
     flags.repeats = 1
-  print(f'{record.processor()}, {flags.threads} cores each, {flags.repeats} repeats')
-  print('| case | jaxbudget | PyTorch | ratio | spread | target | |\n|---|---|---|---|---|---|---|')
-  found = []
+  table, details = [], {'threads': flags.threads, 'cases': {}}
   for name in flags.cases:
-    case = measure(name, flags)
-    found.append(case)
-    low, high = case['ratios'][0], case['ratios'][-1]
-    verdict = 'met' if case['ratio'] >= case['target'] else 'missed'
-    print(
-      f'| {name} | {case["jaxbudget"]:,.0f} | {case["torch"]:,.0f} | {case["ratio"]:.2f} '
-      f'| {low:.2f} to {high:.2f} | >= {case["target"]:g} | {verdict} |',
-      flush=True,
-    )
-  if not flags.smoke:
-    print(record.store('side_by_side', found))
-  return 0
+    figures, more = measure(name, flags)
+    table += figures
+    details['cases'][name] = more
+    details['against'] = more.pop('against')[0]
+    record.show(figures)
+  if flags.smoke:
+    return 0
+  return record.store('side_by_side', table, details)
 
 
 if __name__ == '__main__':
