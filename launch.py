@@ -22,12 +22,22 @@ _WORKDIR = flags.DEFINE_string(
 _STAGE = flags.DEFINE_enum(
   'stage',
   'all',
-  ['all', 'plan', 'train', 'report', 'data', 'deviations'],
-  'all: plan, train, report. data: fetch, check and show the data sets. deviations: what '
-  'differs from the paper in each cell.',
+  ['all', 'plan', 'train', 'report', 'status', 'retry', 'cancel', 'data', 'deviations'],
+  'all: plan, train, report. status: how far it is. retry: train again what failed. cancel: what '
+  'is queued or running. data: fetch, check and show the data sets. deviations: what differs '
+  'from the paper in each cell.',
 )
 _ONLY = flags.DEFINE_string('only', '', 'Narrow the plan: key=value,... of plan.json entries.')
-_EXECUTOR = flags.DEFINE_enum('executor', 'local', ['local'], 'Where runs are trained.')
+_EXECUTOR = flags.DEFINE_enum(
+  'executor', 'local', ['local', 'slurm'], 'Where runs are trained: on this host, or by SLURM.'
+)
+_WORKERS = flags.DEFINE_integer(
+  'workers',
+  0,
+  'Processes under --executor=local; 0: one for each GPU, and on CPU this process alone.',
+  lower_bound=0,
+)
+_YES = flags.DEFINE_bool('yes', False, 'Submit to SLURM without asking, whatever it costs.')
 _RESUME = flags.DEFINE_enum(
   'resume',
   'auto',
@@ -37,6 +47,7 @@ _RESUME = flags.DEFINE_enum(
 _CALIBRATE = flags.DEFINE_bool(
   'calibrate', False, 'With --stage=plan: time a few rows on this device to estimate the whole.'
 )
+_NO_CONFIG = ('report', 'status', 'cancel')  # stages that look at a workdir
 _ALLOW = flags.DEFINE_list('allow', [], 'Fields in which compared runs may differ (report).')
 
 
@@ -47,19 +58,25 @@ def main(argv: list[str]) -> int:
 
   if len(argv) > 1:
     return launcher.refuse(f'unexpected arguments: {" ".join(argv[1:])}')
-  if _CONFIG.value is None:
+  if _CONFIG.value is None and not (_WORKDIR.value and _STAGE.value in _NO_CONFIG):
     return launcher.refuse('--config is missing, e.g. --config=configs/quickstart.py')
-  name = pathlib.Path(flags.FLAGS['config'].config_filename.partition(':')[0]).stem
   return launcher.launch(
     _CONFIG.value,
-    workdir=pathlib.Path(_WORKDIR.value or f'runs/{name}'),
+    workdir=pathlib.Path(_WORKDIR.value or f'runs/{_config_name()}'),
     stage=_STAGE.value,
     only=_ONLY.value,
     allow=tuple(_ALLOW.value),
     calibrate=_CALIBRATE.value,
     command=shlex.join(['python', *sys.argv]),
     resume=_RESUME.value,
+    executor=_EXECUTOR.value,
+    workers=_WORKERS.value,
+    yes=_YES.value,
   )
+
+
+def _config_name() -> str:
+  return pathlib.Path(flags.FLAGS['config'].config_filename.partition(':')[0]).stem
 
 
 def _parse(argv: list[str]) -> list[str]:

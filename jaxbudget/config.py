@@ -30,6 +30,7 @@ INCIDENTAL = (
   'record_selection',
   'rows_per_call',
   'seeds',
+  'slurm',
 )
 _NOT_OPTIONS = ('budget_unit', 'scores')  # a key of its own; an array from another run
 INCIDENTAL_OPTIONS = ('recording',)  # the file counts by its digest, not by its place
@@ -82,6 +83,19 @@ def defaults(**overrides: Any) -> ConfigDict:
       'rows_per_call': 0,  # rows in one dispatch; 0: an epoch, on CPU about a second
       'checkpoint_every': 300.0,  # seconds
       'record_selection': False,  # keep, for each epoch, how often each sample was trained on
+      'slurm': {  # what each task of a job array gets, under --executor=slurm
+        'partition': '',  # empty: the cluster's default
+        'account': '',
+        'gpus': 1,
+        'cpus': 4,
+        'memory_gb': 16.0,  # 0: the cluster's default
+        'minutes': 240,  # a task that needs longer is saved, requeued and goes on
+        'runs_per_task': 1,  # more for short runs
+        'parallel': 32,  # tasks of an array at a time
+        'confirm_hours': 10.0,  # device-hours beyond which a launch asks, or wants --yes
+        'setup': (),  # shell commands before training, e.g. 'module load cuda'
+        'sbatch': '',  # further options, e.g. '--constraint=a100 --qos=long'
+      },
       'grid': (),  # cells, each a dict of the values in which it differs
     }
   )
@@ -164,6 +178,22 @@ def apply(config: ConfigDict, values: Mapping[str, Any]) -> None:
       faults.append(str(e) if isinstance(e, ValueError) else f'{key}={value!r}: {e}')
   if faults:
     raise ValueError('\n'.join(faults))
+
+
+def from_record(record: Mapping[str, Any]) -> ConfigDict:
+  """Makes a config again of what JSON kept of it.
+
+  Args:
+    record: its `to_dict()`; keys that were None may be missing.
+
+  Returns:
+    The config.
+
+  Raises:
+    ValueError: unknown keys and values of the wrong type.
+  """
+  known = {key: value for key, value in _flatten(record) if value is not None}
+  return defaults(**known)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = ''):

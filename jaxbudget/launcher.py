@@ -1,12 +1,11 @@
 """The stages of a launch: config -> plan -> runs -> report. Data flow one way."""
 
+import dataclasses
 import os
 import pathlib
-import re
 import sys
 from typing import Any
 
-import jax
 import rich.markup
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -14,12 +13,50 @@ from rich.console import Console
 from jaxbudget import config as config_lib
 from jaxbudget import data, deviations, parallel, report, results
 from jaxbudget.sweep import calibrate as calibrate_lib
-from jaxbudget.sweep import local, lock, plan
+from jaxbudget.sweep import (
+  control,
+  inputs,
+  jobs,
+  local,
+  lock,
+  plan,
+  plan_file,
+  slurm,
+  status,
+  workers,
+)
 
 DONE, FAILED, REFUSED = 0, 1, 2
-PLAN, CALIBRATION = 'plan.json', 'calibration.json'
+STAGES = ('all', 'plan', 'train', 'report', 'status', 'retry', 'cancel', 'data', 'deviations')
+EXECUTORS = ('local', 'slurm')
+CALIBRATION = 'calibration.json'
+_WORKDIR_STAGES = ('report', 'status', 'cancel')  # of what is there; they need no config
 _FILE_COLUMNS = 120  # of tables that go to a file or a pipe
-_RUN_ID = re.compile(r'[A-Za-z0-9_][A-Za-z0-9._-]*')  # a name, never a way out of the workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What a launch may be told beside its config.
+
+  Attributes:
+    only: `key=value,...`, narrows what is trained.
+    allow: fields in which compared runs may differ.
+    command: the command line, for the report.
+    calibrate: with `plan`, time a few rows on this device to estimate the whole.
+    resume: `auto`, or `force` to go on from checkpoints of other code, versions or devices.
+    executor: where runs are trained, `local` or `slurm`.
+    workers: processes on this host; 0 is one for each GPU, and on CPU this process alone.
+    yes: submit without asking, whatever it costs.
+  """
+
+  only: str = ''
+  allow: tuple[str, ...] = ()
+  command: str = ''
+  calibrate: bool = False
+  resume: str = 'auto'
+  executor: str = 'local'
+  workers: int = 0
+  yes: bool = False
 
 
 def refuse(message: str) -> int:
@@ -31,120 +68,159 @@ def refuse(message: str) -> int:
 
 
 def launch(
-  config: ConfigDict,
-  workdir: pathlib.Path,
-  stage: str = 'all',
-  only: str = '',
-  allow: tuple[str, ...] = (),
-  command: str = '',
-  resume: str = 'auto',
-  calibrate: bool = False,
+  config: ConfigDict | None, workdir: pathlib.Path, stage: str = 'all', **options: Any
 ) -> int:
   """Runs one or all stages.
 
   Args:
-    config: as `get_config` gave it, overrides applied.
+    config: as `get_config` gave it, overrides applied; report, status and cancel need none.
     workdir: where results go; created only when there is nothing left to refuse.
-    stage: all, plan, train, report, data or deviations.
-    only: `key=value,...`, narrows what is trained.
-    allow: fields in which compared runs may differ.
-    command: the command line, for the report.
-    calibrate: with `plan`, time a few rows on this device to estimate the whole.
-    resume: `auto`, or `force` to go on from checkpoints of other code, versions or devices.
+    stage: one of `STAGES`; all: plan, train, report.
+    **options: see `Options`.
 
   Returns:
-    The exit code: 0 done, 1 a run failed or a file could not be written, 2 refused (config,
-    data, or every run there is to resume), 130 or 143 stopped by a signal.
+    The exit code: 0 done or submitted, 1 a run failed or a file could not be written, 2 refused
+    (config, data, or every run there is to resume), 130 or 143 stopped by a signal.
   """
+  console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
+  inputs.use_compilation_cache()
+  begin = _on_workdir if stage in _WORKDIR_STAGES else _launch
   try:
-    return _launch(config, workdir, stage, only, allow, command, resume, calibrate)
+    return begin(config, workdir, stage, Options(**options), console)
   except KeyboardInterrupt:
     print('stopped', file=sys.stderr)
     return 130
+  except slurm.Unwilling as e:
+    print(f'failed: {e}', file=sys.stderr)
+    return FAILED
   except OSError as e:
     print(f'failed: {e.strerror or e}: {e.filename or workdir}', file=sys.stderr)
     return FAILED
 
 
-def _launch(config, workdir, stage, only, allow, command, resume, calibrate) -> int:
-  console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
-  use_compilation_cache()
+def _on_workdir(config, workdir, stage, options, console) -> int:
+  """The stages that look at what is there."""
+  del config
   try:
     if stage == 'report':
-      return show_report(workdir, allow, console)
-    datasets, runs = plan_runs(config)
-    wanted = plan.only(runs, config_lib.parse_arg(only))
+      return show_report(workdir, options.allow, console)
+    if stage == 'status':
+      status.show(workdir, console)
+    else:
+      control.cancel(workdir, console)
+    return DONE
+  except ValueError as e:
+    return refuse(str(e))
+
+
+def _launch(config, workdir, stage, options, console) -> int:
+  """The stages that begin with a plan."""
+  try:
+    datasets, runs = inputs.plan_runs(config)
+    wanted = plan.only(runs, config_lib.parse_arg(options.only))
     if stage == 'deviations':
       return show_deviations(wanted, console)
+    if stage == 'retry':
+      wanted = control.failed(wanted, workdir)
     if stage != 'plan':
-      load_data(datasets, wanted)
+      inputs.load_data(datasets, wanted)
     if stage == 'data':
       return show_data(datasets, workdir, console)
     for note in dict.fromkeys(note for d in datasets.values() for note in d.notes):
       console.print(f'note: {note}', markup=False)
     check_writable(workdir)
     if stage != 'plan':  # which may be made where the devices are not
-      for run in wanted:
-        parallel.make_mesh(run.cell.devices, run.cell.batch_size)
+      _check_executor(wanted, options)
   except ValueError as e:
     return refuse(str(e))
-  write_plan(runs, workdir, command)
+  plan_file.write(runs, workdir, options.command)
   if stage == 'plan':
-    return show_plan(runs, workdir, calibrate, console)
-  code = local.run_all(wanted, datasets, workdir / 'runs', console, resume)
-  if stage == 'all' and code in (DONE, FAILED):
-    write_plan(runs, workdir, command)  # another launch may have written its own in between
-    show_report(workdir, allow, console)
+    return show_plan(runs, workdir, options.calibrate, console)
+  if stage == 'retry':
+    control.forget_failures(wanted, workdir)
+  code = _execute(config, wanted, datasets, workdir, options, console)
+  if stage == 'all' and options.executor == 'local' and code in (DONE, FAILED):
+    plan_file.write(runs, workdir, options.command)  # another launch may have written its own
+    show_report(workdir, options.allow, console)
   return code
 
 
-def use_compilation_cache() -> None:
-  """Keeps compiled programs on disk, in JAX_COMPILATION_CACHE_DIR or ~/.cache/jaxbudget."""
-  if not jax.config.jax_compilation_cache_dir:
-    cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(cache) / 'jaxbudget/jax'))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+def _check_executor(runs: list[plan.Run], options: Options) -> None:
+  """Refuses what cannot be executed.
+
+  Raises:
+    ValueError: devices or programs are missing.
+  """
+  if options.executor == 'slurm':
+    slurm.check(runs)
+  elif _workers(runs, options) == 1:  # others see for themselves: their GPUs are not ours to take
+    for run in runs:
+      parallel.make_mesh(run.cell.devices, run.cell.batch_size)
 
 
-def plan_runs(config: ConfigDict) -> tuple[dict[Any, data.Dataset], list[plan.Run]]:
-  """Plans, reading only the data without which there is no plan.
+def _workers(runs: list[plan.Run], options: Options) -> int:
+  """How many processes are to train on this host; 1 is this one alone."""
+  devices = max((run.cell.devices for run in runs), default=1)
+  gpus = len(workers.visible_gpus())
+  count = options.workers or (gpus // devices if devices else 1)
+  return max(1, min(count, len(runs)))
+
+
+def _execute(config, runs, datasets, workdir, options, console) -> int:
+  """Trains runs where they are to be trained; `submit` comes back before they are."""
+  if options.executor == 'slurm':
+    return submit(config, runs, workdir, options, console)
+  count = _workers(runs, options)
+  if count > 1:
+    return workers.run_all(config, runs, workdir, count, console, options.resume)
+  return local.run_all(runs, datasets, workdir / 'runs', console, options.resume)
+
+
+def submit(
+  config: ConfigDict,
+  runs: list[plan.Run],
+  workdir: pathlib.Path,
+  options: Options,
+  console: Console,
+) -> int:
+  """Submits to SLURM what is neither finished nor submitted already.
 
   Args:
-    config: with or without a grid.
+    config: of the launch.
+    runs: those wanted.
+    workdir: with plan.json.
+    options: `resume` and `yes` count.
+    console: to say what was done, and to ask.
 
   Returns:
-    (data sets read so far by `plan.data_key`, runs).
+    The exit code.
 
   Raises:
-    ValueError: every fault of config and data, one a line.
+    slurm.Unwilling: SLURM does not accept it.
   """
-  datasets = {}
-  for cell, _ in config_lib.cells(config):
-    if plan.must_be_read(cell) and plan.data_key(cell) not in datasets:
-      try:
-        datasets[plan.data_key(cell)] = _load(cell)
-      except data.DataError:
-        pass  # `make_runs` meets the same fault and lists it among the others
-  return datasets, plan.make_runs(config, datasets)
-
-
-def load_data(datasets: dict[Any, data.Dataset], runs: list[plan.Run]) -> None:
-  """Loads what runs train on, into `datasets`.
-
-  Raises:
-    DataError: the data are missing or unfit.
-  """
-  for run in runs:
-    key = plan.data_key(run.cell)
-    if key not in datasets:
-      datasets[key] = _load(run.cell)
-
-
-def _load(cell) -> data.Dataset:
-  with data.progress_bars() as progress:
-    return data.load(
-      cell.dataset, validation=cell.validation, progress=progress, **plan.where(cell)
-    )
+  jobs_directory = workdir / jobs.DIRECTORY
+  jobs_directory.mkdir(exist_ok=True)
+  with lock.wait_for(jobs_directory):  # two launches must not both find nothing submitted
+    pending = slurm.waiting(workdir)
+    unfinished = [r for r in runs if local.finished(workdir / 'runs' / r.run_id) is None]
+    new = [run for run in unfinished if run.run_id not in pending]
+    if len(new) < len(unfinished):
+      console.print(f'{len(unfinished) - len(new)} runs are submitted already')
+    if not new:
+      console.print('nothing to submit')
+      return DONE
+    try:
+      control.confirm(new, results.read_json(workdir / CALIBRATION), options.yes, console)
+    except ValueError as e:
+      return refuse(str(e))
+    name = f'jaxbudget-{config.name or workdir.name}'
+    arrays = slurm.submit(config, new, workdir, name, options.resume)
+  console.print(f'submitted: {len(new)} runs as SLURM arrays {", ".join(arrays)}')
+  console.print(
+    f'--workdir={workdir} with --stage=status, report, cancel: how far it is, what came out, stop',
+    soft_wrap=True,
+  )
+  return DONE
 
 
 def check_writable(workdir: pathlib.Path) -> None:
@@ -160,41 +236,6 @@ def check_writable(workdir: pathlib.Path) -> None:
     raise ValueError(f'workdir {str(workdir)!r} cannot be used: {existing} is not a directory')
   if not os.access(existing, os.W_OK | os.X_OK):
     raise ValueError(f'workdir {str(workdir)!r} cannot be used: {existing} is not writable')
-
-
-def write_plan(runs: list[plan.Run], workdir: pathlib.Path, command: str) -> None:
-  """Writes plan.json; runs of an earlier plan stay in it if they have files.
-
-  Args:
-    runs: the plan.
-    workdir: created if need be.
-    command: the command line.
-  """
-  workdir.mkdir(parents=True, exist_ok=True)
-  entries = {run.run_id: run.record() for run in runs}
-  with lock.wait_for(workdir):
-    for entry in _earlier_entries(workdir / PLAN):
-      run_id = entry['run_id']
-      if run_id in entries:
-        places = entries[run_id]['paper']
-        places += [place for place in entry.get('paper') or () if place not in places]
-      elif (workdir / 'runs' / run_id / results.CONFIG).exists():
-        entries[run_id] = entry
-    content = {'command': command, 'runs': list(entries.values())}
-    results.write_json(workdir / PLAN, results.sealed(content))
-
-
-def _earlier_entries(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Entries of a plan.json; none if it is damaged, for its runs are planned again or forgotten."""
-  earlier = results.read_json(path)
-  if not isinstance(earlier, dict) or not results.seal_holds(earlier):
-    return []
-  entries = earlier.get('runs')
-  return [
-    entry
-    for entry in (entries if isinstance(entries, list) else ())
-    if isinstance(entry, dict) and _RUN_ID.fullmatch(str(entry.get('run_id', '')))
-  ]
 
 
 def show_plan(

@@ -25,6 +25,7 @@ METRICS = 'metrics.jsonl'
 COUNTS = 'counts.npy'
 LAST, BEST = 'params.msgpack', 'best.msgpack'
 SUMS = 'SHA256SUMS'
+ERROR = 'error.log'
 
 
 class Damaged(ValueError):  # noqa: N818  the file is, not the program

@@ -18,7 +18,7 @@ from rich.console import Console
 
 import jaxbudget
 from jaxbudget import config, launcher, results
-from jaxbudget.sweep import local, plan
+from jaxbudget.sweep import local, plan, plan_file
 
 CELLS = 'few'
 
@@ -203,4 +203,4 @@ def test_run_ids_are_names(tmp_path):
   for path in ('../../x.npz', '..', 'a b/ü?.npz', '/', '.npz'):
     cell = config.cells(config.defaults(dataset=f'npz:{path}'))[0][0]
     label = plan._label(cell)
-    assert launcher._RUN_ID.fullmatch(label) and pathlib.PurePath(label).name == label
+    assert plan_file._RUN_ID.fullmatch(label) and pathlib.PurePath(label).name == label

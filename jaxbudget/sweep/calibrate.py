@@ -216,7 +216,7 @@ def _figures(part: list[Run], seconds: dict[str, float]) -> tuple[float, ...]:
 
 def _shown(figures: Iterable[float]) -> tuple[str, ...]:
   runs, rows, cost, trainings, seconds = figures
-  return f'{runs}', _short(rows), _short(cost), f'{trainings:.2f}', _duration(seconds)
+  return f'{runs}', _short(rows), _short(cost), f'{trainings:.2f}', duration(seconds)
 
 
 def _short(count: int) -> str:
@@ -227,7 +227,8 @@ def _short(count: int) -> str:
   return f'{count}'
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+  """For people: 3.1 h."""
   if np.isnan(seconds):
     return '–'
   for unit, size in (('d', 86400), ('h', 3600), ('min', 60)):
