@@ -4,6 +4,7 @@ Layout: a line of text (format, sha256 of the rest), then msgpack by `flax.seria
 Nothing is ever unpickled.
 """
 
+import errno
 import hashlib
 import pathlib
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ import flax.serialization
 import jax
 import numpy as np
 
-from jaxbudget import results
+from jaxbudget import hosts, results
 
 _MAGIC = b'jaxbudget checkpoint 2 '
 _KEEP = 2
@@ -87,13 +88,33 @@ def load(directory: pathlib.Path, note: Callable[[str], None] = print) -> Checkp
   Raises:
     OSError: a file cannot be read.
   """
+  path, body = _newest(directory, note) if hosts.is_first() else (None, None)
+  name = hosts.agree(path and path.name)
+  if name is None:
+    return None
+  path = directory / name
+  body = body or _body(path)
+  if body is None:
+    raise OSError(errno.EIO, 'is not what process 0 has read', str(path))
+  return Checkpoint(path, **flax.serialization.msgpack_restore(body))
+
+
+def _newest(
+  directory: pathlib.Path, note: Callable[[str], None]
+) -> tuple[pathlib.Path, bytes] | tuple[None, None]:
   for path in reversed(_files(directory)):
-    head, _, body = path.read_bytes().partition(b'\n')
-    if head == _MAGIC + hashlib.sha256(body).hexdigest().encode():
-      return Checkpoint(path, **flax.serialization.msgpack_restore(body))
+    body = _body(path)
+    if body is not None:
+      return path, body
     note(f'{path} is damaged and was removed; going back to the one before, or to the start')
     path.unlink(missing_ok=True)
-  return None
+  return None, None
+
+
+def _body(path: pathlib.Path) -> bytes | None:
+  """What a checkpoint file holds after its first line; None if it is damaged."""
+  head, _, body = path.read_bytes().partition(b'\n')
+  return body if head == _MAGIC + hashlib.sha256(body).hexdigest().encode() else None
 
 
 def restore(

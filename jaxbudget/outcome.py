@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxbudget import ledger, results, selection
+from jaxbudget import hosts, ledger, results, selection
 from jaxbudget.books import Books, Diverged
 from jaxbudget.flops import model_flops
 from jaxbudget.provenance import device_record, versions
@@ -47,14 +47,19 @@ def write(
   if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
     raise Diverged(books.epochs, int(state.row) - 1, 'after the last step the weights are')
   times_trained = np.asarray(state.times_trained)
-  results.write_weights(directory / results.LAST, params, state.model_state)
-  results.write_weights(directory / results.BEST, best.params, best.model_state)
-  results.write_array(directory / results.COUNTS, times_trained)
-  if selector.scores:
-    results.write_array(directory / 'scores.npy', selector.scores(state.selector))
-  if run.cell.record_selection:
-    content = selection.to_bytes(list(books.selection.values()), run.parts.spec.num_examples)
-    results.write_bytes(directory / selection.FILE, content)
+  scores = selector.scores(state.selector) if selector.scores else None
+
+  def write_files() -> None:
+    results.write_weights(directory / results.LAST, params, state.model_state)
+    results.write_weights(directory / results.BEST, best.params, best.model_state)
+    results.write_array(directory / results.COUNTS, times_trained)
+    if scores is not None:
+      results.write_array(directory / 'scores.npy', scores)
+    if run.cell.record_selection:
+      content = selection.to_bytes(list(books.selection.values()), run.parts.spec.num_examples)
+      results.write_bytes(directory / selection.FILE, content)
+
+  hosts.first(write_files)
   return _result(run, books, best, times_trained)
 
 

@@ -35,6 +35,10 @@ def make_mesh(devices: int, batch_size: int) -> Mesh | None:
   if not 0 <= devices <= len(found):
     raise ValueError(f'devices={devices!r} is refused: 0 (all) to {len(found)}, which is all here')
   chosen = found[: devices or len(found)]
+  if len(chosen) < len(found) and jax.process_count() > 1:
+    raise ValueError(
+      f'devices={devices!r} is refused: with {jax.process_count()} processes it can only be 0 (all)'
+    )
   if batch_size % len(chosen):
     raise ValueError(
       f'devices={devices!r} is refused: batch_size={batch_size} cannot be shared evenly by '
@@ -52,13 +56,26 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
   samples: splitting it would cost an exchange in every row and save little.
 
   Args:
-    tree: arrays, on the host or on one device; the same in every process.
+    tree: arrays, on the host or on one device of each process; the same in every process.
     mesh: None is the default device.
 
   Returns:
     The tree, on the devices of the mesh.
   """
-  return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
+  if mesh is None:
+    return jax.device_put(tree)
+  copies = NamedSharding(mesh, PartitionSpec())
+  if not mesh.is_multi_process:
+    return jax.device_put(tree, copies)
+  # Each process serves its own devices; device_put would send all to all to compare it.
+  return jax.tree.map(lambda x: _from_own(x.shape, copies, lambda place: x), tree)
+
+
+def _from_own(shape, sharding, part) -> jax.Array:
+  """An array over several processes; `part` gives what belongs at a place of it."""
+  places = sharding.addressable_devices_indices_map(shape)
+  shards = [jax.device_put(part(place), device) for device, place in places.items()]
+  return jax.make_array_from_single_device_arrays(shape, sharding, shards)
 
 
 def place_data(data: Data, mesh: Mesh | None, split_bytes: int = SPLIT_BYTES) -> Data:
@@ -80,7 +97,8 @@ def place_data(data: Data, mesh: Mesh | None, split_bytes: int = SPLIT_BYTES) ->
   missing = -data.image.shape[0] % mesh.size
   image = np.pad(np.asarray(data.image), ((0, missing), *((0, 0),) * 3))
   rows = NamedSharding(mesh, PartitionSpec(AXIS))
-  return Data(jax.device_put(image, rows), replicate(data.label, mesh))
+  image = _from_own(image.shape, rows, lambda place: image[place])
+  return Data(image, replicate(data.label, mesh))
 
 
 def split(batch: Any, mesh: Mesh | None) -> Any:

@@ -66,6 +66,7 @@ def device_record() -> dict[str, object]:
     'platform': device.platform,
     'kind': device.device_kind,
     'devices': jax.device_count(),
+    **({'processes': jax.process_count()} if jax.process_count() > 1 else {}),
     'host': platform.machine(),
     'host_cpus': len(os.sched_getaffinity(0))
     if hasattr(os, 'sched_getaffinity')
@@ -77,7 +78,7 @@ def must_agree() -> dict[str, Any]:
   """What must be equal for a resumed run to give the bits of one that never stopped.
 
   Returns:
-    Code, versions and settings that compiled programs depend on, the device; on CPU the
+    Code, versions and settings that compiled programs depend on, the devices; on CPU the
     instructions it has and the number of threads too. Plain values by name.
   """
   settings = (
@@ -91,7 +92,8 @@ def must_agree() -> dict[str, Any]:
   found |= {name: versions()[name] for name in ('jax', 'jaxlib', 'flax', 'optax', 'numpy')}
   found |= {name: getattr(jax.config, name) for name in settings}
   found |= {'XLA_FLAGS': os.environ.get('XLA_FLAGS', '')}
-  found |= {name: device[name] for name in ('platform', 'kind', 'devices')}
+  names = ('platform', 'kind', 'devices', 'processes')  # the last only if there are several
+  found |= {name: device[name] for name in names if name in device}
   if device['platform'] == 'cpu':
     found |= {'host': device['host'], 'host_cpus': device['host_cpus'], 'cpu': _cpu()}
   return found

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import books as books_lib
-from jaxbudget import checkpoint, epoch, outcome, parallel, results, schedules, selection
+from jaxbudget import checkpoint, epoch, hosts, outcome, parallel, results, schedules, selection
 from jaxbudget.books import Books
 from jaxbudget.checkpoint import Refused
 from jaxbudget.outcome import Best
@@ -129,8 +129,8 @@ def train(
       live.state = epoch.begin_epoch(parts.selector, live.state, e, setting.root, mesh)
       live.books.begun, live.row = e + 1, 0
     for measured in _rows(setting, live, e):  # noqa: B007  the last one is used
-      stopping = stop()
-      if stopping or time.monotonic() - saved_at > run.cell.checkpoint_every:
+      stopping = hosts.any_of(stop())
+      if stopping or hosts.agree(time.monotonic() - saved_at > run.cell.checkpoint_every):
         if pending:
           pending = _record(setting, live, pending)
         _save(setting, live)
@@ -175,7 +175,7 @@ def _compile(setting: Setting, live: Live) -> None:
   start = time.monotonic()
   _train_until(setting, live, live.books.epochs, stop=0)
   nothing = _run_evaluation(setting, live, batches=0)
-  live.best = _keep_best(live.best, nothing, live.state, jnp.int32(0))
+  live.best = _keep_best(live.best, nothing, live.state, _scalar(0, setting))
   jax.block_until_ready(live.best)
   now = time.monotonic()
   live.clock = now - live.books.open_seconds
@@ -194,7 +194,7 @@ def _rows(setting: Setting, live: Live, e: int):
       return
     measured.row.block_until_ready()
     adaptive = not setting.run.cell.rows_per_call
-    if adaptive and time.monotonic() - start < _CALL_SECONDS / 2:
+    if adaptive and hosts.agree(time.monotonic() - start < _CALL_SECONDS / 2):
       live.rows_per_call *= 2
     setting.progress(e, live.row)
     yield measured
@@ -218,7 +218,7 @@ def _after_rows(setting: Setting, live: Live, e: int, measured: epoch.Progress) 
   if last or (e + 1) % run.cell.evaluate_every == 0:
     size = setting.test_data.label.shape[0]
     evaluation = _run_evaluation(setting, live, -(-size // run.cell.evaluate_batch))
-    live.best = _keep_best(live.best, evaluation, live.state, jnp.int32(e + 1))
+    live.best = _keep_best(live.best, evaluation, live.state, _scalar(e + 1, setting))
   return Pending(e, measured, evaluation, times_trained)
 
 
@@ -231,9 +231,13 @@ def _run_evaluation(setting: Setting, live: Live, batches: int) -> epoch.Evaluat
     state.params,
     state.model_state,
     setting.test_data,
-    parallel.replicate(np.int32(batches), setting.program.mesh),
+    _scalar(batches, setting),
     mesh=setting.program.mesh,
   )
+
+
+def _scalar(value: int, setting: Setting) -> jax.Array:
+  return parallel.replicate(np.int32(value), setting.program.mesh)
 
 
 @jax.jit
@@ -258,7 +262,7 @@ def _record(setting: Setting, live: Live, pending: Pending) -> None:
     live.counted = times_trained
   rates = setting.learning_rate[e]
   line = books_lib.enter(live.books, run, e, measured, correct, rates, seconds)
-  results.append_text(setting.directory / results.METRICS, line)
+  hosts.first(results.append_text, setting.directory / results.METRICS, line)
   setting.progress(e + 1, 0)
 
 
@@ -266,9 +270,8 @@ def _save(setting: Setting, live: Live) -> None:
   start = time.monotonic()
   live.books.open_seconds = start - live.clock
   record = dataclasses.asdict(live.books)
-  checkpoint.save(
-    setting.directory, {'state': live.state, 'best': live.best}, record, setting.belongs_to
-  )
+  tree = {'state': live.state, 'best': live.best}
+  hosts.first(checkpoint.save, setting.directory, tree, record, setting.belongs_to)
   live.clock += time.monotonic() - start  # writing is not training
 
 
@@ -278,7 +281,7 @@ def _restore(setting: Setting, live: Live, resume: str, note: Callable[[str], No
   target = {'state': live.state, 'best': live.best}
   saved = checkpoint.restore(setting.directory, target, setting.belongs_to, resume, note)
   if saved is None:
-    metrics.unlink(missing_ok=True)
+    hosts.first(metrics.unlink, True)  # it need not be there
     return
   try:
     books = Books(**saved.record)
@@ -293,4 +296,4 @@ def _restore(setting: Setting, live: Live, resume: str, note: Callable[[str], No
   live.state, live.best = jax.tree.map(jnp.array, (saved.state['state'], saved.state['best']))
   live.books, live.row = books, int(live.state.row)
   live.counted = books.counted(setting.run.parts.spec.num_examples)
-  results.write_bytes(metrics, books.lines.encode())
+  hosts.first(results.write_bytes, metrics, books.lines.encode())

@@ -24,7 +24,7 @@ def place(dataset: Dataset, device: jax.Device | None = None) -> tuple[Data, Dat
     DataError: if they do not fit, with the bytes needed and free.
   """
   needed = sum(array.nbytes for array in dataset[1:5])
-  home = device or jax.devices()[0]
+  home = device or jax.local_devices()[0]
   free = free_bytes(home)
   if free is not None and needed > free:
     raise DataError(

@@ -2,24 +2,28 @@
 
 Several processes may do so in one workdir at once: each run has one owner (`lock.py`), the
 others take other runs, and in the end wait for those that are still in progress elsewhere.
+Processes that train each run *together* (`hosts.py`) count as one here.
 """
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import pathlib
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from rich import progress as rich_progress
 from rich.console import Console
 
-from jaxbudget import checkpoint, data, results
+from jaxbudget import checkpoint, data, hosts, results
 from jaxbudget.books import Diverged
 from jaxbudget.checkpoint import Refused
+from jaxbudget.provenance import must_agree
 from jaxbudget.sweep import lock, plan, prerequisites
 from jaxbudget.train import Stopped, train
 from jaxbudget.types import Data
@@ -62,6 +66,10 @@ def run_all(
     0 all done; 1 a run failed or was refused; 2 all were refused; 128 + signal number when
     stopped by one.
   """
+  differing = hosts.count() > 1 and hosts.differing(_conditions(runs, datasets))
+  if differing:
+    console.print(f'refused: the processes of this launch differ: {differing}', markup=False)
+    return 2
   ended: dict[str, str] = {}
   with signals() as received, _bars(console) as bars:
     session = Session(datasets, directory, bars, resume, received, {})
@@ -70,8 +78,9 @@ def run_all(
       held_up = []
       for run in waiting:
         how = _attempt(session, run, ended)
-        if received:
-          return 128 + received[0]
+        number = hosts.any_of(received[0] if received else 0)
+        if number:
+          return 128 + number
         if how == BUSY:
           held_up.append(run)
         else:
@@ -85,6 +94,16 @@ def run_all(
   return 0 if set(ended.values()) <= {DONE} else 1
 
 
+def _conditions(runs: list[plan.Run], datasets: Mapping[Any, data.Dataset]) -> dict[str, Any]:
+  """What processes that train runs together must have in common."""
+  planned = json.dumps([(run.run_id, run.cell.to_dict()) for run in runs], default=str)
+  return {
+    **must_agree(),
+    'plan': hashlib.sha256(planned.encode()).hexdigest()[:16],
+    'data': [dataset.fingerprint for dataset in datasets.values()],
+  }
+
+
 def _tell_waiting(session: Session, runs: list[plan.Run]) -> bool:
   owner = lock.owner(session.directory / runs[0].run_id) or {}
   where = f'process {owner["pid"]} on {owner["host"]}' if owner else 'another process'
@@ -95,20 +114,26 @@ def _tell_waiting(session: Session, runs: list[plan.Run]) -> bool:
 
 def _attempt(session: Session, run: plan.Run, ended: Mapping[str, str]) -> str:
   """Trains a run unless it is finished or somebody else does; whatever happens is told."""
+  return hosts.agree(_attempt_here(session, run, ended))
+
+
+def _attempt_here(session: Session, run: plan.Run, ended: Mapping[str, str]) -> str:
   directory, say = session.directory / run.run_id, session.bars.print
   try:
-    how = _standing(directory, run, say)
-    if how:
-      return how
-    if run.needs and ended.get(run.needs) != DONE:
-      if run.needs not in ended:
-        return BUSY
-      say(f'failed: {run.run_id}: it needs run {run.needs}, which is not done')
-      return FAILED
-    directory.mkdir(parents=True, exist_ok=True)
-    with lock.own(directory) as owned:
-      how = _standing(directory, run, lambda line: None)  # somebody else may just have been done
-      return how or _train_owned(session, run, directory, owned)
+    with hosts.together():
+      how = _standing(directory, run, say)
+      if how:
+        return how
+      if run.needs and ended.get(run.needs) != DONE:
+        if run.needs not in ended:
+          return BUSY
+        say(f'failed: {run.run_id}: it needs run {run.needs}, which is not done')
+        return FAILED
+      with _own(directory) as check:
+        how = _standing(directory, run, lambda line: None)  # somebody may just have been done
+        if how is None:
+          _train_owned(session, run, directory, check)
+        return how or DONE
   except lock.Busy:
     return BUSY
   except lock.Lost as e:
@@ -126,6 +151,8 @@ def _attempt(session: Session, run: plan.Run, ended: Mapping[str, str]) -> str:
     say(f'failed: {run.run_id}: {e}')
   except OSError as e:
     say(f'failed: {run.run_id}: {e.strerror or e}: {e.filename or directory} (it can be resumed)')
+  except hosts.Elsewhere as e:
+    say(f'failed: {run.run_id}: {e}')
   except Exception as e:  # a bug in one run must not cost the others
     first = (str(e).splitlines() or [''])[0]
     say(f'failed: {run.run_id}: {type(e).__name__}: {first} ({_log_error(directory)})')
@@ -141,11 +168,24 @@ def _log_error(directory: pathlib.Path) -> str:
     return f'{_ERROR} could not be written: {e.strerror or e}'
 
 
-def _standing(directory: pathlib.Path, run: plan.Run, say) -> str | None:
-  """How a run ended that is finished; None if it is not.
+@contextlib.contextmanager
+def _own(directory: pathlib.Path) -> Iterator[Callable[[], None]]:
+  """Owns the directory of a run; gives what raises if it is not ours any more."""
+  if not hosts.is_first():
+    yield lambda: None
+    return
+  directory.mkdir(parents=True, exist_ok=True)
+  with lock.own(directory) as owned:
+    yield owned.check
 
-  A diverged run is finished: it would diverge again.
-  """
+
+def _standing(directory: pathlib.Path, run: plan.Run, say) -> str | None:
+  """How a run ended that is finished; None if it is not."""
+  return hosts.agree(_look_up(directory, run, say) if hosts.is_first() else None)
+
+
+def _look_up(directory: pathlib.Path, run: plan.Run, say) -> str | None:
+  """Likewise, from the files. A diverged run is finished: it would diverge again."""
   result = finished(directory, say)
   if result is None:
     return None
@@ -211,10 +251,12 @@ def _tidy(directory: pathlib.Path) -> None:
       results.remove_temporaries(directory)
 
 
-def _train_owned(session: Session, run: plan.Run, directory: pathlib.Path, owned) -> str:
-  """Trains a run that is ours."""
-  results.remove_temporaries(directory)
-  (directory / results.SUMS).unlink(missing_ok=True)
+def _train_owned(
+  session: Session, run: plan.Run, directory: pathlib.Path, check: Callable[[], None]
+) -> None:
+  """Trains a run that is ours, as `check` knows."""
+  hosts.first(results.remove_temporaries, directory)
+  hosts.first((directory / results.SUMS).unlink, True)  # it need not be there
   key = plan.data_key(run.cell)
   if key not in session.placed:
     session.placed.clear()  # one data set on the device at a time
@@ -222,15 +264,13 @@ def _train_owned(session: Session, run: plan.Run, directory: pathlib.Path, owned
   try:
     run = prerequisites.prepare(run, session.directory, session.datasets[key])
   except ValueError as e:
-    session.bars.print(f'failed: {run.run_id}: {e}')
-    return FAILED
+    raise data.DataError(str(e)) from e
 
   def stop() -> bool:
-    owned.check()
+    check()
     return bool(session.received)
 
   run_one(session, run, directory, stop)
-  return DONE
 
 
 def run_one(session: Session, run: plan.Run, directory: pathlib.Path, stop) -> None:
@@ -252,7 +292,7 @@ def run_one(session: Session, run: plan.Run, directory: pathlib.Path, stop) -> N
   train_data, test_data, data_seconds = session.placed[key]
   fingerprint = session.datasets[key].fingerprint
   facts = run.parts.selector.facts
-  results.write_json(directory / results.CONFIG, config_record(run))
+  hosts.first(results.write_json, directory / results.CONFIG, config_record(run))
   task = session.bars.add_task(run.run_id, total=facts.epochs)
 
   def progress(done: int, rows: int) -> None:
@@ -271,22 +311,31 @@ def run_one(session: Session, run: plan.Run, directory: pathlib.Path, stop) -> N
       note=session.bars.print,
     )
   except Diverged as e:
-    ids = {'run_id': run.run_id, 'cell_id': run.cell_id, 'seed': run.seed}
-    failure = {'status': 'failed', 'error': str(e), 'epoch': e.epoch, 'row': e.row}
-    results.write_json(directory / results.RESULT, {**ids, **failure})
-    checkpoint.remove(directory)
+    if hosts.is_first():
+      _write_failure(run, directory, e)
     raise
   finally:
     session.bars.remove_task(task)
   stop()  # raises if the run is no longer ours
   result['data_fingerprint'] = fingerprint
   result['seconds'] = {'data': data_seconds, **result['seconds']}
+  hosts.first(_write_result, directory, result)
+  session.bars.print(f'{run.run_id}: {result["final_accuracy"]:.2f} %')
+
+
+def _write_failure(run: plan.Run, directory: pathlib.Path, e: Diverged) -> None:
+  ids = {'run_id': run.run_id, 'cell_id': run.cell_id, 'seed': run.seed}
+  failure = {'status': 'failed', 'error': str(e), 'epoch': e.epoch, 'row': e.row}
+  results.write_json(directory / results.RESULT, {**ids, **failure})
+  checkpoint.remove(directory)
+
+
+def _write_result(directory: pathlib.Path, result: dict[str, Any]) -> None:
   content = results.json_bytes(result)
   (directory / _ERROR).unlink(missing_ok=True)
   results.write_sums(directory, content)
   results.write_bytes(directory / results.RESULT, content)
   checkpoint.remove(directory)
-  session.bars.print(f'{run.run_id}: {result["final_accuracy"]:.2f} %')
 
 
 def config_record(run: plan.Run) -> dict[str, Any]:
@@ -345,5 +394,5 @@ def _bars(console: Console) -> _Bars:
     rich_progress.TimeRemainingColumn(),
     console=console,
     transient=True,
-    disable=not console.is_terminal,
+    disable=console.quiet or not console.is_terminal,
   )
