@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from jaxbudget import config as config_lib
-from jaxbudget import data, deviations, parallel, report, results
+from jaxbudget import data, deviations, hosts, parallel, report, results
 from jaxbudget.sweep import calibrate as calibrate_lib
 from jaxbudget.sweep import (
   control,
@@ -47,6 +47,7 @@ class Options:
     executor: where runs are trained, `local` or `slurm`.
     workers: processes on this host; 0 is one for each GPU, and on CPU this process alone.
     yes: submit without asking, whatever it costs.
+    distributed: this process is one of several that train each run together, see `hosts.py`.
   """
 
   only: str = ''
@@ -57,13 +58,15 @@ class Options:
   executor: str = 'local'
   workers: int = 0
   yes: bool = False
+  distributed: bool = False
 
 
 def refuse(message: str) -> int:
   """Says why nothing was done, every fault a line; exit code 2."""
   faults = message.splitlines()
   head = 'refused' if len(faults) == 1 else f'refused, {len(faults)} faults'
-  print('\n'.join([f'{head}: {faults[0]}', *(f'  {f}' for f in faults[1:])]), file=sys.stderr)
+  if hosts.is_first():
+    print('\n'.join([f'{head}: {faults[0]}', *(f'  {f}' for f in faults[1:])]), file=sys.stderr)
   return REFUSED
 
 
@@ -82,11 +85,21 @@ def launch(
     The exit code: 0 done or submitted, 1 a run failed or a file could not be written, 2 refused
     (config, data, or every run there is to resume), 130 or 143 stopped by a signal.
   """
-  console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
+  options = Options(**options)
+  if options.distributed:
+    if stage not in ('all', 'train') or options.executor != 'local' or options.workers > 1:
+      return refuse('--distributed trains: --stage=all or train, --executor=local, no --workers')
+    try:
+      hosts.initialize()
+    except ValueError as e:
+      return refuse(f'--distributed: {e}')
+  width = None if sys.stdout.isatty() else _FILE_COLUMNS
+  console = Console(highlight=False, width=width, quiet=not hosts.is_first())
   inputs.use_compilation_cache()
   begin = _on_workdir if stage in _WORKDIR_STAGES else _launch
   try:
-    return begin(config, workdir, stage, Options(**options), console)
+    with hosts.together():
+      return begin(config, workdir, stage, options, console)
   except KeyboardInterrupt:
     print('stopped', file=sys.stderr)
     return 130
@@ -96,6 +109,11 @@ def launch(
   except OSError as e:
     print(f'failed: {e.strerror or e}: {e.filename or workdir}', file=sys.stderr)
     return FAILED
+  except hosts.Elsewhere:
+    return FAILED  # said there
+  except hosts.Gone as e:
+    print(f'failed: {e}; launch again to go on', file=sys.stderr, flush=True)
+    os._exit(FAILED)  # a proper end would wait for it
 
 
 def _on_workdir(config, workdir, stage, options, console) -> int:
@@ -116,32 +134,36 @@ def _on_workdir(config, workdir, stage, options, console) -> int:
 def _launch(config, workdir, stage, options, console) -> int:
   """The stages that begin with a plan."""
   try:
-    datasets, runs = inputs.plan_runs(config)
-    wanted = plan.only(runs, config_lib.parse_arg(options.only))
-    if stage == 'deviations':
-      return show_deviations(wanted, console)
-    if stage == 'retry':
-      wanted = control.failed(wanted, workdir)
-    if stage != 'plan':
-      inputs.load_data(datasets, wanted)
-    if stage == 'data':
-      return show_data(datasets, workdir, console)
-    for note in dict.fromkeys(note for d in datasets.values() for note in d.notes):
-      console.print(f'note: {note}', markup=False)
-    check_writable(workdir)
-    if stage != 'plan':  # which may be made where the devices are not
-      _check_executor(wanted, options)
-  except ValueError as e:
+    with hosts.together():
+      datasets, runs = inputs.plan_runs(config)
+      wanted = plan.only(runs, config_lib.parse_arg(options.only))
+      if stage == 'deviations':
+        return show_deviations(wanted, console)
+      if stage == 'retry':
+        wanted = control.failed(wanted, workdir)
+      if not wanted:
+        console.print('nothing has failed')
+        return DONE
+      if stage != 'plan':
+        inputs.load_data(datasets, wanted)
+      if stage == 'data':
+        return show_data(datasets, workdir, console)
+      for note in dict.fromkeys(note for d in datasets.values() for note in d.notes):
+        console.print(f'note: {note}', markup=False)
+      check_writable(workdir)
+      if stage != 'plan':  # which may be made where the devices are not
+        _check_executor(wanted, options)
+  except (ValueError, hosts.Elsewhere) as e:
     return refuse(str(e))
-  plan_file.write(runs, workdir, options.command)
+  hosts.first(plan_file.write, runs, workdir, options.command)
   if stage == 'plan':
     return show_plan(runs, workdir, options.calibrate, console)
   if stage == 'retry':
     control.forget_failures(wanted, workdir)
   code = _execute(config, wanted, datasets, workdir, options, console)
   if stage == 'all' and options.executor == 'local' and code in (DONE, FAILED):
-    plan_file.write(runs, workdir, options.command)  # another launch may have written its own
-    show_report(workdir, options.allow, console)
+    hosts.first(plan_file.write, runs, workdir, options.command)  # others may have, in between
+    hosts.first(show_report, workdir, options.allow, console)
   return code
 
 
@@ -163,6 +185,8 @@ def _workers(runs: list[plan.Run], options: Options) -> int:
   devices = max((run.cell.devices for run in runs), default=1)
   gpus = len(workers.visible_gpus())
   count = options.workers or (gpus // devices if devices else 1)
+  if options.distributed:
+    return 1
   return max(1, min(count, len(runs)))
 
 

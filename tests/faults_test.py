@@ -9,6 +9,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 
 import campaign
 import faulty
@@ -204,3 +205,17 @@ def test_run_ids_are_names(tmp_path):
     cell = config.cells(config.defaults(dataset=f'npz:{path}'))[0][0]
     label = plan._label(cell)
     assert plan_file._RUN_ID.fullmatch(label) and pathlib.PurePath(label).name == label
+
+
+def test_workers_share_the_work_and_leave_the_same_bits(place, expected):
+  """Two processes, stopped in the middle by a signal to the one that started them."""
+  workdir = place / 'workers'
+  process = campaign.start(workdir, CELLS, '--workers=2')
+  assert campaign._wait_for_training(process, workdir)
+  process.send_signal(signal.SIGTERM)
+  code, said = campaign.finish(process)
+  assert code == 143, said
+  code, said = campaign.launch(workdir, CELLS, '--workers=2')
+  assert code == 0, said
+  assert len(campaign._TRAINED.findall(said)) <= len(expected)
+  campaign.assert_same(workdir, expected)

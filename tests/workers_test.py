@@ -1,0 +1,220 @@
+"""Work shared out among processes: jobs, workers on this host, what a workdir says of itself."""
+
+import importlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+from faulty import linear_model, planned, settings, write_images  # noqa: F401  a fixture
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from jaxbudget import config, launcher, results
+from jaxbudget.sweep import control, jobs, lock, plan, plan_file, status, workers
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize('name', ['single', 'quickstart', 'table2', 'table5', 'table6', 'figure1'])
+def test_a_config_survives_json(name):
+  values = importlib.import_module(f'configs.{name}').get_config()
+  again = config.from_record(json.loads(json.dumps(values.to_dict())))
+  assert config.seed_tuple(again.seeds) == config.seed_tuple(values.seeds)
+  assert config.cells(again) == config.cells(values)
+
+
+class Named:
+  """Of a run, what sharing out looks at."""
+
+  def __init__(self, run_id, needs=None):
+    self.run_id, self.needs = run_id, needs
+
+
+@hypothesis_settings(deadline=None, max_examples=50)
+@given(st.integers(0, 40), st.integers(1, 9))
+def test_shares_are_even_and_hold_every_run_once(count, processes):
+  runs = [Named(str(i)) for i in range(count)]
+  shares = workers.shares(runs, processes)
+  assert [run_id for share in shares for run_id in share] == [run.run_id for run in runs]
+  assert len(shares) == min(count, processes)
+  assert not shares or max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_worker_has_its_own_first_behind_what_they_need():
+  runs = [Named('scores'), Named('a', 'scores'), Named('b'), Named('c'), Named('d', 'scores')]
+  tasks = [['scores', 'a'], ['b'], ['c', 'd']]
+  order = lambda task, help_others: [r.run_id for r in jobs._order(runs, tasks, task, help_others)]
+  assert order(2, False) == ['c', 'scores', 'd']
+  assert order(1, True) == ['b', 'c', 'scores', 'd', 'a']
+  with pytest.raises(ValueError, match='run gone of the job'):
+    jobs._order(runs, [['gone']], 0, False)
+
+
+@pytest.mark.parametrize(
+  'given, seen', [('0,1', ['0', '1']), ('', []), ('-1', []), ('GPU-5a, GPU-7', ['GPU-5a', 'GPU-7'])]
+)
+def test_gpus_are_those_that_this_process_may_use(given, seen, monkeypatch):
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', given)
+  assert workers.visible_gpus() == seen
+
+
+def test_each_worker_sees_its_own_gpus(monkeypatch):
+  started = []
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5,6,7')
+  monkeypatch.setattr(workers.subprocess, 'Popen', lambda *a, env, **k: started.append(env))
+  for task in range(2):
+    workers._start(pathlib.Path('job'), task, 2)
+  assert [env['CUDA_VISIBLE_DEVICES'] for env in started] == ['4,5', '6,7']
+
+
+@pytest.mark.parametrize(
+  'codes, joint',
+  [([0, 0], 0), ([0, 1], 1), ([2, 2], 2), ([0, 2], 1), ([0, 143], 143), ([1, -9], 137)],
+)
+def test_one_exit_code_for_all_workers(codes, joint):
+  assert workers._joint(codes) == joint
+
+
+def test_a_job_is_numbered_sealed_and_found_again(tmp_path):
+  values = config.defaults(dataset='digits')
+  first = jobs.write(tmp_path, values, [['a'], ['b']], 'local', 'auto')
+  second = jobs.write(tmp_path, values, [['c']], 'slurm', 'force')
+  assert jobs.directories(tmp_path) == [first, second]
+  assert jobs.read(second)['tasks'] == [['c']] and jobs.read(second)['resume'] == 'force'
+  (second / jobs.FILE).write_text((second / jobs.FILE).read_text().replace('"c"', '"d"'))
+  with pytest.raises(ValueError, match='job.json is damaged'):
+    jobs.read(second)
+
+
+def test_a_worker_refuses_a_job_whose_runs_have_changed(tmp_path, capsys):
+  job = jobs.write(tmp_path, config.defaults(dataset='digits'), [['no-such-run']], 'local', 'auto')
+  assert jobs.work(job, 0) == 2
+  assert 'launch again' in capsys.readouterr().err
+  assert not (tmp_path / 'runs').exists()
+
+
+@pytest.fixture
+def workdir(linear_model, tmp_path):  # noqa: F811
+  """Five runs of one cell: done, diverged, broken off by an error, stopped, planned."""
+  runs, _ = planned(settings(write_images(tmp_path / 'tiny.npz'), seeds=5))
+  plan_file.write(runs, tmp_path, 'a test')
+  done, diverged, broken, stopped, _ = (tmp_path / 'runs' / run.run_id for run in runs)
+  for directory in (done, diverged, broken, stopped):
+    directory.mkdir(parents=True)
+    line = {'epoch': 2, 'seconds': {'train': 20.0, 'evaluate': 10.0}}
+    (directory / results.METRICS).write_text(2 * results.json_line(line) + '{"epoch": 3, "sec')
+  results.write_json(done / results.RESULT, {'status': 'done'})
+  results.write_json(diverged / results.RESULT, {'status': 'failed', 'error': 'not finite'})
+  (broken / results.ERROR).write_text('Traceback\n  ...\nRuntimeError: [0] is odd\n')
+  return tmp_path
+
+
+def test_status_is_read_from_the_files(workdir):
+  standings = status.look(workdir)
+  assert [s.state for s in standings] == ['done', 'failed', 'failed', 'stopped', 'planned']
+  assert [s.error for s in standings][1:3] == ['not finite', 'RuntimeError: [0] is odd']
+  console = Console(width=200, record=True)
+  console.print(status.table(standings))
+  shown = console.export_text()
+  assert '1 of 5 runs are done' in shown and 'seed 2: RuntimeError: [0] is odd' in shown
+
+
+def test_a_run_with_an_owner_is_running_and_its_end_foreseen(workdir):
+  stopped = status.look(workdir)[3]
+  with lock.own(workdir / 'runs' / stopped.run_id):
+    running = status.look(workdir)[3]
+  assert running.state == 'running' and f'process {os.getpid()}' in running.where
+  assert running.left == 2 * 30.0, 'two epochs of four are left, at 30 seconds each'
+  assert status._now(running) == 'seed 3: epoch 3 of 4, 60.0 s left'
+  assert status.look(workdir)[3].state == 'stopped'
+
+
+def test_status_of_nothing_is_refused(tmp_path, capsys):
+  assert launcher.launch(None, tmp_path, 'status') == 2
+  assert 'holds no plan' in capsys.readouterr().err
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_retry_takes_what_failed_or_was_left_and_forgets_why(workdir):
+  runs, _ = planned(settings(f'npz:{workdir / "tiny.npz"}', seeds=5))
+  again = control.failed(runs, workdir)
+  assert [run.seed for run in again] == [1, 2, 3]
+  control.forget_failures(again, workdir)
+  states = [s.state for s in status.look(workdir)]
+  assert states == ['done', 'stopped', 'stopped', 'stopped', 'planned']
+
+
+def test_retry_trains_again_what_failed(linear_model, tmp_path, capsys):  # noqa: F811
+  values = settings(write_images(tmp_path / 'tiny.npz'), epochs=2, seeds=2)
+  work = tmp_path / 'work'
+  assert launcher.launch(values, work, 'train') == 0
+  assert launcher.launch(values, work, 'retry') == 0
+  assert 'nothing has failed' in capsys.readouterr().out
+  entry = plan_file.entries(work)[1]
+  path = work / 'runs' / entry['run_id'] / results.RESULT
+  whole = path.read_bytes()
+  results.write_json(path, {'status': 'failed', 'error': 'a cosmic ray'})
+  assert launcher.launch(values, work, 'train') == 1, 'a failed run is not tried again'
+  assert launcher.launch(values, work, 'retry') == 0
+  strip = lambda content: {k: v for k, v in json.loads(content).items() if k != 'seconds'}
+  assert strip(path.read_bytes()) == strip(whole)
+
+
+def test_cancel_stops_who_is_at_work_here(workdir, capsys):
+  stopped = status.look(workdir)[3].run_id
+  script = (
+    'import pathlib, sys, time\nfrom jaxbudget.sweep import lock\n'
+    'with lock.own(pathlib.Path(sys.argv[1])):\n  print("owned", flush=True)\n  time.sleep(60)\n'
+  )
+  directory = workdir / 'runs' / stopped
+  owner = subprocess.Popen([sys.executable, '-c', script, directory], stdout=subprocess.PIPE)
+  try:
+    assert owner.stdout.readline() == b'owned\n'
+    assert launcher.launch(None, workdir, 'cancel') == 0
+    assert owner.wait(20) == -signal.SIGTERM
+  finally:
+    owner.kill()
+    owner.stdout.close()
+  assert f'stopped: process {owner.pid}' in capsys.readouterr().out
+  assert launcher.launch(None, workdir, 'cancel') == 0
+  assert 'nothing is queued or running' in capsys.readouterr().out
+
+
+def test_submitting_much_is_asked_about(workdir, monkeypatch, capsys):
+  runs, _ = planned(settings(f'npz:{workdir / "tiny.npz"}', seeds=5))
+  console, seconds = Console(width=300), {'each': 7200}
+  estimate = lambda runs, calibration: {run.run_id: seconds['each'] for run in runs}
+  monkeypatch.setattr(control.calibrate, 'estimate', estimate)
+  measured = {'device': 'a device'}
+  with open(os.devnull) as nobody:
+    monkeypatch.setattr(sys, 'stdin', nobody)
+    control.confirm(runs, measured, False, console)
+    assert 'about 10.0 device-hours as a device' in capsys.readouterr().out
+    seconds['each'] = 7300
+    control.confirm(runs, measured, True, console)
+    for known in (measured, None):
+      with pytest.raises(ValueError, match='give --yes'):
+        control.confirm(runs, known, False, console)
+
+
+def test_finish_time_counts_tasks_at_a_time(workdir):
+  runs, _ = planned(settings(f'npz:{workdir / "tiny.npz"}', seeds=5))
+  assert control._parallel(runs) == 5
+  two = {'slurm.runs_per_task': 2}
+  runs, _ = planned(settings(f'npz:{workdir / "tiny.npz"}', seeds=5, **two))
+  assert control._parallel(runs) == 3
+  runs, _ = planned(settings(f'npz:{workdir / "tiny.npz"}', seeds=5, **{'slurm.parallel': 2}))
+  assert control._parallel(runs) == 2
+
+
+def test_resources_are_no_part_of_an_experiment(workdir):
+  name = f'npz:{workdir / "tiny.npz"}'
+  few, many = planned(settings(name)), planned(settings(name, **{'slurm.gpus': 8}))
+  assert [run.run_id for run in few[0]] == [run.run_id for run in many[0]]
+  assert isinstance(few[0][0], plan.Run)
