@@ -26,6 +26,7 @@ class Figure(NamedTuple):
 
   @property
   def median(self) -> float:
+    """Over the repeats."""
     return statistics.median(self.values)
 
   @property
