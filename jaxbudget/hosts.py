@@ -20,7 +20,7 @@ from typing import Any
 import jax
 from jax._src import distributed  # the store has no public name; orbax reaches it so too
 
-_PATIENCE = 60.0  # seconds that a process which failed waits for the others to hear of it
+_PATIENCE = 30.0  # seconds that a process which failed waits for the others to hear of it
 _LOOK = 2000  # milliseconds between looks at signals while waiting
 _met = 0  # sync points passed
 

@@ -15,7 +15,14 @@ _PACKAGES = ('jaxbudget', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
 _SOURCE = pathlib.Path(__file__).parent
 # Sources that decide nothing about the numbers of a run that has started.
 _NOT_NUMERICS = ('data', 'report', 'sweep')
-_NOT_NUMERICS_FILES = ('__init__.py', 'launcher.py', 'loading.py', 'provenance.py', 'study.py')
+_NOT_NUMERICS_FILES = (
+  '__init__.py',
+  'hosts.py',
+  'launcher.py',
+  'loading.py',
+  'provenance.py',
+  'study.py',
+)
 
 
 @functools.cache

@@ -1,0 +1,24 @@
+"""Two methods on all devices of all processes; see `hosts_test.py`."""
+
+from jaxbudget import config
+
+
+def get_config(arg: str | None = None):
+  """Reads `key=value,...` for all cells."""
+  return config.defaults(
+    **{
+      'dataset': 'digits',
+      'model': 'linear',
+      'budget': 0.5,
+      'epochs': 3,
+      'batch_size': 128,
+      'learning_rate': 0.5,
+      'seeds': 1,
+      'devices': 0,
+      'rows_per_call': 2,
+      'checkpoint_every': 1e-3,
+      'record_selection': True,
+      'grid': ({'selector': 'p_sgd'}, {'selector': 'selective_backprop'}),
+      **config.parse_arg(arg),
+    }
+  )

@@ -1,0 +1,63 @@
+"""One of several processes; `hosts_test.py` starts them.
+
+python tests/hosts_worker.py talk OUT.json
+python tests/hosts_worker.py launch --distributed --config=... --workdir=...
+"""
+
+import json
+import pathlib
+import runpy
+import sys
+
+import faulty
+import jax
+
+from jaxbudget import hosts, models
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def talk():
+  """Meets at every kind of sync point, in fair and in foul weather; says what was heard."""
+  hosts.initialize()
+  me, heard = jax.process_index(), []
+
+  def attempt(name, block):
+    try:
+      with hosts.together():
+        heard.append([name, block()])
+    except (hosts.Elsewhere, ValueError, OSError) as e:
+      heard.append([name, type(e).__name__, str(e)])
+
+  def fail(on, error):
+    if me == on:
+      raise error
+
+  attempt('agree', lambda: hosts.agree({'number': me, 'path': None}))
+  attempt('any_of', lambda: [hosts.any_of(me == 1), hosts.any_of(0), hosts.any_of(15 * me)])
+  attempt('differing', lambda: hosts.differing({'me': me, 'jax': '1'}))
+  attempt('first', lambda: hosts.first(heard.append, ['did it']))
+  attempt('ours', lambda: (fail(1, ValueError('of 1')), hosts.agree(1), hosts.agree(2)))
+  attempt('at the end', lambda: fail(1, OSError('late')))
+  attempt('on first', lambda: hosts.first(fail, 0, OSError('disk')))
+  attempt('both', lambda: fail(me, ValueError(f'own {me}')))
+
+  def nested():
+    with hosts.together():
+      fail(0, ValueError('inside'))
+      hosts.agree(0)
+
+  attempt('nested', nested)
+  attempt('in step again', lambda: hosts.agree(me))
+  return heard
+
+
+if __name__ == '__main__':
+  if sys.argv[1] == 'talk':
+    pathlib.Path(sys.argv[2]).write_text(json.dumps(talk()))
+  else:
+    hosts._PATIENCE = 5.0
+    models.MODELS = (*models.MODELS, 'linear')
+    models._FACTORIES['linear'] = faulty.linear
+    sys.argv[:2] = [str(ROOT / 'launch.py')]
+    runpy.run_path(sys.argv[0], run_name='__main__')
