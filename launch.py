@@ -38,6 +38,11 @@ _WORKERS = flags.DEFINE_integer(
   lower_bound=0,
 )
 _YES = flags.DEFINE_bool('yes', False, 'Submit to SLURM without asking, whatever it costs.')
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'This process is one of several, on one host or more, that train each run together (srun).',
+)
 _RESUME = flags.DEFINE_enum(
   'resume',
   'auto',
@@ -72,6 +77,7 @@ def main(argv: list[str]) -> int:
     executor=_EXECUTOR.value,
     workers=_WORKERS.value,
     yes=_YES.value,
+    distributed=_DISTRIBUTED.value,
   )
 
 
