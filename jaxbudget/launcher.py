@@ -22,6 +22,7 @@ from jaxbudget.sweep import (
   plan,
   plan_file,
   slurm,
+  standing,
   status,
   workers,
 )
@@ -226,7 +227,7 @@ def submit(
   jobs_directory.mkdir(exist_ok=True)
   with lock.wait_for(jobs_directory):  # two launches must not both find nothing submitted
     pending = slurm.waiting(workdir)
-    unfinished = [r for r in runs if local.finished(workdir / 'runs' / r.run_id) is None]
+    unfinished = [r for r in runs if standing.finished(workdir / 'runs' / r.run_id) is None]
     new = [run for run in unfinished if run.run_id not in pending]
     if len(new) < len(unfinished):
       console.print(f'{len(unfinished) - len(new)} runs are submitted already')

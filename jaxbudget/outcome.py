@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxbudget import hosts, ledger, results, selection
+from jaxbudget import checkpoint, hosts, ledger, results, selection
 from jaxbudget.books import Books, Diverged
 from jaxbudget.flops import model_flops
 from jaxbudget.provenance import device_record, versions
@@ -96,3 +96,20 @@ def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> di
     'device': {**device_record(), 'devices': run.cell.devices or jax.device_count()},
     **({'forced': books.forced} if books.forced else {}),
   }
+
+
+def write_result(directory: pathlib.Path, result: dict[str, Any]) -> None:
+  """Writes result.json, after which the run is done."""
+  content = results.json_bytes(result)
+  (directory / results.ERROR).unlink(missing_ok=True)
+  results.write_sums(directory, content)
+  results.write_bytes(directory / results.RESULT, content)
+  checkpoint.remove(directory)
+
+
+def write_failure(directory: pathlib.Path, run: Run, e: Diverged) -> None:
+  """Writes the result.json of a run that diverged."""
+  ids = {'run_id': run.run_id, 'cell_id': run.cell_id, 'seed': run.seed}
+  failure = {'status': 'failed', 'error': str(e), 'epoch': e.epoch, 'row': e.row}
+  results.write_json(directory / results.RESULT, {**ids, **failure})
+  checkpoint.remove(directory)

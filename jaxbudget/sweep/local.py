@@ -20,16 +20,16 @@ import jax
 from rich import progress as rich_progress
 from rich.console import Console
 
-from jaxbudget import checkpoint, data, hosts, results
+from jaxbudget import data, hosts, outcome, results
 from jaxbudget.books import Diverged
 from jaxbudget.checkpoint import Refused
 from jaxbudget.provenance import must_agree
-from jaxbudget.sweep import lock, plan, prerequisites
+from jaxbudget.sweep import lock, plan, prerequisites, standing
+from jaxbudget.sweep.standing import DONE, FAILED
 from jaxbudget.train import Stopped, train
 from jaxbudget.types import Data
 
-DONE, FAILED, REFUSED, BUSY = 'done', 'failed', 'refused', 'busy'
-_ERROR = 'error.log'
+REFUSED, BUSY = 'refused', 'busy'
 # SIGUSR2 is what a cluster is asked to send before the time limit.
 _STOP = tuple(getattr(signal, n) for n in ('SIGINT', 'SIGTERM', 'SIGUSR2') if hasattr(signal, n))
 _WAIT = 1.0  # seconds between looks at runs that others train
@@ -108,7 +108,7 @@ def _tell_waiting(session: Session, runs: list[plan.Run]) -> bool:
   owner = lock.owner(session.directory / runs[0].run_id) or {}
   where = f'process {owner["pid"]} on {owner["host"]}' if owner else 'another process'
   count = 'a run' if len(runs) == 1 else f'{len(runs)} runs'
-  session.bars.print(f'waiting for {count} in progress elsewhere: {runs[0].run_id} ({where})')
+  session.bars.say(f'waiting for {count} in progress elsewhere: {runs[0].run_id} ({where})')
   return True
 
 
@@ -118,7 +118,7 @@ def _attempt(session: Session, run: plan.Run, ended: Mapping[str, str]) -> str:
 
 
 def _attempt_here(session: Session, run: plan.Run, ended: Mapping[str, str]) -> str:
-  directory, say = session.directory / run.run_id, session.bars.print
+  directory, say = session.directory / run.run_id, session.bars.say
   try:
     with hosts.together():
       how = _standing(directory, run, say)
@@ -162,10 +162,10 @@ def _attempt_here(session: Session, run: plan.Run, ended: Mapping[str, str]) -> 
 def _log_error(directory: pathlib.Path) -> str:
   """Writes the traceback that is being handled to a file; says where it is."""
   try:
-    results.write_bytes(directory / _ERROR, traceback.format_exc().encode())
-    return f'see {directory / _ERROR}'
+    results.write_bytes(directory / results.ERROR, traceback.format_exc().encode())
+    return f'see {directory / results.ERROR}'
   except OSError as e:
-    return f'{_ERROR} could not be written: {e.strerror or e}'
+    return f'{results.ERROR} could not be written: {e.strerror or e}'
 
 
 @contextlib.contextmanager
@@ -181,74 +181,7 @@ def _own(directory: pathlib.Path) -> Iterator[Callable[[], None]]:
 
 def _standing(directory: pathlib.Path, run: plan.Run, say) -> str | None:
   """How a run ended that is finished; None if it is not."""
-  return hosts.agree(_look_up(directory, run, say) if hosts.is_first() else None)
-
-
-def _look_up(directory: pathlib.Path, run: plan.Run, say) -> str | None:
-  """Likewise, from the files. A diverged run is finished: it would diverge again."""
-  result = finished(directory, say)
-  if result is None:
-    return None
-  _tidy(directory)
-  if result['status'] == 'failed':
-    say(f'failed earlier: {run.run_id}: {result.get("error")} (remove {directory} to try again)')
-    return FAILED
-  damage = damaged(directory)
-  for what in damage:
-    say(f'damaged: {what}; remove {directory} to train the run again')
-  if run.cell.record_selection and not (directory / 'selection.npz').exists():
-    say(f'note: {run.run_id} was trained without record_selection')
-  return FAILED if damage else DONE
-
-
-def finished(directory: pathlib.Path, say=print) -> dict[str, Any] | None:
-  """The result of a run that has one.
-
-  Args:
-    directory: of the run.
-    say: told of a result that is damaged, and so is none.
-
-  Returns:
-    The content of result.json, `status` is done or failed; None if the run is not finished.
-  """
-  path = directory / results.RESULT
-  result = results.read_json(path)
-  try:
-    if isinstance(result, dict) and result.get('status') in ('done', 'failed'):
-      if result['status'] == 'done':
-        results.verify(path)
-      return result
-    fault = f'{path} is damaged' if path.exists() else ''
-  except results.Damaged as e:
-    fault = str(e)
-  if fault:
-    say(f'{fault}; the run is trained again')
-  return None
-
-
-def damaged(directory: pathlib.Path) -> list[str]:
-  """What is wrong with the files of a finished run, a sentence each.
-
-  Weights are looked at when they are loaded: to delete them is allowed, and to read
-  gigabytes at every launch is not worth it.
-  """
-  sums = results.read_sums(directory)
-  faults = [f'{directory / results.SUMS} is missing'] if sums is None else []
-  for name in sums or ():
-    if name not in (results.LAST, results.BEST):
-      try:
-        results.verify(directory / name)
-      except results.Damaged as e:
-        faults.append(str(e))
-  return faults
-
-
-def _tidy(directory: pathlib.Path) -> None:
-  """Removes what is left of a finished run whose process was killed at the very end."""
-  if any(directory.glob('*.ckpt')) or any(directory.glob('.*.tmp')):
-    with contextlib.suppress(lock.Busy, OSError), lock.own(directory):
-      checkpoint.remove(directory)
-      results.remove_temporaries(directory)
+  return hosts.agree(standing.of(run, directory, say) if hosts.is_first() else None)
 
 
 def _train_owned(
@@ -308,34 +241,19 @@ def run_one(session: Session, run: plan.Run, directory: pathlib.Path, stop) -> N
       stop,
       fingerprint=fingerprint,
       resume=session.resume,
-      note=session.bars.print,
+      note=session.bars.say,
     )
   except Diverged as e:
     if hosts.is_first():
-      _write_failure(run, directory, e)
+      outcome.write_failure(directory, run, e)
     raise
   finally:
     session.bars.remove_task(task)
   stop()  # raises if the run is no longer ours
   result['data_fingerprint'] = fingerprint
   result['seconds'] = {'data': data_seconds, **result['seconds']}
-  hosts.first(_write_result, directory, result)
-  session.bars.print(f'{run.run_id}: {result["final_accuracy"]:.2f} %')
-
-
-def _write_failure(run: plan.Run, directory: pathlib.Path, e: Diverged) -> None:
-  ids = {'run_id': run.run_id, 'cell_id': run.cell_id, 'seed': run.seed}
-  failure = {'status': 'failed', 'error': str(e), 'epoch': e.epoch, 'row': e.row}
-  results.write_json(directory / results.RESULT, {**ids, **failure})
-  checkpoint.remove(directory)
-
-
-def _write_result(directory: pathlib.Path, result: dict[str, Any]) -> None:
-  content = results.json_bytes(result)
-  (directory / _ERROR).unlink(missing_ok=True)
-  results.write_sums(directory, content)
-  results.write_bytes(directory / results.RESULT, content)
-  checkpoint.remove(directory)
+  hosts.first(outcome.write_result, directory, result)
+  session.bars.say(f'{run.run_id}: {result["final_accuracy"]:.2f} %')
 
 
 def config_record(run: plan.Run) -> dict[str, Any]:
@@ -381,7 +299,7 @@ def signals() -> Iterator[list[int]]:
 class _Bars(rich_progress.Progress):
   """Progress bars; on what is no terminal, only the lines printed."""
 
-  def print(self, line: str) -> None:
+  def say(self, line: str) -> None:
     self.console.print(line, soft_wrap=True, markup=False)
 
 
