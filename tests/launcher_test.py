@@ -8,8 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from jaxbudget import config, launcher
+from jaxbudget.sweep import local
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {
@@ -178,3 +180,9 @@ def test_own_npz_trains_and_is_known_by_its_content(tmp_path):
     np.savez(tmp_path / 'mine.npz', **arrays)
     assert launcher.launch(config.defaults(**values), tmp_path / 'w', 'train') == 0
     assert len(list((tmp_path / 'w' / 'runs').iterdir())) == seed + 1
+
+
+def test_messages_of_runs_are_neither_wrapped_nor_taken_for_markup(capsys):
+  line = 'failed: ' + 40 * 'long ' + '[red]devices=[0, 1][/red]'
+  local._bars(Console(width=40)).say(line)
+  assert capsys.readouterr().out == line + '\n'

@@ -142,7 +142,7 @@ def _submit_array(directory, count: int, resources, name: str, after: Iterable[s
     time=resources.minutes,
     array_parallelism=resources.parallel,
     setup=list(resources.setup) or None,
-    signal_delay_s=min(_WARNING, 30 * resources.minutes),
+    signal_delay_s=min(_WARNING, 15 * resources.minutes),
     stderr_to_stdout=True,
     # Whatever became of the scoring runs: a task trains what it needs and is not there.
     dependency='afterany:' + ':'.join(sorted(after)) if after else None,
@@ -202,7 +202,8 @@ def _queue() -> dict[str, str] | None:
   if asked.returncode:
     raise Unwilling(f'SLURM does not answer: {asked.stderr.strip()}')
   pairs = (line.split() for line in asked.stdout.splitlines())
-  return {name: state for name, state in pairs if state not in ('COMPLETED', 'COMPLETING')}
+  # What is COMPLETING may be about to be requeued.
+  return {name: state for name, state in pairs if state != 'COMPLETED'}
 
 
 def cancel(workdir: pathlib.Path) -> list[str]:

@@ -1,0 +1,154 @@
+"""The paper's Table 2, rehearsed as a job array of a real SLURM that gets in the way.
+
+One node, started for this test (`slurm_cluster.py`); skips where SLURM is not installed.
+"""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import campaign
+import pytest
+import slurm_cluster
+
+from jaxbudget import config, launcher
+from jaxbudget.sweep import jobs, lock, plan_file, slurm, status
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = f'--config={ROOT}/configs/table2.py:scale=rehearsal'
+RESOURCES = {'gpus': 0, 'cpus': 1, 'memory_gb': 0.0, 'minutes': 1, 'runs_per_task': 15}
+FLAGS = [f'--config.slurm.{key}={value}' for key, value in RESOURCES.items()]
+TIMEOUT = 900  # seconds for all of it
+
+pytestmark = pytest.mark.skipif(slurm_cluster.missing() != '', reason=slurm_cluster.missing())
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+  """A directory, a running cluster, and a compilation cache for all launches."""
+  directory = tmp_path_factory.mktemp('slurm')
+  with pytest.MonkeyPatch.context() as patch, slurm_cluster.cluster() as environment:
+    for key, value in environment.items():
+      patch.setenv(key, value)
+    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+      patch.setenv('JAX_COMPILATION_CACHE_DIR', str(directory / 'cache'))
+    yield directory
+
+
+def launch(workdir: pathlib.Path, *flags: str) -> str:
+  """Launches, waits, and gives what was said."""
+  command = [sys.executable, ROOT / 'launch.py', CONFIG, *FLAGS, f'--workdir={workdir}', *flags]
+  ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, cwd=ROOT)
+  assert ended.returncode == 0 and 'Traceback' not in ended.stderr, ended.stdout + ended.stderr
+  return ended.stdout
+
+
+def wait_for(condition, what: str):
+  """Looks until a condition gives something."""
+  until = time.monotonic() + TIMEOUT
+  while time.monotonic() < until:
+    found = condition()
+    if found:
+      return found
+    time.sleep(0.2)
+  raise TimeoutError(what)
+
+
+def in_training(workdir: pathlib.Path, task: int) -> int | None:
+  """The process that is at work on a run of a task of the first job."""
+  for run_id in jobs.read(workdir / 'jobs/0001')['tasks'][task]:
+    directory = workdir / 'runs' / run_id
+    if any(directory.glob('metrics.jsonl')) and not (directory / 'result.json').exists():
+      owner = lock.alive(directory)
+      if owner:
+        return owner['pid']
+  return None
+
+
+def disturb(workdir: pathlib.Path) -> None:
+  """Requeues a task, kills the process of another and cancels a third, in mid-training."""
+  (array,) = {task.name.partition('_')[0] for task in slurm.waiting(workdir).values()}
+  wait_for(lambda: in_training(workdir, 0), 'the first task')
+  subprocess.run(['scontrol', 'requeue', f'{array}_0'], check=True)
+  os.kill(wait_for(lambda: in_training(workdir, 1), 'the second task'), signal.SIGKILL)
+  wait_for(lambda: in_training(workdir, 2), 'the third task')
+  subprocess.run(['scancel', f'{array}_2'], check=True)
+
+
+def drained(workdir: pathlib.Path) -> bool:
+  return not slurm.waiting(workdir)
+
+
+def logs(workdir: pathlib.Path) -> str:
+  return '\n'.join(path.read_text() for path in sorted(workdir.glob('jobs/*/logs/*.out')))
+
+
+@pytest.fixture(scope='module')
+def disturbed(place):
+  """The workdir of a grid that was disturbed, and what the launches said."""
+  workdir = place / 'cluster'
+  said = [launch(workdir, '--stage=train', '--executor=slurm', '--yes')]
+  said.append(launch(workdir, '--stage=train', '--executor=slurm', '--yes'))
+  disturb(workdir)
+  wait_for(lambda: drained(workdir), 'the array')
+  left = [s for s in status.look(workdir) if s.state != 'done']
+  said.append(launch(workdir, '--stage=train', '--executor=slurm', '--yes'))
+  wait_for(lambda: drained(workdir), 'the second array')
+  said.append(launch(workdir, '--stage=train', '--executor=slurm', '--yes'))
+  return workdir, said, left
+
+
+def test_a_second_launch_submits_nothing_twice(disturbed):
+  workdir, said, left = disturbed
+  total = len(plan_file.entries(workdir))
+  assert f'submitted: {total} runs as SLURM arrays' in said[0]
+  assert 'runs are submitted already' in said[1] and 'nothing to submit' in said[1]
+  assert {s.state for s in left} <= {'stopped', 'planned'} and 0 < len(left) < total
+  assert f'submitted: {len(left)} runs as SLURM arrays' in said[2], 'what was killed or cancelled'
+  assert 'nothing to submit' in said[3]
+
+
+def test_every_run_is_done_and_was_trained_once(disturbed):
+  workdir, _, _ = disturbed
+  assert {s.state for s in status.look(workdir)} == {'done'}
+  trained = Counter(campaign._TRAINED.findall(logs(workdir)))
+  assert set(trained) <= {entry['run_id'] for entry in plan_file.entries(workdir)}
+  assert max(trained.values()) == 1
+
+
+def test_tasks_past_their_time_limit_saved_and_went_on(disturbed):
+  workdir, _, _ = disturbed
+  said = logs(workdir)
+  assert re.search(r'is saved at epoch \d+', said)
+  assert 'Requeued job' in said
+
+
+def test_the_results_are_those_of_one_process(disturbed, place):
+  workdir, _, _ = disturbed
+  launch(place / 'alone', '--stage=train')
+  campaign.assert_same(workdir, campaign.outcomes(place / 'alone'))
+
+
+def test_cancel_takes_queued_tasks_back(place):
+  workdir = place / 'cancelled'
+  said = launch(workdir, '--stage=train', '--executor=slurm', '--yes', '--only=budget=0.2')
+  assert 'submitted' in said
+  assert any(s.state in ('queued', 'running') for s in status.look(workdir))
+  assert launcher.launch(None, workdir, 'cancel') == 0
+  wait_for(lambda: drained(workdir), 'the cancelled array')
+  assert {s.state for s in status.look(workdir)} <= {'planned', 'stopped', 'done'}
+
+
+def test_what_slurm_does_not_accept_is_said_and_leaves_no_job(place, capsys):
+  values = config.defaults(dataset='digits', model='resnet8')
+  config.apply(values, {'slurm': {**RESOURCES, 'partition': 'nowhere'}})
+  workdir = place / 'refused'
+  assert launcher.launch(values, workdir, 'train', executor='slurm', yes=True) == 1
+  said = capsys.readouterr().err
+  assert said.startswith('failed: SLURM does not accept the job') and 'partition' in said
+  assert jobs.directories(workdir) == []
