@@ -64,10 +64,10 @@ def is_first() -> bool:
   return distributed.global_state.process_id == 0
 
 
-def first(action: Callable, *args: Any) -> None:
+def first(action: Callable, *args: Any, **kwargs: Any) -> None:
   """Lets process 0 do something that can fail, while the others wait for it."""
   if is_first():
-    action(*args)
+    action(*args, **kwargs)
   agree(None)
 
 

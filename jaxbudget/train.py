@@ -281,7 +281,7 @@ def _restore(setting: Setting, live: Live, resume: str, note: Callable[[str], No
   target = {'state': live.state, 'best': live.best}
   saved = checkpoint.restore(setting.directory, target, setting.belongs_to, resume, note)
   if saved is None:
-    hosts.first(metrics.unlink, True)  # it need not be there
+    hosts.first(metrics.unlink, missing_ok=True)
     return
   try:
     books = Books(**saved.record)

@@ -189,7 +189,7 @@ def _train_owned(
 ) -> None:
   """Trains a run that is ours, as `check` knows."""
   hosts.first(results.remove_temporaries, directory)
-  hosts.first((directory / results.SUMS).unlink, True)  # it need not be there
+  hosts.first((directory / results.SUMS).unlink, missing_ok=True)
   key = plan.data_key(run.cell)
   if key not in session.placed:
     session.placed.clear()  # one data set on the device at a time
