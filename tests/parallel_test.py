@@ -84,6 +84,12 @@ def test_refuses_devices_that_are_not_there(devices):
     parallel.make_mesh(devices, 8)
 
 
+def test_refuses_to_leave_a_process_without_devices(monkeypatch):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  with pytest.raises(ValueError, match=r'devices=1 is refused: with 2 processes .* only be 0'):
+    parallel.make_mesh(1, 8)
+
+
 def test_refuses_batches_that_cannot_be_shared():
   with pytest.raises(ValueError, match='batch_size=7 cannot be shared evenly by 2 devices'):
     parallel.make_mesh(2, 7)

@@ -91,13 +91,16 @@ def compare_devices():
 
 
 def train_one_epoch():
-  """An epoch of p-SGD with a network that has BatchNorm, on all devices of all processes."""
+  """An epoch of p-SGD with a network that has BatchNorm, on all devices of all processes.
+
+  Each process has its share of the images.
+  """
   spec = dataclasses.replace(SPEC, batch_size=16)  # BatchNorm over few pixels magnifies rounding
   selector = make_selector('p_sgd', spec, 0.75)
   model = make_model('resnet8', spec.num_classes, spec.image_shape, width=2, conv='lax')
   program, state = toys.start(selector, 0.75, spec, model=model)
   program = program._replace(mesh=parallel.make_mesh(0, SPEC.batch_size))
-  state, data = on_mesh(program, state)
+  state, data = on_mesh(program, state, split_bytes=0)
   state = epoch.begin_epoch(selector, state, 0, jax.random.key(0), program.mesh)
   return summary(*train_rows(program, state, data, selector.facts.rows, learning_rate=0.01))
 
