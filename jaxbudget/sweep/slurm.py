@@ -8,16 +8,14 @@ on. SLURM is asked by `squeue`, which, unlike `sacct`, needs no accounting.
 import collections
 import pathlib
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from jaxbudget import results
-from jaxbudget.sweep import jobs, plan
+from jaxbudget.sweep import jobs, plan, slurm_task
 
 _TASKS = 'tasks.json'  # SLURM's names of the tasks, beside job.json
 _LOGS = 'logs'
@@ -39,32 +37,6 @@ class Task(NamedTuple):
 
   name: str
   state: str
-
-
-class Work:
-  """What submitit runs: a task of a job.
-
-  Args:
-    directory: of the job.
-    task: which one.
-  """
-
-  def __init__(self, directory: pathlib.Path, task: int):
-    self.directory, self.task = directory, task
-
-  def __call__(self) -> None:
-    """Trains the runs of the task; ends the process with the exit code if that is not 0."""
-    code = jobs.work(self.directory, self.task)
-    if code == 128 + signal.SIGUSR2:  # saved; now submitit may requeue
-      signal.raise_signal(signal.SIGUSR2)
-    if code:
-      sys.exit(code)
-
-  def checkpoint(self) -> Any:
-    """What submitit requeues: the same again."""
-    import submitit
-
-    return submitit.helpers.DelayedSubmission(self)
 
 
 def check(runs: Iterable[plan.Run]) -> None:
@@ -129,8 +101,10 @@ def submit(
 
 def _submit_array(directory, count: int, resources, name: str, after: Iterable[str]) -> list[str]:
   """Submits one array; gives SLURM's names of its tasks."""
+  import cloudpickle
   import submitit
 
+  cloudpickle.register_pickle_by_value(slurm_task)
   executor = submitit.SlurmExecutor(directory / _LOGS, max_num_timeout=_REQUEUES)
   executor.update_parameters(
     job_name=name,
@@ -150,7 +124,7 @@ def _submit_array(directory, count: int, resources, name: str, after: Iterable[s
   )
   try:
     with executor.batch():
-      submitted = [executor.submit(Work(directory, task)) for task in range(count)]
+      submitted = [executor.submit(slurm_task.Work(str(directory), task)) for task in range(count)]
   except submitit.core.utils.FailedJobError as e:
     shutil.rmtree(directory)
     raise Unwilling(f'SLURM does not accept the job: {str(e).strip()}') from None
