@@ -142,9 +142,9 @@ def _launch(config, workdir, stage, options, console) -> int:
         return show_deviations(wanted, console)
       if stage == 'retry':
         wanted = control.failed(wanted, workdir)
-      if not wanted:
-        console.print('nothing has failed')
-        return DONE
+        if not wanted:
+          console.print('nothing has failed')
+          return DONE
       if stage != 'plan':
         inputs.load_data(datasets, wanted)
       if stage == 'data':
@@ -196,9 +196,16 @@ def _execute(config, runs, datasets, workdir, options, console) -> int:
   if options.executor == 'slurm':
     return submit(config, runs, workdir, options, console)
   count = _workers(runs, options)
-  if count > 1:
+  if count > 1 and _unfinished(runs, workdir):
     return workers.run_all(config, runs, workdir, count, console, options.resume)
   return local.run_all(runs, datasets, workdir / 'runs', console, options.resume)
+
+
+def _unfinished(runs: list[plan.Run], workdir: pathlib.Path) -> list[plan.Run]:
+  def finished(run):
+    return standing.finished(workdir / 'runs' / run.run_id, say=lambda damage: None)
+
+  return [run for run in runs if finished(run) is None]
 
 
 def submit(
@@ -227,7 +234,7 @@ def submit(
   jobs_directory.mkdir(exist_ok=True)
   with lock.wait_for(jobs_directory):  # two launches must not both find nothing submitted
     pending = slurm.waiting(workdir)
-    unfinished = [r for r in runs if standing.finished(workdir / 'runs' / r.run_id) is None]
+    unfinished = _unfinished(runs, workdir)
     new = [run for run in unfinished if run.run_id not in pending]
     if len(new) < len(unfinished):
       console.print(f'{len(unfinished) - len(new)} runs are submitted already')
