@@ -10,7 +10,7 @@ from jaxbudget import results
 EPOCH_NUMBERS = (
   'epoch', 'rows', 'lr', 'train_loss', 'train_accuracy', 'test_accuracy', 'entropy_nats',
 )  # fmt: skip
-_WORKDIR_NAMES = {'plan.json', 'runs', 'report', 'logs', 'slurm', 'lock'}
+_WORKDIR_NAMES = {'plan.json', 'calibration.json', 'runs', 'jobs', 'report', 'lock'}
 _RUN_NAMES = {results.SUMS, 'lock'}
 _RUN_SUFFIXES = {'.json', '.jsonl', '.npy', '.npz', '.msgpack', '.ckpt', '.log', '.png'}
 
@@ -123,7 +123,8 @@ def _epoch_row(row: dict) -> dict:
 def list_foreign(path: pathlib.Path, planned: set[str], problems: list[Problem]) -> None:
   """Notes what lies in a workdir and belongs to no planned run."""
   for file in sorted(path.iterdir()):
-    if file.name not in _WORKDIR_NAMES and not file.name.startswith('.'):
+    known = file.name in _WORKDIR_NAMES or file.suffix == '.png'  # contact sheets
+    if not known and not file.name.startswith('.'):
       note(problems, file, path, 'not part of a workdir; left alone')
   runs = path / 'runs'
   for directory in sorted(runs.iterdir()) if runs.is_dir() else ():

@@ -6,9 +6,13 @@ on. SLURM is asked by `squeue`, which, unlike `sacct`, needs no accounting.
 """
 
 import collections
+import contextlib
+import io
+import os
 import pathlib
 import shutil
 import subprocess
+import types
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -20,6 +24,7 @@ from jaxbudget.sweep import jobs, plan, slurm_task
 _TASKS = 'tasks.json'  # SLURM's names of the tasks, beside job.json
 _LOGS = 'logs'
 _WARNING = 90  # seconds before the time limit at which a task is told
+_LOG_LEVEL = 'SUBMITIT_LOG_LEVEL'
 _REQUEUES = 1000  # a long run may need many time limits
 
 
@@ -47,7 +52,7 @@ def check(runs: Iterable[plan.Run]) -> None:
   """
   faults = []
   try:
-    import submitit  # noqa: F401
+    _import_submitit()
   except ImportError:
     faults.append('--executor=slurm needs submitit: pip install jaxbudget[slurm]')
   if shutil.which('sbatch') is None:
@@ -59,6 +64,20 @@ def check(runs: Iterable[plan.Run]) -> None:
         faults.append(f'slurm.{key}={resources[key]!r} is refused: at least {allowed}')
   if faults:
     raise ValueError('\n'.join(dict.fromkeys(faults)))
+
+
+def _import_submitit() -> types.ModuleType:
+  """Imports submitit, but not its settings of logging, which would close handlers in use."""
+  before = os.environ.get(_LOG_LEVEL)
+  os.environ[_LOG_LEVEL] = 'NOCONFIG'
+  try:
+    import submitit
+  finally:  # tasks inherit the environment, and what they log is of use
+    if before is None:
+      del os.environ[_LOG_LEVEL]
+    else:
+      os.environ[_LOG_LEVEL] = before
+  return submitit
 
 
 def submit(
@@ -102,8 +121,8 @@ def submit(
 def _submit_array(directory, count: int, resources, name: str, after: Iterable[str]) -> list[str]:
   """Submits one array; gives SLURM's names of its tasks."""
   import cloudpickle
-  import submitit
 
+  submitit = _import_submitit()
   cloudpickle.register_pickle_by_value(slurm_task)
   executor = submitit.SlurmExecutor(directory / _LOGS, max_num_timeout=_REQUEUES)
   executor.update_parameters(
@@ -123,7 +142,7 @@ def _submit_array(directory, count: int, resources, name: str, after: Iterable[s
     additional_parameters={'requeue': True, **_options(resources.sbatch)},
   )
   try:
-    with executor.batch():
+    with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # the error has it all
       submitted = [executor.submit(slurm_task.Work(str(directory), task)) for task in range(count)]
   except submitit.core.utils.FailedJobError as e:
     shutil.rmtree(directory)
