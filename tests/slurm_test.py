@@ -152,3 +152,20 @@ def test_what_slurm_does_not_accept_is_said_and_leaves_no_job(place, capsys):
   said = capsys.readouterr().err
   assert said.startswith('failed: SLURM does not accept the job') and 'partition' in said
   assert jobs.directories(workdir) == []
+
+
+def test_two_tasks_train_each_run_together(place):
+  workdir = place / 'together'
+  grid = f'--config={ROOT}/tests/hosts_grid.py:model=resnet8,width=4,epochs=3'
+  command = ['srun', '--ntasks=2', sys.executable, ROOT / 'launch.py', grid, '--distributed']
+  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}
+  ended = subprocess.run(
+    [*command, f'--workdir={workdir}', '--stage=train'],
+    env=environment, capture_output=True, text=True, timeout=TIMEOUT, cwd=ROOT,
+  )  # fmt: skip
+  assert ended.returncode == 0, ended.stdout + ended.stderr
+  planned = [entry['run_id'] for entry in plan_file.entries(workdir)]
+  assert campaign._TRAINED.findall(ended.stdout) == planned, 'process 0 alone speaks'
+  for run in campaign.outcomes(workdir).values():
+    assert run['result.json']['status'] == 'done'
+    assert run['result.json']['device']['devices'] == 2
