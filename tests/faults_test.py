@@ -10,6 +10,7 @@ import pathlib
 import random
 import shutil
 import signal
+from collections import Counter
 
 import campaign
 import faulty
@@ -19,7 +20,7 @@ from rich.console import Console
 
 import jaxbudget
 from jaxbudget import config, launcher, results
-from jaxbudget.sweep import local, plan, plan_file
+from jaxbudget.sweep import local, plan, plan_file, status
 
 CELLS = 'few'
 
@@ -207,15 +208,17 @@ def test_run_ids_are_names(tmp_path):
     assert plan_file._RUN_ID.fullmatch(label) and pathlib.PurePath(label).name == label
 
 
-def test_workers_share_the_work_and_leave_the_same_bits(place, expected):
-  """Two processes, stopped in the middle by a signal to the one that started them."""
-  workdir = place / 'workers'
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
+def test_workers_share_the_work_and_end_with_their_launch(number, place, expected):
+  """Two workers, and a signal in the middle to the launch that started them."""
+  workdir = place / f'workers{number}'
   process = campaign.start(workdir, CELLS, '--workers=2')
   assert campaign._wait_for_training(process, workdir)
-  process.send_signal(signal.SIGTERM)
-  code, said = campaign.finish(process)
-  assert code == 143, said
+  process.send_signal(number)
+  code, said = campaign.finish(process)  # the workers have its output open: they are gone too
+  assert code == (143 if number == signal.SIGTERM else -number), said
+  assert not any(s.state == 'running' for s in status.look(workdir))
   code, said = campaign.launch(workdir, CELLS, '--workers=2')
   assert code == 0, said
-  assert len(campaign._TRAINED.findall(said)) <= len(expected)
+  assert max(Counter(campaign._TRAINED.findall(said)).values()) == 1
   campaign.assert_same(workdir, expected)

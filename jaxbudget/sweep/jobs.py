@@ -7,8 +7,11 @@ does: `local.run_all` with the same locks, checkpoints and files. So it does not
 often, or where, a task is started.
 """
 
+import os
 import pathlib
+import signal
 import sys
+import threading
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -121,5 +124,12 @@ def _order(
   return [by_id[run_id] for run_id in dict.fromkeys(chain)]
 
 
+def _stop_when_alone() -> None:
+  """Waits until the launch that holds the other end of our input is gone, then stops."""
+  sys.stdin.read()
+  os.kill(os.getpid(), signal.SIGTERM)
+
+
 if __name__ == '__main__':  # python -m jaxbudget.sweep.jobs DIRECTORY TASK
+  threading.Thread(target=_stop_when_alone, daemon=True).start()
   sys.exit(work(pathlib.Path(sys.argv[1]), int(sys.argv[2])))

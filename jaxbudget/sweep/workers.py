@@ -82,7 +82,10 @@ def run_all(
 
 
 def _start(directory: pathlib.Path, task: int, count: int) -> subprocess.Popen:
-  """Starts a worker, in a process group of its own: Ctrl-C reaches it through us."""
+  """Starts a worker, in a session of its own: Ctrl-C reaches it through us.
+
+  It stops when its input ends, which is when we do, in whatever way.
+  """
   environment = dict(os.environ)
   gpus = visible_gpus()
   if gpus:
@@ -91,8 +94,8 @@ def _start(directory: pathlib.Path, task: int, count: int) -> subprocess.Popen:
     environment['CUDA_VISIBLE_DEVICES'] = ','.join(mine)
   command = [sys.executable, '-m', 'jaxbudget.sweep.jobs', str(directory), str(task)]
   return subprocess.Popen(
-    command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    start_new_session=True,
+    command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT, text=True, start_new_session=True,
   )  # fmt: skip
 
 
