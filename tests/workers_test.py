@@ -64,13 +64,25 @@ def test_gpus_are_those_that_this_process_may_use(given, seen, monkeypatch):
   assert workers.visible_gpus() == seen
 
 
-def test_each_worker_sees_its_own_gpus(monkeypatch):
+def environments(monkeypatch, gpus, count):
   started = []
-  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5,6,7')
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', gpus)
   monkeypatch.setattr(workers.subprocess, 'Popen', lambda *a, env, **k: started.append(env))
-  for task in range(2):
-    workers._start(pathlib.Path('job'), task, 2)
-  assert [env['CUDA_VISIBLE_DEVICES'] for env in started] == ['4,5', '6,7']
+  for task in range(count):
+    workers._start(pathlib.Path('job'), task, count)
+  return started
+
+
+def test_each_worker_sees_its_own_gpus(monkeypatch):
+  found = environments(monkeypatch, '4,5,6,7', 2)
+  assert [env['CUDA_VISIBLE_DEVICES'] for env in found] == ['4,5', '6,7']
+  assert 'XLA_PYTHON_CLIENT_MEM_FRACTION' not in found[0]
+
+
+def test_workers_on_one_gpu_share_its_memory(monkeypatch):
+  found = environments(monkeypatch, '0,1', 3)
+  assert [env['CUDA_VISIBLE_DEVICES'] for env in found] == ['0', '1', '0']
+  assert {env['XLA_PYTHON_CLIENT_MEM_FRACTION'] for env in found} == {'0.450'}
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,9 @@ def _start(directory: pathlib.Path, task: int, count: int) -> subprocess.Popen:
     each = max(1, len(gpus) // count)
     mine = [gpus[(task * each + i) % len(gpus)] for i in range(each)]
     environment['CUDA_VISIBLE_DEVICES'] = ','.join(mine)
+    sharing = -(-count // len(gpus))
+    if sharing > 1:  # JAX would take most of a GPU's memory for the first of them
+      environment.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', f'{0.9 / sharing:.3f}')
   command = [sys.executable, '-m', 'jaxbudget.sweep.jobs', str(directory), str(task)]
   return subprocess.Popen(
     command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
