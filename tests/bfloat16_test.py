@@ -1,28 +1,57 @@
 """Half precision in the convolutions: as accurate as single, within seed noise."""
 
+import os
+import pathlib
+
 import numpy as np
+import pytest
 
 from jaxbudget import config, data
 from jaxbudget.sweep import plan
 from jaxbudget.train import train
 
 SEEDS = (0, 1, 2)
+REAL = os.environ.get('JAXBUDGET_TEST_DATA')
 
 
-def _new(directory):
-  directory.mkdir()
-  return directory
+def accuracies(directory, width, **settings):
+  """Final accuracies by compute dtype, one for each seed."""
+  dataset = data.load(settings['dataset'])
+  placed = data.place(dataset)
+  found = {}
+  for dtype in ('float32', 'bfloat16'):
+    values = {'model': 'resnet8', 'width': width, 'seeds': SEEDS, 'compute_dtype': dtype}
+    cell = config.defaults(**values, **settings)
+    runs = plan.make_runs(cell, {plan.data_key(cell): dataset})
+    for run in runs:
+      (directory / run.run_id).mkdir()
+    results = [train(run, *placed, directory / run.run_id) for run in runs]
+    found[dtype] = np.array([result['final_accuracy'] for result in results])
+  return found.values()
+
+
+def assert_parity(single, half, least):
+  print(single, half)
+  assert single.mean() > least
+  noise = max(1.0, single.std(ddof=1))
+  assert abs(half.mean() - single.mean()) < 2 * noise
 
 
 def test_digits_are_learned_as_well_in_bfloat16(tmp_path):
-  placed = data.place(data.load('digits'))
-  accuracy = {}
-  for dtype in ('float32', 'bfloat16'):
-    values = {'model': 'resnet8', 'width': 8, 'epochs': 3, 'batch_size': 32, 'seeds': SEEDS}
-    runs = plan.make_runs(config.defaults(dataset='digits', compute_dtype=dtype, **values))
-    results = [train(run, *placed, _new(tmp_path / run.run_id)) for run in runs]
-    accuracy[dtype] = np.array([result['final_accuracy'] for result in results])
-  single, half = accuracy.values()
-  assert single.mean() > 80
-  noise = max(1.0, single.std(ddof=1))
-  assert abs(half.mean() - single.mean()) < 2 * noise
+  assert_parity(*accuracies(tmp_path, 8, dataset='digits', epochs=3, batch_size=32), least=80)
+
+
+@pytest.mark.skipif(not REAL, reason='set JAXBUDGET_TEST_DATA to a directory with CIFAR-10')
+def test_real_images_are_learned_as_well_in_bfloat16(tmp_path):
+  folder = pathlib.Path(REAL)
+  loaded = data.load('cifar10', tmp_path / 'tfds', REAL, folder / 'checksums.tsv')
+  sample = tmp_path / 'sample.npz'
+  np.savez(
+    sample,
+    x_train=loaded.train_image[:1_500],
+    y_train=loaded.train_label[:1_500],
+    x_test=loaded.test_image[:1_000],
+    y_test=loaded.test_label[:1_000],
+  )
+  found = accuracies(tmp_path, 4, dataset=f'npz:{sample}', epochs=4, batch_size=32)
+  assert_parity(*found, least=20)

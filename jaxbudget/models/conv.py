@@ -8,13 +8,15 @@ spells its gradients in forms that are fast anywhere:
 
   input gradient: one plain stride-1 convolution for each phase of the stride;
   weight gradient: matrix products over chunks of a few images, whose shifted slices fit
-    the cache.
+    the cache;
+  each of them in independent parts of the batch, since many kernels take one core only.
 
 Pass it to `nnx.Conv(conv_general_dilated=conv)`. Accelerators want `lax.conv_general_dilated`.
 """
 
 import functools
 import math
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,6 +26,8 @@ from jax import lax
 
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 CACHE_BYTES = 2**21  # of one core, for the columns of a weight gradient
+# Cores to split a batch for: those of this process, but more parts would take long to compile.
+CORES = min(4, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 2)
 
 
 def conv(
@@ -74,14 +78,33 @@ def conv(
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
   padding = tuple((int(low), int(high)) for low, high in padding)
+  if lhs.dtype == jnp.bfloat16:  # XLA:CPU has no fast kernel for it; float32 loses nothing
+    y = _conv(lhs.astype(jnp.float32), rhs.astype(jnp.float32), strides, padding, precision)
+    return y.astype(lhs.dtype)
   return _conv(lhs, rhs, strides, padding, precision)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _conv(x, w, strides, padding, precision):
-  return lax.conv_general_dilated(
-    x, w, strides, padding, dimension_numbers=DIMENSIONS, precision=precision
-  )
+  return _plain(x, w, strides, padding, precision)
+
+
+def _plain(x, w, strides, padding, precision):
+  """The convolution itself, in parts of the batch that run at once."""
+  # XLA:CPU gives up to 16 channels to a kernel that has threads, more to one that has none.
+  parts = _parts(x.shape[0]) if max(w.shape[2:]) > 16 else 1
+  done = [
+    lax.conv_general_dilated(
+      part, w, strides, padding, dimension_numbers=DIMENSIONS, precision=precision
+    )
+    for part in jnp.split(x, parts)
+  ]
+  return jnp.concatenate(done) if parts > 1 else done[0]
+
+
+def _parts(n):
+  """Parts of n images; what is independent runs at once, each on a core."""
+  return math.gcd(n, CORES)
 
 
 def _conv_forward(x, w, strides, padding, precision):
@@ -157,14 +180,8 @@ def _phase_gradient(dy, w, row, column, precision):
   taps = w[row.taps, column.taps]
   if 0 in taps.shape:
     return jnp.zeros((dy.shape[0], row.size, column.size, w.shape[2]), dy.dtype)
-  return lax.conv_general_dilated(
-    dy,
-    taps[::-1, ::-1].swapaxes(2, 3),
-    (1, 1),
-    (row.padding, column.padding),
-    dimension_numbers=DIMENSIONS,
-    precision=precision,
-  )
+  flipped = taps[::-1, ::-1].swapaxes(2, 3)
+  return _plain(dy, flipped, (1, 1), (row.padding, column.padding), precision)
 
 
 def weight_gradient(x, dy, w_shape, strides, padding, precision=None):
@@ -190,18 +207,25 @@ def weight_gradient(x, dy, w_shape, strides, padding, precision=None):
     padding=padding,
     precision=precision,
   )
-  chunk = _chunk_size(out_height * out_width * kernel_width * channels_in * x.dtype.itemsize)
-  if n <= chunk:
-    dw = products(x, dy)
-  else:
-    whole = n // chunk * chunk
-    shape = (kernel_height, channels_out, kernel_width * channels_in)
-    chunks = [a[:whole].reshape(-1, chunk, *a.shape[1:]) for a in (x, dy)]
-    dw, _ = lax.scan(
-      lambda dw, images: (dw + products(*images), None), jnp.zeros(shape, jnp.float32), chunks
-    )
-    if whole < n:
-      dw = dw + products(x[whole:], dy[whole:])
+  parts = _parts(n)
+  size = n // parts
+  image_bytes = out_height * out_width * kernel_width * channels_in * x.dtype.itemsize
+  chunk = min(size, _chunk_size(image_bytes))
+  whole = size // chunk * chunk
+
+  # Slices of the arrays themselves: to `scan` over reshaped ones, XLA computes them twice.
+  def add_chunk(i, dw, first):
+    images = [lax.dynamic_slice_in_dim(a, first + i * chunk, chunk) for a in (x, dy)]
+    return dw + products(*images)
+
+  dw = jnp.zeros((kernel_height, channels_out, kernel_width * channels_in), jnp.float32)
+  sums = []
+  for first in range(0, parts * size, size):
+    add = functools.partial(add_chunk, first=first)
+    sums.append(lax.fori_loop(0, size // chunk, add, dw) if chunk < size else add(0, dw))
+    if whole < size:
+      sums.append(products(*(a[first + whole : first + size] for a in (x, dy))))
+  dw = sum(sums)
   dw = dw.reshape(kernel_height, channels_out, kernel_width, channels_in)
   return dw.transpose(0, 2, 3, 1)
 
