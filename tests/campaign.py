@@ -19,9 +19,20 @@ from collections import Counter
 from collections.abc import Iterator
 
 import faulty
+import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 _TRAINED = re.compile(r'^(\S+): \d+\.\d\d %$', re.MULTILINE)
+
+
+@contextlib.contextmanager
+def place(tmp_path_factory, name: str) -> Iterator[pathlib.Path]:
+  """A directory, and a compilation cache for all launches that are started meanwhile."""
+  directory = tmp_path_factory.mktemp(name)
+  with pytest.MonkeyPatch.context() as patch:
+    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+      patch.setenv('JAX_COMPILATION_CACHE_DIR', str(directory / 'cache'))
+    yield directory
 
 
 def start(workdir: pathlib.Path, cells: str, *flags: str, kill_at: int = 0) -> subprocess.Popen:

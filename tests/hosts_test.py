@@ -62,11 +62,7 @@ def wait_for_checkpoint(processes, workdir, run):
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-  """A directory, and a compilation cache for all launches."""
-  directory = tmp_path_factory.mktemp('hosts')
-  with pytest.MonkeyPatch.context() as patch:
-    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-      patch.setenv('JAX_COMPILATION_CACHE_DIR', str(directory / 'cache'))
+  with campaign.place(tmp_path_factory, 'hosts') as directory:
     yield directory
 
 

@@ -103,6 +103,14 @@ def test_figure1_stands_beside_the_original(tmp_path):
   assert len(drawn['figure1c'].axes[1].containers[0].lines[0].get_xdata(orig=False)) == 5
 
 
+def test_no_frontier_of_scoring_runs_alone(tmp_path):
+  scoring = workdirs.plan_run('forgetting_sgd', 1.0, 0, epochs=3, schedule='step')
+  chosen = workdirs.plan_run('coreset', 0.3, 0, epochs=3) | {'needs': scoring['run_id']}
+  path = workdirs.write_workdir(tmp_path / 'w', [scoring, chosen])
+  drawn = [drawing.name for drawing in figures.draw_all(report.load_workdir(path))]
+  assert sum(name.startswith('frontier') for name in drawn) == 1
+
+
 def test_report_while_training_shows_what_is_there(tmp_path):
   plan = workdirs.small_plan()
   path = workdirs.write_workdir(tmp_path / 'w', plan)

@@ -3,6 +3,7 @@
 One node, started for this test (`slurm_cluster.py`); skips where SLURM is not installed.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -30,13 +31,12 @@ pytestmark = pytest.mark.skipif(slurm_cluster.missing() != '', reason=slurm_clus
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-  """A directory, a running cluster, and a compilation cache for all launches."""
-  directory = tmp_path_factory.mktemp('slurm')
-  with pytest.MonkeyPatch.context() as patch, slurm_cluster.cluster() as environment:
-    for key, value in environment.items():
+  """A directory, and a running cluster."""
+  with contextlib.ExitStack() as stack:
+    directory = stack.enter_context(campaign.place(tmp_path_factory, 'slurm'))
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    for key, value in stack.enter_context(slurm_cluster.cluster()).items():
       patch.setenv(key, value)
-    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-      patch.setenv('JAX_COMPILATION_CACHE_DIR', str(directory / 'cache'))
     yield directory
 
 

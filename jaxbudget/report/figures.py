@@ -31,8 +31,9 @@ def draw_all(workdir: Workdir) -> Iterator[Drawing]:
     epochs = _epoch_statistics(workdir)
     settings = list(_settings(workdir))
     for name, frame in settings:
-      if (frame['done'] > 0).any():
-        yield draw_frontier(workdir, frame, name, styles)
+      compared = frame[(frame['done'] > 0) & ~frame['is_scoring'].astype(bool)]
+      if not compared.empty:
+        yield draw_frontier(workdir, compared, name, styles)
     for name, frame in settings:
       yield from _draw_curves(workdir, frame, epochs, name, styles)
       yield from _draw_internals(frame, epochs, name)
@@ -69,7 +70,6 @@ def draw_frontier(workdir: Workdir, frame: pd.DataFrame, name: str, styles) -> D
   figure = Figure(figsize=(5.6, 3.9), layout='constrained')
   ax = figure.subplots()
   finished = cells.finished(workdir.runs)
-  frame = frame[(frame['done'] > 0) & ~frame['is_scoring'].astype(bool)]
   # sgd is unif_sgd at budget 1: it closes the baseline's line.
   is_sgd = frame['method'].eq('sgd')
   methods = sorted(frame['method'].unique(), key=lambda m: (m != 'unif_sgd', m == 'sgd'))
