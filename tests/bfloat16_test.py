@@ -31,7 +31,6 @@ def accuracies(directory, width, **settings):
 
 
 def assert_parity(single, half, least):
-  print(single, half)
   assert single.mean() > least
   noise = max(1.0, single.std(ddof=1))
   assert abs(half.mean() - single.mean()) < 2 * noise

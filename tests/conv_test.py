@@ -75,6 +75,7 @@ def test_uneven_kernels_strides_and_padding(kernel, stride, padding):
 def test_weight_gradient_in_chunks_of_two_and_a_remainder(images, cores, monkeypatch):
   images *= cores
   monkeypatch.setattr(conv_lib, 'CORES', cores)
+  monkeypatch.setattr(conv_lib, 'SMALL', 1)
   x, w = _inputs(images, (4, 4), 3)
   monkeypatch.setattr(conv_lib, 'CACHE_BYTES', 2 * 4 * 4 * 3 * 3 * 4)  # two images' columns
   ours, plain = _ours_and_plain(1, 1)
@@ -152,3 +153,19 @@ def test_named_padding():
       conv_lib.conv(x, w, (2, 2), padding, dimension_numbers=conv_lib.DIMENSIONS),
       lax.conv_general_dilated(x, w, (2, 2), padding, dimension_numbers=conv_lib.DIMENSIONS),
     )
+
+
+@pytest.mark.parametrize('images', [3, 4])
+def test_parts_of_a_batch_give_the_whole(images, monkeypatch):
+  monkeypatch.setattr(conv_lib, 'CORES', 2)
+  x, w = _inputs(images, (8, 8), 3, 17, 20)
+  ours, plain = _ours_and_plain(2, 1)
+  texts = []
+  for small in (1, 2**30):
+    monkeypatch.setattr(conv_lib, 'SMALL', small)
+    call = lambda x, w: _value_and_gradients(ours, x, w)
+    texts.append(jax.jit(call).lower(x, w).as_text())
+    found, expected = call(x, w), _value_and_gradients(plain, x, w)
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-3)
+  convolutions = [text.count('stablehlo.convolution') for text in texts]
+  assert convolutions[0] == (2 if images == 4 else 1) * convolutions[1]

@@ -26,6 +26,7 @@ from jax import lax
 
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 CACHE_BYTES = 2**21  # of one core, for the columns of a weight gradient
+SMALL = 2**18  # values of an output that is not worth splitting
 # Cores to split a batch for: those of this process, but more parts would take long to compile.
 CORES = min(4, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 2)
 
@@ -92,7 +93,8 @@ def _conv(x, w, strides, padding, precision):
 def _plain(x, w, strides, padding, precision):
   """The convolution itself, in parts of the batch that run at once."""
   # XLA:CPU gives up to 16 channels to a kernel that has threads, more to one that has none.
-  parts = _parts(x.shape[0]) if max(w.shape[2:]) > 16 else 1
+  size = x.size // x.shape[3] // (strides[0] * strides[1]) * w.shape[3]
+  parts = _parts(x.shape[0], size) if max(w.shape[2:]) > 16 else 1
   done = [
     lax.conv_general_dilated(
       part, w, strides, padding, dimension_numbers=DIMENSIONS, precision=precision
@@ -102,9 +104,9 @@ def _plain(x, w, strides, padding, precision):
   return jnp.concatenate(done) if parts > 1 else done[0]
 
 
-def _parts(n):
-  """Parts of n images; what is independent runs at once, each on a core."""
-  return math.gcd(n, CORES)
+def _parts(n, size):
+  """Parts of n images of `size` values in all; what is independent runs at once, on a core each."""
+  return math.gcd(n, CORES) if size >= SMALL else 1
 
 
 def _conv_forward(x, w, strides, padding, precision):
@@ -207,7 +209,7 @@ def weight_gradient(x, dy, w_shape, strides, padding, precision=None):
     padding=padding,
     precision=precision,
   )
-  parts = _parts(n)
+  parts = _parts(n, dy.size)
   size = n // parts
   image_bytes = out_height * out_width * kernel_width * channels_in * x.dtype.itemsize
   chunk = min(size, _chunk_size(image_bytes))
