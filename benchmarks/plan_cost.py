@@ -82,12 +82,12 @@ def figures(case):
   ]
 
 
-def growth(small, large):
+def growth(small, large, at_most=None):
   """How much dearer a plan got, over how much N log N grew."""
   n, m = small['num_examples'], large['num_examples']
   grew = statistics.median(large['plan']) / statistics.median(small['plan'])
   over = grew / (m * math.log(m) / (n * math.log(n)))
-  return Figure(f'growth from {n:,} to {m:,} over that of N log N', [over], 'x', at_most=1.0)
+  return Figure(f'growth from {n:,} to {m:,} over that of N log N', [over], 'x', at_most=at_most)
 
 
 def main():
@@ -101,6 +101,7 @@ def main():
   cases = [measure(n, flags.repeats) for n in flags.sizes]
   table = [figure for case in cases for figure in figures(case)]
   table += [growth(*pair) for pair in itertools.pairwise(cases)]
+  table.append(growth(cases[0], cases[-1], at_most=1.0))
   state = cases[-1]['state_bytes_a_sample']
   table.append(Figure('state of p_sgd, bytes a sample', [state], 'B', at_most=STATE_BYTES))
   if flags.smoke:
