@@ -14,7 +14,7 @@ from jaxbudget.models import conv as conv_lib
 FORMS = [(3, 1, 1), (3, 2, 1), (1, 2, 0), (1, 1, 0)]  # kernel, stride, padding
 # What 32, 84 and 8 pixels shrink to, odd sizes included, and an uneven pair.
 SIZES = [(84, 84), (42, 42), (21, 21), (11, 11), (32, 32), (16, 16), (8, 8)]
-SIZES += [(4, 4), (2, 2), (1, 1), (7, 10)]
+SIZES += [(4, 4), (2, 2), (1, 1), (7, 10), (5, 2)]
 
 
 def _inputs(images, size, kernel, channels_in=3, channels_out=5):

@@ -92,6 +92,8 @@ def _conv(x, w, strides, padding, precision):
 
 def _plain(x, w, strides, padding, precision):
   """The convolution itself, in parts of the batch that run at once."""
+  if x.shape[1] < w.shape[0] or x.shape[2] < w.shape[1]:
+    return _product(x, w, strides, padding, precision)
   # XLA:CPU gives up to 16 channels to a kernel that has threads, more to one that has none.
   size = x.size // x.shape[3] // (strides[0] * strides[1]) * w.shape[3]
   parts = _parts(x.shape[0], size) if max(w.shape[2:]) > 16 else 1
@@ -102,6 +104,18 @@ def _plain(x, w, strides, padding, precision):
     for part in jnp.split(x, parts)
   ]
   return jnp.concatenate(done) if parts > 1 else done[0]
+
+
+def _product(x, w, strides, padding, precision):
+  """The convolution as one matrix product: XLA:CPU's kernels crawl on images below the window."""
+  x = lax.pad(x, jnp.zeros((), x.dtype), [(*p, 0) for p in ((0, 0), *padding, (0, 0))])
+  # Of each tap, the pixels that it meets.
+  rows, columns = (
+    [slice(tap, length - taps + tap + 1, stride) for tap in range(taps)]
+    for length, taps, stride in zip(x.shape[1:3], w.shape[:2], strides, strict=True)
+  )
+  met = jnp.concatenate([x[:, row, column] for row in rows for column in columns], axis=3)
+  return jnp.matmul(met, w.reshape(-1, w.shape[3]), precision=precision)
 
 
 def _parts(n, size):
