@@ -10,17 +10,16 @@ from jaxbudget import config, data
 from jaxbudget.sweep import plan
 from jaxbudget.train import train
 
-SEEDS = (0, 1, 2)
 REAL = os.environ.get('JAXBUDGET_TEST_DATA')
 
 
-def accuracies(directory, width, **settings):
+def accuracies(directory, width, seeds, **settings):
   """Final accuracies by compute dtype, one for each seed."""
   dataset = data.load(settings['dataset'])
   placed = data.place(dataset)
   found = {}
   for dtype in ('float32', 'bfloat16'):
-    values = {'model': 'resnet8', 'width': width, 'seeds': SEEDS, 'compute_dtype': dtype}
+    values = {'model': 'resnet8', 'width': width, 'seeds': tuple(seeds), 'compute_dtype': dtype}
     cell = config.defaults(**values, **settings)
     runs = plan.make_runs(cell, {plan.data_key(cell): dataset})
     for run in runs:
@@ -31,13 +30,16 @@ def accuracies(directory, width, **settings):
 
 
 def assert_parity(single, half, least):
+  """Means differ by less than three standard errors, which few seeds may put too low."""
   assert single.mean() > least
-  noise = max(1.0, single.std(ddof=1))
-  assert abs(half.mean() - single.mean()) < 2 * noise
+  error = np.sqrt((single.var(ddof=1) + half.var(ddof=1)) / len(single))
+  assert abs(half.mean() - single.mean()) < 3 * max(0.7, error)
 
 
 def test_digits_are_learned_as_well_in_bfloat16(tmp_path):
-  assert_parity(*accuracies(tmp_path, 8, dataset='digits', epochs=3, batch_size=32), least=80)
+  assert_parity(
+    *accuracies(tmp_path, 8, range(8), dataset='digits', epochs=3, batch_size=32), least=80
+  )
 
 
 @pytest.mark.skipif(not REAL, reason='set JAXBUDGET_TEST_DATA to a directory with CIFAR-10')
@@ -52,5 +54,5 @@ def test_real_images_are_learned_as_well_in_bfloat16(tmp_path):
     x_test=loaded.test_image[:1_000],
     y_test=loaded.test_label[:1_000],
   )
-  found = accuracies(tmp_path, 4, dataset=f'npz:{sample}', epochs=4, batch_size=32)
+  found = accuracies(tmp_path, 4, range(3), dataset=f'npz:{sample}', epochs=4, batch_size=32)
   assert_parity(*found, least=20)
