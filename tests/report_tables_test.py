@@ -237,3 +237,9 @@ if __name__ == '__main__':
     for written in golden_tables(pathlib.Path(directory) / 'w'):
       for suffix, writer in WRITERS.items():
         (GOLDEN / f'{written.name}.{suffix}').write_text(writer(written), encoding='utf-8')
+
+
+def test_a_caption_leaves_numbering_to_latex():
+  rows = [(render.text_cell('b'),)]
+  table = render.Table('table2', 'Table 2: budgets', ('a',), rows, pd.DataFrame({'a': ['b']}))
+  assert "\\caption{The paper's Table 2: budgets}" in render.to_latex(table)

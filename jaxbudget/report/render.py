@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import math
+import re
 from typing import NamedTuple
 
 import pandas as pd
@@ -108,12 +109,14 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
   """A booktabs table that compiles as it is, in any document that loads booktabs."""
+  # LaTeX numbers tables itself: 'Table 4: The paper's Table 2: ...'.
+  title = re.sub(r'^Table (?=\d)', "The paper's Table ", table.title)
   spec = 'l' * table.labels + 'r' * (len(table.columns) - table.labels)
   lines = [
     '% needs \\usepackage{booktabs}',
     '\\begin{table}',
     '\\centering',
-    f'\\caption{{{_latex(table.title)}}}',
+    f'\\caption{{{_latex(title)}}}',
     f'\\label{{tab:{"".join(c for c in table.name if c.isalnum() or c in "-_")}}}',
     f'\\begin{{tabular}}{{{spec}}}',
     '\\toprule',
