@@ -23,7 +23,9 @@ import record
 from jaxbudget.provenance import code_hash
 
 HERE = pathlib.Path(__file__).parent
-PARTS = ('side_by_side', 'selection', 'plan_cost', 'compile_cost', 'memory', 'augment', 'step')
+PARTS = (
+  'side_by_side', 'selection', 'plan_cost', 'compile_cost', 'memory', 'workers', 'augment', 'step',
+)  # fmt: skip
 TABLE = record.RESULTS / 'bench.md'
 
 
