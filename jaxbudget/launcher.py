@@ -13,24 +13,9 @@ from rich.console import Console
 from jaxbudget import config as config_lib
 from jaxbudget import data, deviations, hosts, parallel, report, results
 from jaxbudget.sweep import calibrate as calibrate_lib
-from jaxbudget.sweep import (
-  control,
-  inputs,
-  jobs,
-  local,
-  lock,
-  plan,
-  plan_file,
-  slurm,
-  standing,
-  status,
-  workers,
-)
+from jaxbudget.sweep import control, inputs, local, plan, plan_file, slurm, status, workers
 
 DONE, FAILED, REFUSED = 0, 1, 2
-STAGES = ('all', 'plan', 'train', 'report', 'status', 'retry', 'cancel', 'data', 'deviations')
-EXECUTORS = ('local', 'slurm')
-CALIBRATION = 'calibration.json'
 _WORKDIR_STAGES = ('report', 'status', 'cancel')  # of what is there; they need no config
 _FILE_COLUMNS = 120  # of tables that go to a file or a pipe
 
@@ -79,7 +64,7 @@ def launch(
   Args:
     config: as `get_config` gave it, overrides applied; report, status and cancel need none.
     workdir: where results go; created only when there is nothing left to refuse.
-    stage: one of `STAGES`; all: plan, train, report.
+    stage: all (plan, train, report) or one of them, or status, retry, cancel, data, deviations.
     **options: see `Options`.
 
   Returns:
@@ -192,67 +177,17 @@ def _workers(runs: list[plan.Run], options: Options) -> int:
 
 
 def _execute(config, runs, datasets, workdir, options, console) -> int:
-  """Trains runs where they are to be trained; `submit` comes back before they are."""
+  """Trains runs where they are to be trained; once they are submitted, that is all."""
   if options.executor == 'slurm':
-    return submit(config, runs, workdir, options, console)
-  count = _workers(runs, options)
-  if count > 1 and _unfinished(runs, workdir):
-    return workers.run_all(config, runs, workdir, count, console, options.resume)
-  return local.run_all(runs, datasets, workdir / 'runs', console, options.resume)
-
-
-def _unfinished(runs: list[plan.Run], workdir: pathlib.Path) -> list[plan.Run]:
-  def finished(run):
-    return standing.finished(workdir / 'runs' / run.run_id, say=lambda damage: None)
-
-  return [run for run in runs if finished(run) is None]
-
-
-def submit(
-  config: ConfigDict,
-  runs: list[plan.Run],
-  workdir: pathlib.Path,
-  options: Options,
-  console: Console,
-) -> int:
-  """Submits to SLURM what is neither finished nor submitted already.
-
-  Args:
-    config: of the launch.
-    runs: those wanted.
-    workdir: with plan.json.
-    options: `resume` and `yes` count.
-    console: to say what was done, and to ask.
-
-  Returns:
-    The exit code.
-
-  Raises:
-    slurm.Unwilling: SLURM does not accept it.
-  """
-  jobs_directory = workdir / jobs.DIRECTORY
-  jobs_directory.mkdir(exist_ok=True)
-  with lock.wait_for(jobs_directory):  # two launches must not both find nothing submitted
-    pending = slurm.waiting(workdir)
-    unfinished = _unfinished(runs, workdir)
-    new = [run for run in unfinished if run.run_id not in pending]
-    if len(new) < len(unfinished):
-      console.print(f'{len(unfinished) - len(new)} runs are submitted already')
-    if not new:
-      console.print('nothing to submit')
-      return DONE
     try:
-      control.confirm(new, results.read_json(workdir / CALIBRATION), options.yes, console)
+      control.submit(config, runs, workdir, console, options.resume, options.yes)
+      return DONE
     except ValueError as e:
       return refuse(str(e))
-    name = f'jaxbudget-{config.name or workdir.name}'
-    arrays = slurm.submit(config, new, workdir, name, options.resume)
-  console.print(f'submitted: {len(new)} runs as SLURM arrays {", ".join(arrays)}')
-  console.print(
-    f'--workdir={workdir} with --stage=status, report, cancel: how far it is, what came out, stop',
-    soft_wrap=True,
-  )
-  return DONE
+  count = _workers(runs, options)
+  if count > 1 and control.unfinished(runs, workdir):
+    return workers.run_all(config, runs, workdir, count, console, options.resume)
+  return local.run_all(runs, datasets, workdir / 'runs', console, options.resume)
 
 
 def check_writable(workdir: pathlib.Path) -> None:
@@ -275,8 +210,8 @@ def show_plan(
 ) -> int:
   """Prints the plan; with times if it was calibrated on this device, now or before."""
   if calibrate:
-    results.write_json(workdir / CALIBRATION, calibrate_lib.calibrate(runs))
-  measured = results.read_json(workdir / CALIBRATION)
+    results.write_json(workdir / calibrate_lib.FILE, calibrate_lib.calibrate(runs))
+  measured = results.read_json(workdir / calibrate_lib.FILE)
   try:
     console.print(calibrate_lib.plan_table(runs, measured))
   except ValueError as e:

@@ -16,6 +16,7 @@ from jaxbudget.state import init_state
 from jaxbudget.sweep.plan import Run
 from jaxbudget.types import Augment, Data, Spec, plain_batch
 
+FILE = 'calibration.json'  # in the workdir
 _ROWS = 16  # the most that are timed
 
 

@@ -1,4 +1,4 @@
-"""Second thoughts about what was launched: confirm its cost, retry what failed, cancel."""
+"""A launch whose runs others train: submit what is left, retry what failed, cancel."""
 
 import contextlib
 import math
@@ -10,10 +10,62 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from jaxbudget import results
-from jaxbudget.sweep import calibrate, lock, plan, slurm, status
+from jaxbudget.sweep import calibrate, jobs, lock, plan, slurm, standing, status
+
+
+def submit(
+  config: ConfigDict,
+  runs: list[plan.Run],
+  workdir: pathlib.Path,
+  console: Console,
+  resume: str = 'auto',
+  yes: bool = False,
+) -> None:
+  """Submits to SLURM what is neither finished nor submitted already.
+
+  Args:
+    config: of the launch.
+    runs: those wanted.
+    workdir: with plan.json.
+    console: to say what was done, and to ask.
+    resume: `auto` or `force`.
+    yes: it is wanted, whatever it costs.
+
+  Raises:
+    ValueError: it is not wanted.
+    slurm.Unwilling: SLURM does not accept it.
+  """
+  directory = workdir / jobs.DIRECTORY
+  directory.mkdir(exist_ok=True)
+  with lock.wait_for(directory):  # two launches must not both find nothing submitted
+    pending, left = slurm.waiting(workdir), unfinished(runs, workdir)
+    new = [run for run in left if run.run_id not in pending]
+    if len(new) < len(left):
+      console.print(f'{len(left) - len(new)} runs are submitted already')
+    if not new:
+      console.print('nothing to submit')
+      return
+    confirm(new, results.read_json(workdir / calibrate.FILE), yes, console)
+    name = f'jaxbudget-{config.name or workdir.name}'
+    arrays = slurm.submit(config, new, workdir, name, resume)
+  console.print(f'submitted: {len(new)} runs as SLURM arrays {", ".join(arrays)}')
+  console.print(
+    f'--workdir={workdir} with --stage=status, report, cancel: how far it is, what came out, stop',
+    soft_wrap=True,
+  )
+
+
+def unfinished(runs: list[plan.Run], workdir: pathlib.Path) -> list[plan.Run]:
+  """Those of a plan that have no result, or a damaged one."""
+
+  def finished(run):
+    return standing.finished(workdir / 'runs' / run.run_id, say=lambda damage: None)
+
+  return [run for run in runs if finished(run) is None]
 
 
 def confirm(
@@ -110,10 +162,10 @@ def cancel(workdir: pathlib.Path, console: Console) -> None:
   if tasks:
     console.print(f'cancelled: {len(tasks)} tasks of SLURM, which save their state first')
   owners = {}
-  for standing in status.look(workdir):
-    owner = lock.alive(workdir / 'runs' / standing.run_id)
+  for seen in status.look(workdir):
+    owner = lock.alive(workdir / 'runs' / seen.run_id)
     if owner:
-      owners[owner.get('host'), owner.get('pid')] = standing.run_id
+      owners[owner.get('host'), owner.get('pid')] = seen.run_id
   for (host, pid), run_id in owners.items():
     if host == socket.gethostname():
       with contextlib.suppress(ProcessLookupError):
