@@ -59,9 +59,9 @@ def wait_for(condition, what: str):
   raise TimeoutError(what)
 
 
-def in_training(workdir: pathlib.Path, task: int) -> int | None:
-  """The process that is at work on a run of a task of the first job."""
-  for run_id in jobs.read(workdir / 'jobs/0001')['tasks'][task]:
+def in_training(workdir: pathlib.Path, task: int, job: str = '0001') -> int | None:
+  """The process that is at work on a run of a task."""
+  for run_id in jobs.read(workdir / 'jobs' / job)['tasks'][task]:
     directory = workdir / 'runs' / run_id
     if any(directory.glob('metrics.jsonl')) and not (directory / 'result.json').exists():
       owner = lock.alive(directory)
@@ -70,9 +70,20 @@ def in_training(workdir: pathlib.Path, task: int) -> int | None:
   return None
 
 
+def array_of(workdir: pathlib.Path) -> str:
+  (array,) = {task.name.partition('_')[0] for task in slurm.waiting(workdir).values()}
+  return array
+
+
+def warn(workdir: pathlib.Path) -> None:
+  """Tells a task of the second job that its time is up; a fast machine would be done before."""
+  wait_for(lambda: in_training(workdir, 0, '0002'), 'a task of the second array')
+  subprocess.run(['scancel', '--signal=USR2', f'{array_of(workdir)}_0'], check=True)
+
+
 def disturb(workdir: pathlib.Path) -> None:
   """Requeues a task, kills the process of another and cancels a third, in mid-training."""
-  (array,) = {task.name.partition('_')[0] for task in slurm.waiting(workdir).values()}
+  array = array_of(workdir)
   wait_for(lambda: in_training(workdir, 0), 'the first task')
   subprocess.run(['scontrol', 'requeue', f'{array}_0'], check=True)
   os.kill(wait_for(lambda: in_training(workdir, 1), 'the second task'), signal.SIGKILL)
@@ -98,6 +109,7 @@ def disturbed(place):
   wait_for(lambda: drained(workdir), 'the array')
   left = [s for s in status.look(workdir) if s.state != 'done']
   said.append(launch(workdir, '--stage=train', '--executor=slurm', '--yes'))
+  warn(workdir)
   wait_for(lambda: drained(workdir), 'the second array')
   said.append(launch(workdir, '--stage=train', '--executor=slurm', '--yes'))
   return workdir, said, left
