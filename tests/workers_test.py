@@ -230,3 +230,22 @@ def test_resources_are_no_part_of_an_experiment(workdir):
   few, many = planned(settings(name)), planned(settings(name, **{'slurm.gpus': 8}))
   assert [run.run_id for run in few[0]] == [run.run_id for run in many[0]]
   assert isinstance(few[0][0], plan.Run)
+
+
+def test_status_leaves_out_what_is_damaged(workdir):
+  stopped = status.look(workdir)[3]
+  path = workdir / 'runs' / stopped.run_id / results.METRICS
+  whole = results.json_line({'epoch': 1, 'seconds': {'train': 20.0, 'evaluate': None}})
+  path.write_text(whole + '{"epoch": x}\n[2]\n{"ep')
+  with lock.own(path.parent):
+    running = status.look(workdir)[3]
+  assert (running.epoch, running.left) == (1, 60.0)
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"tasks": ["1_0"], "checksum": "0"}'])
+def test_damaged_names_of_tasks_are_refused_by_name(content, workdir, capsys):
+  job = jobs.write(workdir, config.defaults(dataset='digits'), [['a']], 'slurm', 'auto')
+  (job / 'tasks.json').write_text(content)
+  for stage in ('status', 'cancel'):
+    assert launcher.launch(None, workdir, stage) == 2
+    assert f'{job / "tasks.json"} is damaged' in capsys.readouterr().err

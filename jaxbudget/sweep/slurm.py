@@ -111,7 +111,7 @@ def submit(
     directory = jobs.write(workdir, config, tasks, 'slurm', resume).absolute()
     awaited = scoring if last and any(run.needs for run in part) else ()
     names = _submit_array(directory, len(tasks), resources, name, awaited)
-    results.write_json(directory / _TASKS, {'tasks': names})
+    results.write_json(directory / _TASKS, results.sealed({'tasks': names}))
     submitted.append(names[0].partition('_')[0])
     if not last:
       scoring.add(submitted[-1])
@@ -167,12 +167,10 @@ def waiting(workdir: pathlib.Path) -> dict[str, Task]:
     ever submitted, with state UNKNOWN.
 
   Raises:
+    ValueError: a file of a job is damaged.
     Unwilling: SLURM is there, and does not answer.
   """
-  names = {
-    directory: (results.read_json(directory / _TASKS) or {}).get('tasks')
-    for directory in jobs.directories(workdir)
-  }
+  names = {directory: _names(directory) for directory in jobs.directories(workdir)}
   names = {directory: given for directory, given in names.items() if given}
   if not names:
     return {}
@@ -184,6 +182,17 @@ def waiting(workdir: pathlib.Path) -> dict[str, Task]:
       if state:
         found |= dict.fromkeys(run_ids, Task(name, state))
   return found
+
+
+def _names(directory: pathlib.Path) -> list[str]:
+  """SLURM's names of a job's tasks; none if it was not submitted."""
+  path = directory / _TASKS
+  if not path.exists():
+    return []
+  content = results.read_json(path)
+  if not isinstance(content, dict) or not results.seal_holds(content):
+    raise ValueError(f'{path} is damaged; remove {directory} once squeue shows none of its tasks')
+  return content['tasks']
 
 
 def _queue() -> dict[str, str] | None:

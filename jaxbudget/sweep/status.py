@@ -69,7 +69,7 @@ def look(workdir: pathlib.Path) -> list[Standing]:
 def _look(directory: pathlib.Path, entry: dict[str, Any], task) -> Standing:
   epochs = int(entry.get('epochs_run') or 0)
   lines = _metrics(directory) if directory.is_dir() else []
-  epoch, error, where, left = (lines[-1].get('epoch', 0) if lines else 0), '', '', float('nan')
+  epoch, error, where, left = (lines[-1]['epoch'] if lines else 0), '', '', float('nan')
   result = results.read_json(directory / results.RESULT)
   owner = lock.alive(directory)
   if isinstance(result, dict) and result.get('status') in ('done', 'failed'):
@@ -90,18 +90,21 @@ def _look(directory: pathlib.Path, entry: dict[str, Any], task) -> Standing:
 
 
 def _metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
-  """The last whole lines of metrics.jsonl."""
+  """The last lines of metrics.jsonl; what is half-written or damaged is left out."""
   try:
-    text = (directory / results.METRICS).read_text(errors='replace')
+    lines = (directory / results.METRICS).read_text(errors='replace').splitlines()
   except OSError:
     return []
-  lines = text.splitlines(keepends=True)[-_PACE_OF - 1 :]
-  return [json.loads(line) for line in lines if line.endswith('}\n')][-_PACE_OF:]
+  found = []
+  for line in lines[-_PACE_OF - 1 :]:
+    with contextlib.suppress(ValueError):
+      found.append(json.loads(line))
+  return [line for line in found if isinstance(line, dict) and 'epoch' in line][-_PACE_OF:]
 
 
 def _pace(lines: list[dict[str, Any]]) -> float:
   """Seconds an epoch, evaluation included."""
-  seconds = [sum((line.get('seconds') or {}).values()) for line in lines]
+  seconds = [sum(filter(None, (line.get('seconds') or {}).values())) for line in lines]
   return sum(seconds) / len(seconds) if seconds else float('nan')
 
 
