@@ -27,6 +27,7 @@ from jax import lax
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 CACHE_BYTES = 2**21  # of one core, for the columns of a weight gradient
 SMALL = 2**18  # values of an output that is not worth splitting
+NARROW = 64  # columns of a weight gradient's product that would have one thread
 # Cores to split a batch for: those of this process, but more parts would take long to compile.
 CORES = min(4, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 2)
 
@@ -255,26 +256,30 @@ def _row_products(x, dy, kernel_size, strides, padding, precision):
   """Sums `dy` times shifted slices of `x` over images and positions, a product a kernel row.
 
   `dy` stands on the left because XLA transposes the left operand of such a product, and
-  `dy` needs that only once, the columns once for each row.
+  `dy` needs that only once, the columns once for each row. It transposes nothing in a product
+  of two matrices, which is faster where few columns would leave all but one thread idle.
 
   Returns:
     f32[k_h, c_out, k_w * c_in].
   """
   x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
   stops = [stride * (size - 1) + 1 for stride, size in zip(strides, dy.shape[1:3], strict=True)]
+  narrow = kernel_size[1] * x.shape[3] <= NARROW
+  summed = (0,) if narrow else (0, 1, 2)
+  left = dy.reshape(-1, dy.shape[3]) if narrow else dy
 
-  def tap(i, j):
-    return x[:, i : i + stops[0] : strides[0], j : j + stops[1] : strides[1]]
-
-  return jnp.stack(
-    [
-      lax.dot_general(
-        dy,
-        jnp.concatenate([tap(i, j) for j in range(kernel_size[1])], axis=-1),
-        (((0, 1, 2), (0, 1, 2)), ((), ())),
-        precision=precision,
-        preferred_element_type=jnp.float32,
-      )
-      for i in range(kernel_size[0])
+  def row_product(i):
+    taps = [
+      x[:, i : i + stops[0] : strides[0], j : j + stops[1] : strides[1]]
+      for j in range(kernel_size[1])
     ]
-  )
+    columns = jnp.concatenate(taps, axis=3)
+    return lax.dot_general(
+      left,
+      columns.reshape(*left.shape[:-1], -1),
+      ((summed, summed), ((), ())),
+      precision=precision,
+      preferred_element_type=jnp.float32,
+    )
+
+  return jnp.stack([row_product(i) for i in range(kernel_size[0])])
