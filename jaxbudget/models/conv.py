@@ -9,14 +9,13 @@ spells its gradients in forms that are fast anywhere:
   input gradient: one plain stride-1 convolution for each phase of the stride;
   weight gradient: matrix products over chunks of a few images, whose shifted slices fit
     the cache;
-  each of them in independent parts of the batch, since many kernels take one core only.
+  each of them in the form that XLA:CPU gives to all cores.
 
 Pass it to `nnx.Conv(conv_general_dilated=conv)`. Accelerators want `lax.conv_general_dilated`.
 """
 
 import functools
 import math
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,10 +25,8 @@ from jax import lax
 
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 CACHE_BYTES = 2**21  # of one core, for the columns of a weight gradient
-SMALL = 2**18  # values of an output that is not worth splitting
+LARGE = 2**18  # values of an output that is worth all cores
 NARROW = 64  # columns of a weight gradient's product that would have one thread
-# Cores to split a batch for: those of this process, but more parts would take long to compile.
-CORES = min(4, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 2)
 
 
 def conv(
@@ -92,19 +89,38 @@ def _conv(x, w, strides, padding, precision):
 
 
 def _plain(x, w, strides, padding, precision):
-  """The convolution itself, in parts of the batch that run at once."""
+  """The convolution itself, in the form of it that XLA:CPU is fast at."""
   if x.shape[1] < w.shape[0] or x.shape[2] < w.shape[1]:
     return _product(x, w, strides, padding, precision)
-  # XLA:CPU gives up to 16 channels to a kernel that has threads, more to one that has none.
+  # XLA:CPU gives up to 16 channels to a kernel that needs no help.
   size = x.size // x.shape[3] // (strides[0] * strides[1]) * w.shape[3]
-  parts = _parts(x.shape[0], size) if max(w.shape[2:]) > 16 else 1
-  done = [
-    lax.conv_general_dilated(
-      part, w, strides, padding, dimension_numbers=DIMENSIONS, precision=precision
-    )
-    for part in jnp.split(x, parts)
-  ]
-  return jnp.concatenate(done) if parts > 1 else done[0]
+  if max(w.shape[2:]) > 16 and size >= LARGE:
+    return _side_by_side(x, w, strides, padding, precision)
+  return lax.conv_general_dilated(
+    x, w, strides, padding, dimension_numbers=DIMENSIONS, precision=precision
+  )
+
+
+def _side_by_side(x, w, strides, padding, precision):
+  """The convolution of one wide image: XLA:CPU splits rows over cores, but not a batch."""
+  n, height, width, channels = x.shape
+  (left, right), stride, taps = padding[1], strides[1], w.shape[1]
+  out_width = (width + left + right - taps) // stride + 1
+  # Zeros after an image: its padding to the right, and that of the next to the left.
+  gap = max(left, right, out_width * stride - width)
+  gap += -(width + gap) % stride
+  out_step = (width + gap) // stride  # from an image's first output pixel to that of the next
+  x = jnp.pad(x.swapaxes(0, 1), ((0, 0), (0, 0), (0, gap), (0, 0)))
+  y = lax.conv_general_dilated(
+    x.reshape(1, height, n * (width + gap), channels),
+    w,
+    strides,
+    (padding[0], (left, max(0, taps - left - stride))),
+    dimension_numbers=DIMENSIONS,
+    precision=precision,
+  )
+  y = y[0, :, : n * out_step].reshape(-1, n, out_step, w.shape[3])
+  return y[:, :, :out_width].swapaxes(0, 1)
 
 
 def _product(x, w, strides, padding, precision):
@@ -117,11 +133,6 @@ def _product(x, w, strides, padding, precision):
   )
   met = jnp.concatenate([x[:, row, column] for row in rows for column in columns], axis=3)
   return jnp.matmul(met, w.reshape(-1, w.shape[3]), precision=precision)
-
-
-def _parts(n, size):
-  """Parts of n images of `size` values in all; what is independent runs at once, on a core each."""
-  return math.gcd(n, CORES) if size >= SMALL else 1
 
 
 def _conv_forward(x, w, strides, padding, precision):
@@ -224,25 +235,18 @@ def weight_gradient(x, dy, w_shape, strides, padding, precision=None):
     padding=padding,
     precision=precision,
   )
-  parts = _parts(n, dy.size)
-  size = n // parts
   image_bytes = out_height * out_width * kernel_width * channels_in * x.dtype.itemsize
-  chunk = min(size, _chunk_size(image_bytes))
-  whole = size // chunk * chunk
+  chunk = min(n, _chunk_size(image_bytes))
+  whole = n // chunk * chunk
 
   # Slices of the arrays themselves: to `scan` over reshaped ones, XLA computes them twice.
-  def add_chunk(i, dw, first):
-    images = [lax.dynamic_slice_in_dim(a, first + i * chunk, chunk) for a in (x, dy)]
-    return dw + products(*images)
+  def add_chunk(i, dw):
+    return dw + products(*(lax.dynamic_slice_in_dim(a, i * chunk, chunk) for a in (x, dy)))
 
   dw = jnp.zeros((kernel_height, channels_out, kernel_width * channels_in), jnp.float32)
-  sums = []
-  for first in range(0, parts * size, size):
-    add = functools.partial(add_chunk, first=first)
-    sums.append(lax.fori_loop(0, size // chunk, add, dw) if chunk < size else add(0, dw))
-    if whole < size:
-      sums.append(products(*(a[first + whole : first + size] for a in (x, dy))))
-  dw = sum(sums)
+  dw = lax.fori_loop(0, n // chunk, add_chunk, dw) if chunk < n else products(x, dy)
+  if whole < n:
+    dw = dw + products(x[whole:], dy[whole:])
   dw = dw.reshape(kernel_height, channels_out, kernel_width, channels_in)
   return dw.transpose(0, 2, 3, 1)
 
