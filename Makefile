@@ -19,7 +19,7 @@ quickstart: $(STAMP)
 	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py

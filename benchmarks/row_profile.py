@@ -5,10 +5,9 @@ r"""Where the time of an epoch goes: the cases of `side_by_side.py` under JAX's 
   python benchmarks/row_profile.py --smoke                    # seconds: does it run?
 
 Each case is traced in a process of its own. Wall time is given to the operations that run at
-a moment, in equal shares if they are several; XLA's threaded convolution returns before it
-is done, so the time until the next operation is its own. FLOPs are counted from the shapes
-in the compiled program, padding included. What is called the bound leaves the convolutions
-and products as fast as they are, and all else free.
+a moment, in equal shares if they are several. FLOPs are counted from the shapes in the
+compiled program, padding included. What is called the bound leaves the convolutions and
+products as fast as they are, and all else free.
 """
 
 import argparse
@@ -45,7 +44,6 @@ class Operation(NamedTuple):
   kind: str  # of KINDS
   phase: str  # of PHASES
   flops: float  # of one execution
-  asynchronous: bool  # returns before it is done
 
 
 def dimensions(shape):
@@ -91,32 +89,45 @@ def operations(text):
       for code, shape, arguments, more in heavy
     )
     phase = PHASES[('jvp(' in rest) + ('transpose(jvp(' in rest)]
-    found[name] = Operation(kind, phase, flops, opcode == 'convolution')
+    found[name] = Operation(kind, phase, flops)
   return found
+
+
+def spans(known, folder):
+  """When each operation ran: (start, end, name) in nanoseconds, from a trace.
+
+  An operation may return before it is done; XLA then marks its end by an event of its own.
+  """
+  import jax
+
+  file = glob.glob(f'{folder}/**/*.xplane.pb', recursive=True)[-1]
+  planes = jax.profiler.ProfileData.from_file(file).planes
+  events = [e for plane in planes for line in plane.lines for e in line.events]
+  starts, ends = collections.defaultdict(list), collections.defaultdict(list)
+  for event in events:
+    if event.name in known:
+      starts[event.name].append((event.start_ns, event.start_ns + event.duration_ns))
+    elif event.name.startswith('end: '):
+      ends[event.name.removeprefix('end: ')].append(event.start_ns)
+  for name, ran in starts.items():
+    marks = sorted(ends[name]) if len(ends[name]) == len(ran) else [0] * len(ran)
+    for (start, end), mark in zip(sorted(ran), marks, strict=True):
+      yield start, max(end, mark), name
 
 
 def shares(known, folder):
   """Reads a trace. Returns ({(kind, phase): seconds}, {kind: floating point operations})."""
-  import jax
-
-  file = glob.glob(f'{folder}/**/*.xplane.pb', recursive=True)[-1]
-  lines = [
-    line for plane in jax.profiler.ProfileData.from_file(file).planes for line in plane.lines
-  ]
-  events = [e for line in lines if 'python' not in line.name for e in line.events]
-  events = [(e.start_ns, e.start_ns + e.duration_ns, e.name) for e in events if e.name in known]
-  edges = [(start, 1, name) for start, _, name in events]
-  edges += [(end, -1, name) for _, end, name in events]
+  ran = list(spans(known, folder))
+  edges = [(start, 1, name) for start, _, name in ran] + [(end, -1, name) for _, end, name in ran]
   seconds, flops = collections.Counter(), collections.Counter()
-  active, late, last = collections.Counter(), None, None
+  active, last = collections.Counter(), None
   for now, change, name in sorted(edges):
-    running = [name for name in active if active[name]] or ([late] if late else [])
+    running = [name for name in active if active[name]]
     for runs in running:
       operation = known[runs]
       seconds[operation.kind, operation.phase] += 1e-9 * (now - last) / len(running)
     if change > 0:
       flops[known[name].kind] += known[name].flops
-      late = name if known[name].asynchronous else None
     active[name] += change
     last = now
   return seconds, flops
