@@ -4,10 +4,10 @@ r"""Where the time of an epoch goes: the cases of `side_by_side.py` under JAX's 
   python benchmarks/row_profile.py 'digits quickstart, sgd'
   python benchmarks/row_profile.py --smoke                    # seconds: does it run?
 
-Each case is traced in a process of its own. Wall time is given to the operations that run at
-a moment, in equal shares if they are several. FLOPs are counted from the shapes in the
-compiled program, padding included. What is called the bound leaves the convolutions and
-products as fast as they are, and all else free.
+Each case is traced in a process of its own. A core belongs to the operation that it was
+called for; the other cores, of which the trace says nothing, in equal shares to those begun
+and not ended. FLOPs are counted from the shapes in the compiled program, padding included.
+What is called the bound leaves convolutions and products as fast as they are, all else free.
 """
 
 import argparse
@@ -94,7 +94,7 @@ def operations(text):
 
 
 def spans(known, folder):
-  """When each operation ran: (start, end, name) in nanoseconds, from a trace.
+  """When each operation ran: (start, return, end, name) in nanoseconds, from a trace.
 
   An operation may return before it is done; XLA then marks its end by an event of its own.
   """
@@ -111,24 +111,29 @@ def spans(known, folder):
       ends[event.name.removeprefix('end: ')].append(event.start_ns)
   for name, ran in starts.items():
     marks = sorted(ends[name]) if len(ends[name]) == len(ran) else [0] * len(ran)
-    for (start, end), mark in zip(sorted(ran), marks, strict=True):
-      yield start, max(end, mark), name
+    for (start, returned), mark in zip(sorted(ran), marks, strict=True):
+      yield start, returned, max(returned, mark), name
 
 
 def shares(known, folder):
   """Reads a trace. Returns ({(kind, phase): seconds}, {kind: floating point operations})."""
-  ran = list(spans(known, folder))
-  edges = [(start, 1, name) for start, _, name in ran] + [(end, -1, name) for _, end, name in ran]
-  seconds, flops = collections.Counter(), collections.Counter()
-  active, last = collections.Counter(), None
-  for now, change, name in sorted(edges):
-    running = [name for name in active if active[name]]
-    for runs in running:
-      operation = known[runs]
-      seconds[operation.kind, operation.phase] += 1e-9 * (now - last) / len(running)
-    if change > 0:
-      flops[known[name].kind] += known[name].flops
-    active[name] += change
+  cores = len(os.sched_getaffinity(0))
+  edges, flops = [], collections.Counter()
+  for start, returned, end, name in spans(known, folder):
+    flops[known[name].kind] += known[name].flops
+    edges += [(start, 1, 1, name), (returned, -1, 0, name), (end, 0, -1, name)]
+  seconds = collections.Counter()
+  calling, open_ = collections.Counter(), collections.Counter()  # not returned, not ended
+  last = None
+  for now, call, run, name in sorted(edges):
+    idle = max(0, cores - calling.total())
+    for runs in open_:
+      share = (calling[runs] + idle * open_[runs] / open_.total()) / cores
+      seconds[known[runs].kind, known[runs].phase] += 1e-9 * (now - last) * share
+    for counter, change in ((calling, call), (open_, run)):
+      counter[name] += change
+      if not counter[name]:
+        del counter[name]
     last = now
   return seconds, flops
 
