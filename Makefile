@@ -18,8 +18,9 @@ $(STAMP): requirements.lock pyproject.toml
 quickstart: $(STAMP)
 	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
 
+# Three workers keep two cores busy: some tests wait.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py

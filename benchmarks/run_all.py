@@ -1,6 +1,6 @@
 """Runs every benchmark, each in a process of its own, and renders the table of all of them.
 
-  python benchmarks/run_all.py                  # on an idle machine; about 30 minutes on 2 cores
+  python benchmarks/run_all.py                  # on an idle machine; about 16 minutes on 2 cores
   python benchmarks/run_all.py plan_cost memory # some of them
   python benchmarks/run_all.py --resume         # those not yet stored for the present code
   python benchmarks/run_all.py --table          # none: renders what is stored

@@ -6,8 +6,8 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_num_cpu_devices', 2)
 
-# The longest first, lest the workers wait for one of them at the end (minutes on two cores).
-FIRST = ('slurm_test', 'faults_test', 'hosts_test', 'workers_test', 'parallel_test', 'train_test')
+# Long files that would come last in the alphabet, lest the workers wait for one of them.
+FIRST = ('slurm_test', 'train_test', 'workers_test')
 
 
 def pytest_collection_modifyitems(items):

@@ -102,7 +102,7 @@ def _plain(x, w, strides, padding, precision):
 
 
 def _side_by_side(x, w, strides, padding, precision):
-  """The convolution of one wide image: XLA:CPU splits rows over cores, but not a batch."""
+  """The convolution of one wide image: XLA:CPU splits a row over cores, but not a batch."""
   n, height, width, channels = x.shape
   (left, right), stride, taps = padding[1], strides[1], w.shape[1]
   out_width = (width + left + right - taps) // stride + 1
