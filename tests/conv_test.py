@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jaxbudget import parallel
 from jaxbudget.models import conv as conv_lib
 
 FORMS = [(3, 1, 1), (3, 2, 1), (1, 2, 0), (1, 1, 0)]  # kernel, stride, padding
@@ -170,3 +171,18 @@ def test_large_batches_side_by_side_give_the_same(kernel, stride, padding, monke
   for (x, _), one, other in zip(inputs, found, expected, strict=True):
     for name, a, b in zip(('y', 'dx', 'dw'), one, other, strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-3, err_msg=f'{name} at {x.shape}')
+
+
+def test_large_batches_on_two_devices(monkeypatch):
+  """A batch that is split over devices is still one wide image: they exchange its borders."""
+  monkeypatch.setattr(conv_lib, 'LARGE', 1)
+  mesh = parallel.make_mesh(2, 4)
+  x, w = _inputs(4, (8, 8), 3, 3, 17)
+  ours, plain = _ours_and_plain(2, 1)
+  split = jax.jit(lambda x, w: _value_and_gradients(ours, parallel.split(x, mesh), w))
+  chex.assert_trees_all_close(
+    split(*parallel.replicate((x, w), mesh)),
+    _value_and_gradients(plain, x, w),
+    rtol=1e-4,
+    atol=1e-3,
+  )
