@@ -34,7 +34,7 @@ KINDS = {
   'rest': 'BatchNorm, ReLU, update, selection',
 }
 PHASES = 'scoring and all else', 'training: forward', 'training: backward'
-COPIES = ('concatenate(', 'pad(', 'transpose(', 'copy(', 'slice(', 'dynamic-slice(')
+COPIES = 'concatenate', 'pad', 'transpose', 'copy', 'slice', 'dynamic-slice'
 INSTRUCTION = re.compile(r'\s*(?:ROOT )?%([\w.\-]+) = ([^=]+?) ([\w\-]+)\(([^)]*)\)(.*)')
 
 
@@ -82,7 +82,7 @@ def operations(text):
     kind = 'rest'
     if heavy:
       kind = 'conv' if heavy[0][0] == 'convolution' else 'product'
-    elif any(f'{i[0]}(' in COPIES for i in inner):
+    elif any(i[0] in COPIES for i in inner):
       kind = 'copy'
     flops = sum(
       count_flops(code, shape, [shapes[o] for o in re.findall(r'%([\w.\-]+)', arguments)], more)
