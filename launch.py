@@ -3,7 +3,7 @@
   python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
   python launch.py --config=configs/single.py:dataset=cifar10,selector=p_sgd,budget=0.3
 
-Only flags live here; the stages are in jaxbudget/launcher.py.
+Only flags live here; the stages are in jaxbudget/lab/launcher.py.
 """
 
 import pathlib
@@ -59,7 +59,7 @@ _ALLOW = flags.DEFINE_list('allow', [], 'Fields in which compared runs may diffe
 def main(argv: list[str]) -> int:
   """Hands the flags to the launcher; the exit code is its answer."""
   logging.set_verbosity(logging.WARNING)
-  from jaxbudget import launcher  # JAX is not needed for --help
+  from jaxbudget.lab import launcher  # JAX is not needed for --help
 
   if len(argv) > 1:
     return launcher.refuse(f'unexpected arguments: {" ".join(argv[1:])}')
@@ -107,11 +107,12 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _unknown_key(said: str) -> str:
   """Names the keys that exist; config_flags says only which one does not."""
-  from jaxbudget import config, names
+  from jaxbudget import registry
+  from jaxbudget.lab import config
 
   key = said.splitlines()[0].strip('\'"')
   try:
-    names.check('config key', key, config.defaults().keys())
+    registry.check('config key', key, config.defaults().keys())
   except ValueError as e:
     return str(e)
   return f'config key {key!r} cannot be set here'

@@ -22,7 +22,7 @@ from jax import lax
 from PIL import Image, ImageOps
 from record import Figure
 
-from jaxbudget import build, epoch
+from jaxbudget import epoch, optimizers
 from jaxbudget.augment import AUGMENTS, make_augment, operations
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
@@ -40,7 +40,7 @@ ALPHA, M, N = 0.3, 4, 2  # the defaults, for the host's versions
 
 def make_epoch(augment, spec, model, data):
   """Compiles an epoch. Returns `number -> seconds`."""
-  selector, optimizer = unif_sgd(spec, 1.0), build.momentum_sgd(0.9, 1e-4)
+  selector, optimizer = unif_sgd(spec, 1.0), optimizers.momentum_sgd(0.9, 1e-4)
   program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer)
   state = init_state(0, spec, model, selector, optimizer, 1.0, 'backward')
   rates = jnp.full(state.plan.index.shape[0], 0.01)

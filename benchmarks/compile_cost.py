@@ -31,7 +31,7 @@ began = float(sys.argv[1])
 sys.path.insert(0, sys.argv[2])
 from configs import quickstart
 from jaxbudget import launcher
-from jaxbudget.sweep import local
+from jaxbudget.lab.sweep import local
 train = local.train
 imported = time.time()
 def first_step(run, train_data, test_data, directory, progress, stop, **more):
@@ -75,9 +75,9 @@ def compile_seconds(model, width, selector, budget=0.3):
 
   from jaxbudget import epoch
   from jaxbudget.augment import make_augment
-  from jaxbudget.build import momentum_sgd
   from jaxbudget.data import Info
   from jaxbudget.models import make_model
+  from jaxbudget.optimizers import momentum_sgd
   from jaxbudget.selectors import make_selector
   from jaxbudget.state import init_state
   from jaxbudget.types import Data, Spec

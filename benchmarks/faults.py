@@ -25,7 +25,8 @@ import fuzzing  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
-from jaxbudget import models, provenance, results  # noqa: E402
+from jaxbudget import models  # noqa: E402
+from jaxbudget.lab.run import files, provenance  # noqa: E402
 
 
 def fuzz(directory: pathlib.Path, count: int) -> dict[str, int]:
@@ -73,7 +74,7 @@ def main():
   given = parser.parse_args()
   directory, record = given.workdir, given.workdir / 'record.json'
   conditions = {**provenance.must_agree(), 'sizes': [given.kills, given.stops, given.full]}
-  found = results.read_json(record) or {}
+  found = files.read_json(record) or {}
   if given.restart or found.get('conditions') != json.loads(json.dumps(conditions)):
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
@@ -97,7 +98,7 @@ def main():
     shutil.rmtree(place)
     seconds = round(time.monotonic() - start)
     found['parts'][name] = {'counts': counts, 'seconds': seconds}
-    results.write_json(record, found)
+    files.write_json(record, found)
     print(f'{name}: {counts} in {seconds} s, no difference', flush=True)
   report = {
     'meaning': 'a part is listed only if every byte but the seconds was as undisturbed',
@@ -109,7 +110,7 @@ def main():
     'parts': found['parts'],
   }
   given.output.parent.mkdir(parents=True, exist_ok=True)
-  results.write_json(given.output, report)
+  files.write_json(given.output, report)
   print(f'written: {given.output}')
 
 

@@ -19,9 +19,9 @@ from record import Figure
 
 from jaxbudget import epoch
 from jaxbudget.augment import make_augment
-from jaxbudget.build import momentum_sgd
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
+from jaxbudget.optimizers import momentum_sgd
 from jaxbudget.selectors import make_selector
 from jaxbudget.state import init_state
 from jaxbudget.types import Data, Spec

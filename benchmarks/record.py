@@ -9,7 +9,7 @@ import statistics
 import sys
 from typing import Any, NamedTuple
 
-from jaxbudget.provenance import device_record, versions
+from jaxbudget.lab.run.provenance import device_record, versions
 
 RESULTS = pathlib.Path(__file__).parents[1] / 'docs' / 'results'
 HEAD = '| what | median | spread | unit | target | |\n|---|---:|---|---|---|---|'

@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'tests'))
 
 import report_workdirs as workdirs  # noqa: E402
 
-from jaxbudget import report  # noqa: E402
+from jaxbudget.lab import report  # noqa: E402
 
 
 def main():

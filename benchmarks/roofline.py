@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import record
 
-from jaxbudget.config import defaults
 from jaxbudget.data import Info
-from jaxbudget.flops import model_flops
+from jaxbudget.lab.config import defaults
+from jaxbudget.lab.run.flops import model_flops
 
 BATCH = 128
 

@@ -20,7 +20,7 @@ import sys
 
 import record
 
-from jaxbudget.provenance import code_hash
+from jaxbudget.lab.run.provenance import code_hash
 
 HERE = pathlib.Path(__file__).parent
 PARTS = (

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import record
 from record import Figure
 
-from jaxbudget import build, epoch, ledger
+from jaxbudget import epoch, ledger
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
+from jaxbudget.optimizers import momentum_sgd
 from jaxbudget.selectors.importance import p_sgd
 from jaxbudget.selectors.ordered import ordered_sgd
 from jaxbudget.selectors.selective_backprop import selective_backprop
@@ -41,7 +42,7 @@ class Case:
   """A method at work: epochs on demand, with their seconds and their costs."""
 
   def __init__(self, selector, spec, model, augment, data, *, prepare=lambda state: state):
-    optimizer = build.momentum_sgd(0.9, 1e-4)
+    optimizer = momentum_sgd(0.9, 1e-4)
     self.selector, self.data, self.prepare = selector, data, prepare
     self.program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer)
     # Budget 1 for the cap: what is timed is whole epochs.

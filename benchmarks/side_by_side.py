@@ -28,7 +28,7 @@ def make_epoch(case: Case):
   import jax
   import jax.numpy as jnp
 
-  from jaxbudget import build, epoch
+  from jaxbudget import epoch, optimizers
   from jaxbudget.augment import make_augment
   from jaxbudget.data import Info
   from jaxbudget.models import make_model
@@ -48,7 +48,7 @@ def make_epoch(case: Case):
   options = {'prime': False} if case.method == 'selective_backprop' else {}
   selector = make_selector(case.method, spec, case.budget, options)
   model = make_model(case.model, 10, shape, case.width)
-  optimizer = build.momentum_sgd(0.9, 1e-4)
+  optimizer = optimizers.momentum_sgd(0.9, 1e-4)
   program = epoch.make_program(10, model, make_augment('standard', info), selector, optimizer)
   root = jax.random.key(0)
   state = init_state(0, spec, model, selector, optimizer, case.budget, 'backward')

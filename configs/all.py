@@ -11,7 +11,7 @@ The paper's answer: under a fixed budget no way of choosing samples beats unifor
 consistently, and augmentation is worth more than any.
 """
 
-from jaxbudget import study
+from jaxbudget.lab.paper import study
 
 
 def get_config(arg: str | None = None):

@@ -16,7 +16,7 @@ The paper's answer: a fixed subset loses far more than a fresh one of the same s
 p-SGD insists on the hard samples, the nearer it is to uniform sampling.
 """
 
-from jaxbudget import study
+from jaxbudget.lab.paper import study
 
 
 def get_config(arg: str | None = None):

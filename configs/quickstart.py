@@ -7,7 +7,7 @@ Expected: every budgeted method below full SGD at B = 0.1, close to it at 0.3; c
 important samples does not beat uniform sampling by more than the noise between seeds.
 """
 
-from jaxbudget import config
+from jaxbudget.lab import config
 
 BUDGETED = ('scan_sgd', 'unif_sgd', 'p_sgd', 'c_sgd', 'selective_backprop', 'ordered_sgd')
 

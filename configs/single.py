@@ -3,11 +3,11 @@
   python launch.py --config=configs/single.py:dataset=cifar10,selector=p_sgd,budget=0.3
 
 Cost: B times a full training (ResNet-18, 200 epochs), for each of three seeds;
-`--stage=plan` prints it. Every key of `jaxbudget.config.defaults` can be given behind the
+`--stage=plan` prints it. Every key of `jaxbudget.lab.config.defaults` can be given behind the
 colon or as `--config.KEY=VALUE`.
 """
 
-from jaxbudget import config
+from jaxbudget.lab import config
 
 
 def get_config(arg: str | None = None):

@@ -12,7 +12,7 @@ The paper's answer: barely. All lose a little; the time saved is what the budget
 and Ordered SGD saves none.
 """
 
-from jaxbudget import study
+from jaxbudget.lab.paper import study
 
 
 def get_config(arg: str | None = None):

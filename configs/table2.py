@@ -14,7 +14,7 @@ Backprop leads clearly, on CIFAR-10, and its scoring passes, a third of a full t
 not in its budget.
 """
 
-from jaxbudget import study
+from jaxbudget.lab.paper import study
 
 
 def get_config(arg: str | None = None):

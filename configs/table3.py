@@ -14,7 +14,7 @@ The paper's answer: yes. unif-SGD with RICAP at B = .3 reaches full SGD without 
 94.80 on CIFAR-10, 76.27 and 75.44 on CIFAR-100).
 """
 
-from jaxbudget import study
+from jaxbudget.lab.paper import study
 
 
 def get_config(arg: str | None = None):

@@ -13,7 +13,7 @@ Rehearsal: 52 runs on digits, 390 epochs of full SGD, those of Table 3.
 The paper's answer: augmentation lifts every method and makes p-SGD and unif-SGD alike.
 """
 
-from jaxbudget import study
+from jaxbudget.lab.paper import study
 
 
 def get_config(arg: str | None = None):

@@ -13,7 +13,7 @@ The paper's answer: p-SGD and augmentation are free (47 to 49 minutes, 141 for f
 Selective Backprop takes twice as long (91 to 95), for it passes every sample forward.
 """
 
-from jaxbudget import study
+from jaxbudget.lab.paper import study
 
 
 def get_config(arg: str | None = None):

@@ -13,7 +13,7 @@ The paper's answer: augmentation that paid at larger budgets hurts at B = .05, R
 Selective Backprop collapses under RandAugment and RICAP.
 """
 
-from jaxbudget import study
+from jaxbudget.lab.paper import study
 
 
 def get_config(arg: str | None = None):

@@ -15,15 +15,15 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from jaxbudget.report import paper
-from jaxbudget.report.style import RC
+from jaxbudget.lab.paper import printed
+from jaxbudget.lab.report.style import RC
 
 SETTING = 'augmentation == "standard" and schedule == "linear"'
 
 
 def main(figure: str | None = None) -> None:
   """Prints Selective Backprop's differences, and draws them if a file name is given."""
-  found = paper.equal_compute().query(f'method == "SB" and {SETTING}')
+  found = printed.equal_compute().query(f'method == "SB" and {SETTING}')
   table = Table(title='Selective Backprop against unif-SGD at the same cost (points)')
   for name in ('dataset', 'budget', 'cost', 'SB', 'unif-SGD there', 'difference', '95% interval'):
     table.add_column(name, justify='left' if name == 'dataset' else 'right')
@@ -50,14 +50,14 @@ def main(figure: str | None = None) -> None:
 
 def draw(path: str) -> None:
   """Accuracy on CIFAR-100 against the budget as printed and against the cost as charged."""
-  printed = paper.results().query(f'table == 2 and {SETTING} and dataset == "cifar100"')
+  accuracy = printed.results().query(f'table == 2 and {SETTING} and dataset == "cifar100"')
   with matplotlib.rc_context(RC):
     canvas = Figure(figsize=(5.6, 3.9), layout='constrained')
     ax = canvas.subplots()
-    base = printed[printed['method'].isin(['unif-SGD', 'SGD'])].sort_values('budget')
+    base = accuracy[accuracy['method'].isin(['unif-SGD', 'SGD'])].sort_values('budget')
     ax.errorbar(base['budget'], base['mean'], base['std'], color='black', marker='o', capsize=2,
                 label='unif-SGD, SGD')  # fmt: skip
-    sb = printed[printed['method'] == 'SB']
+    sb = accuracy[accuracy['method'] == 'SB']
     ax.plot(sb['budget'], sb['mean'], color='#D55E00', marker='^', linestyle=':', fillstyle='none',
             label='SB at its budget')  # fmt: skip
     ax.errorbar(sb['budget'] + 1 / 3, sb['mean'], sb['std'], color='#D55E00', marker='^',

@@ -43,7 +43,7 @@ __all__ = [
 
 def __getattr__(name):
   if name == 'load':  # pulls in configs and data sets, which a selector does not need
-    from jaxbudget.loading import load
+    from jaxbudget.lab.run.loading import load
 
     return load
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import optax
 
-from jaxbudget import names
+from jaxbudget import registry
 
 
 def linear(epochs: int, rows: int, learning_rate: float, final: float) -> optax.Schedule:
@@ -90,7 +90,7 @@ def make_schedule(
   Raises:
     ValueError: unknown name, or a step schedule too short to have steps.
   """
-  names.check('schedule', name, SCHEDULES)
+  registry.check('schedule', name, SCHEDULES)
   return SCHEDULES[name](epochs, rows, learning_rate, final)
 
 

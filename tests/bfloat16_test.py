@@ -6,9 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxbudget import config, data
-from jaxbudget.sweep import plan
-from jaxbudget.train import train
+from jaxbudget import data
+from jaxbudget.lab import config
+from jaxbudget.lab.run.run import data_key
+from jaxbudget.lab.run.train import train
+from jaxbudget.lab.sweep import grid
 
 REAL = os.environ.get('JAXBUDGET_TEST_DATA')
 
@@ -21,7 +23,7 @@ def accuracies(directory, width, seeds, **settings):
   for dtype in ('float32', 'bfloat16'):
     values = {'model': 'resnet8', 'width': width, 'seeds': tuple(seeds), 'compute_dtype': dtype}
     cell = config.defaults(**values, **settings)
-    runs = plan.make_runs(cell, {plan.data_key(cell): dataset})
+    runs = grid.make_runs(cell, {data_key(cell): dataset})
     for run in runs:
       (directory / run.run_id).mkdir()
     results = [train(run, *placed, directory / run.run_id) for run in runs]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxbudget import checkpoint, results
+from jaxbudget.lab.run import checkpoint, files
 
 
 @flax.struct.dataclass
@@ -115,7 +115,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, monkeypatch):
   def full(handle):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(results.os, 'fsync', full)
+  monkeypatch.setattr(files.os, 'fsync', full)
   with pytest.raises(OSError, match=r'No space left.*checkpoint_000001.ckpt'):
     save(tmp_path, 2)
   assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}

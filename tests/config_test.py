@@ -2,8 +2,10 @@
 
 import pytest
 
-from jaxbudget import build, config, data
-from jaxbudget.sweep import plan
+from jaxbudget import data
+from jaxbudget.lab import config
+from jaxbudget.lab.run import build
+from jaxbudget.lab.sweep import grid
 
 
 def one(**values):
@@ -83,16 +85,16 @@ def test_every_fault_of_a_cell_is_named_at_once():
 def test_options_nobody_uses_are_refused_and_shared_ones_reach_only_who_knows_them():
   values = {'dataset': 'digits', 'model': 'resnet8', 'batch_size': 32, 'selector_options.warmup': 2}
   with pytest.raises(ValueError, match='warmup is set, but only p_sgd, c_sgd know it'):
-    plan.make_runs(config.defaults(**values))
-  grid = ({'selector': 'unif_sgd', 'budget': 0.3}, {'selector': 'p_sgd', 'budget': 0.3})
-  uniform, chosen = plan.make_runs(config.defaults(**values, grid=grid, seeds=1))
+    grid.make_runs(config.defaults(**values))
+  two = ({'selector': 'unif_sgd', 'budget': 0.3}, {'selector': 'p_sgd', 'budget': 0.3})
+  uniform, chosen = grid.make_runs(config.defaults(**values, grid=two, seeds=1))
   assert 'warmup' not in uniform.parts.selector_options
   assert chosen.parts.selector_options['warmup'] == 2
 
 
 def test_run_ids_hash_only_what_can_change_numbers():
   def run_id(**values):
-    return plan.make_runs(config.defaults(
+    return grid.make_runs(config.defaults(
       **{'dataset': 'digits', 'model': 'resnet8', 'batch_size': 32, 'selector': 'p_sgd',
          'budget': 0.3, 'seeds': (4,), **values}
     ))[0].run_id  # fmt: skip

@@ -6,7 +6,7 @@ from PIL import Image
 
 from jaxbudget.augment import AUGMENTS, operations
 from jaxbudget.data import digits
-from jaxbudget.report import contact_sheet as sheet
+from jaxbudget.lab.report import contact_sheet as sheet
 
 
 @pytest.fixture(scope='module')

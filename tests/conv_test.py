@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from jaxbudget import parallel
-from jaxbudget.models import conv as conv_lib
+from jaxbudget.models import cpu_conv as conv_lib
 
 FORMS = [(3, 1, 1), (3, 2, 1), (1, 2, 0), (1, 1, 0)]  # kernel, stride, padding
 # What 32, 84 and 8 pixels shrink to, odd sizes included, and an uneven pair.

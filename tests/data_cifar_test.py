@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums as tfds_checksums
 
 from jaxbudget import data
-from jaxbudget.data import facts, prepared
+from jaxbudget.data import prepared, tables
 
 REAL = os.environ.get('JAXBUDGET_TEST_DATA')
 needs_real = pytest.mark.skipif(
@@ -51,7 +51,7 @@ def test_real_images_are_bit_equal(tmp_path, name, train, test, num_labels):
   loaded = data.load(
     name, tmp_path, REAL, manual / 'checksums.tsv', progress=lambda *what: told.append(what)
   )
-  archive = manual / facts.ARCHIVES[name][0].filename
+  archive = manual / tables.ARCHIVES[name][0].filename
   for files, image, label in [
     (train, loaded.train_image, loaded.train_label),
     (test, loaded.test_image, loaded.test_label),
@@ -86,7 +86,7 @@ def test_subset_is_refused_without_its_checksums(tmp_path):
 def test_official_archives_are_those_of_tensorflow_datasets():
   known = dict(tfds_checksums.get_all_url_infos())
   known |= tfds.builder_cls('svhn_cropped').url_infos
-  for archive in sum(facts.ARCHIVES.values(), ()):
+  for archive in sum(tables.ARCHIVES.values(), ()):
     expected = known[archive.url]
     assert archive[1:] == (int(expected.size), expected.checksum, expected.filename)
 
@@ -127,7 +127,7 @@ def write_archive(directory, change=None, name='cifar-10-binary.tar.gz'):
 
 
 def write_checksums(directory, content):
-  url = facts.ARCHIVES['cifar10'][0].url
+  url = tables.ARCHIVES['cifar10'][0].url
   fields = [url, str(len(content)), hashlib.sha256(content).hexdigest(), 'cifar-10-binary.tar.gz']
   (directory / 'checksums.tsv').write_text('\t'.join(fields) + '\n')
 

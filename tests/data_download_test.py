@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxbudget import data
-from jaxbudget.data import download, facts
+from jaxbudget.data import download, tables
 
 CONTENT = np.random.RandomState(0).bytes(3_000_000)
 
@@ -56,7 +56,7 @@ def whole(handler, start, number):
 
 
 def archive(url, content=CONTENT):
-  return facts.Archive(url, len(content), hashlib.sha256(content).hexdigest(), 'file.bin')
+  return tables.Archive(url, len(content), hashlib.sha256(content).hexdigest(), 'file.bin')
 
 
 def fetch(url, target, told=None, content=CONTENT, **more):
@@ -175,7 +175,7 @@ def test_mirror_through_a_checksum_file(tmp_path):
   """The whole way: a mirror's url in the checksum file, download, verification, kept."""
   directory = tmp_path / 'downloads'
   with serve(whole) as (url, seen):
-    official = facts.Archive('http://127.0.0.1:9/official', 1, '0' * 64, 'file.bin')
+    official = tables.Archive('http://127.0.0.1:9/official', 1, '0' * 64, 'file.bin')
     (tmp_path / 'mirror.tsv').write_text('\t'.join(map(str, archive(url))) + '\n')
     (mirror,) = download.replace_listed([official], tmp_path / 'mirror.tsv')
     for _ in range(2):  # the second time it is there

@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 
 from jaxbudget import data
-from jaxbudget.data import facts
+from jaxbudget.data import tables
 
 
 def content(count, seed):
@@ -18,7 +18,7 @@ def content(count, seed):
 
 def write(directory, train, test):
   lines = []
-  for archive, arrays in zip(facts.ARCHIVES['svhn'], (train, test), strict=True):
+  for archive, arrays in zip(tables.ARCHIVES['svhn'], (train, test), strict=True):
     path = directory / archive.filename
     if isinstance(arrays, bytes):
       path.write_bytes(arrays)

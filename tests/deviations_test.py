@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbudget import build, config, data, deviations, ledger
+from jaxbudget import data, ledger
+from jaxbudget.lab import config
+from jaxbudget.lab.paper import deviations
+from jaxbudget.lab.run import build
 from jaxbudget.selectors import importance
 from jaxbudget.types import Outputs, Spec, plain_batch
 

@@ -3,7 +3,7 @@
 python launch.py --config=tests/fault_grid.py:cells=few --workdir=/tmp/faults
 """
 
-from jaxbudget import config
+from jaxbudget.lab import config
 
 ALL = (
   {'selector': 'sgd', 'budget': 1.0},

@@ -20,8 +20,10 @@ from faulty import linear_model  # noqa: F401  a fixture
 from rich.console import Console
 
 import jaxbudget
-from jaxbudget import config, launcher, results
-from jaxbudget.sweep import local, plan, plan_file, status
+from jaxbudget.lab import config, launcher
+from jaxbudget.lab.run import files
+from jaxbudget.lab.run.run import label
+from jaxbudget.lab.sweep import local, plan_file, status
 
 CELLS = 'few'
 
@@ -66,7 +68,7 @@ def test_death_at_any_touch_of_the_disk_changes_no_bit(linear_model, tmp_path, m
   whole = faulty.outcome(tmp_path / 'whole' / runs[0].run_id)
 
   left = 0
-  replace, append = os.replace, results.append_text
+  replace, append = os.replace, files.append_text
 
   def strike(midway=lambda: None):
     nonlocal left
@@ -84,8 +86,8 @@ def test_death_at_any_touch_of_the_disk_changes_no_bit(linear_model, tmp_path, m
     strike(lambda: append(path, text[: len(text) // 2]))
     append(path, text)
 
-  monkeypatch.setattr(results.os, 'replace', struck_replace)
-  monkeypatch.setattr(results, 'append_text', struck_append)
+  monkeypatch.setattr(files.os, 'replace', struck_replace)
+  monkeypatch.setattr(files, 'append_text', struck_append)
   deaths = 0
   while True:
     left = deaths + 1
@@ -192,7 +194,7 @@ def test_a_plan_cannot_lead_out_of_the_workdir(linear_model, tmp_path, capsys): 
   faulty.write_images(sneaky)
   values = faulty.settings(f'npz:{sneaky}', epochs=1, name='../../../name')
   assert launcher.launch(values, work, 'all') == 0
-  (entry,) = results.read_json(work / 'plan.json')['runs']
+  (entry,) = files.read_json(work / 'plan.json')['runs']
   assert pathlib.PurePath(entry['run_id']).name == entry['run_id']
   assert [path.name for path in outside.iterdir()] == ['config.json']
   assert {path.name for path in tmp_path.iterdir()} == {'outside', 'deep', 'tiny.npz'}
@@ -201,8 +203,8 @@ def test_a_plan_cannot_lead_out_of_the_workdir(linear_model, tmp_path, capsys): 
 def test_run_ids_are_names(tmp_path):
   for path in ('../../x.npz', '..', 'a b/ü?.npz', '/', '.npz'):
     cell = config.cells(config.defaults(dataset=f'npz:{path}'))[0][0]
-    label = plan._label(cell)
-    assert plan_file._RUN_ID.fullmatch(label) and pathlib.PurePath(label).name == label
+    name = label(cell)
+    assert plan_file._RUN_ID.fullmatch(name) and pathlib.PurePath(name).name == name
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbudget import config, data, models
-from jaxbudget.sweep import plan
+from jaxbudget import data, models
+from jaxbudget.lab import config
+from jaxbudget.lab.run.run import Run
+from jaxbudget.lab.sweep import grid
 from jaxbudget.types import Model
 
 N, TEST, SIZE = 48, 20, 8
@@ -101,12 +103,12 @@ def settings(dataset: str, **values):
   return config.defaults(**{**common, **values})
 
 
-def planned(values) -> tuple[list[plan.Run], dict]:
+def planned(values) -> tuple[list[Run], dict]:
   """Runs of a config, and its data set by key."""
   name = values.dataset
   dataset = data.load(name)
   datasets = {(name, 0, None, None, None): dataset}
-  return plan.make_runs(values, datasets), datasets
+  return grid.make_runs(values, datasets), datasets
 
 
 def outcome(directory: pathlib.Path) -> dict:

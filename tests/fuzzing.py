@@ -8,8 +8,8 @@ import shutil
 
 from hypothesis import strategies as st
 
-from jaxbudget import config, launcher
 from jaxbudget.augment import AUGMENTS
+from jaxbudget.lab import config, launcher
 from jaxbudget.selectors import SELECTORS
 
 NAN, INF = float('nan'), float('inf')

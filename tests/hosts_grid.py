@@ -1,6 +1,6 @@
 """Two methods on all devices of all processes; see `hosts_test.py`."""
 
-from jaxbudget import config
+from jaxbudget.lab import config
 
 
 def get_config(arg: str | None = None):

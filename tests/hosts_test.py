@@ -12,7 +12,7 @@ import time
 import campaign
 import pytest
 
-from jaxbudget import hosts
+from jaxbudget.lab.run import hosts
 
 TESTS = pathlib.Path(__file__).parent
 COUNT = 2

@@ -12,7 +12,8 @@ import sys
 import faulty
 import jax
 
-from jaxbudget import hosts, models
+from jaxbudget import models
+from jaxbudget.lab.run import hosts
 
 ROOT = pathlib.Path(__file__).parents[1]
 

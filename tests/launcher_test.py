@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxbudget import config, launcher
-from jaxbudget.sweep import local
+from jaxbudget.lab import config, launcher
+from jaxbudget.lab.sweep import local
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {

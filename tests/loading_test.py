@@ -10,8 +10,8 @@ from faulty import linear_model  # noqa: F401  a fixture
 from rich.console import Console
 
 import jaxbudget
-from jaxbudget import results
-from jaxbudget.sweep import local
+from jaxbudget.lab.run import files
+from jaxbudget.lab.sweep import local
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +30,7 @@ def test_a_loaded_network_has_the_accuracy_of_the_result(finished, which, key):
   network = jaxbudget.load(str(directory), which)
   found = np.asarray(network(dataset.test_image)).argmax(-1)
   accuracy = 100 * np.mean(found == dataset.test_label)
-  assert accuracy == pytest.approx(results.read_json(directory / 'result.json')[key])
+  assert accuracy == pytest.approx(files.read_json(directory / 'result.json')[key])
   assert network.config.selector == 'p_sgd'
 
 

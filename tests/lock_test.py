@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from jaxbudget.sweep import lock
+from jaxbudget.lab.run import lock
 
 
 def write_foreign(directory: pathlib.Path, **values):
@@ -25,7 +25,7 @@ def hold(directory: pathlib.Path) -> subprocess.Popen:
   """Another process that owns a directory until it is killed."""
   code = f"""
     import pathlib, time
-    from jaxbudget.sweep import lock
+    from jaxbudget.lab.run import lock
     with lock.own(pathlib.Path({str(directory)!r})):
       print('owned', flush=True)
       time.sleep(600)
@@ -174,7 +174,7 @@ def test_processes_that_die_holding_it_exclude_each_other(tmp_path):
   (tmp_path / 'sum').write_text('0')
   code = f"""
     import os, pathlib, random, signal, sys
-    from jaxbudget.sweep import lock
+    from jaxbudget.lab.run import lock
     directory = pathlib.Path({str(tmp_path)!r})
     for turn in range(20):
       with lock.wait_for(directory):

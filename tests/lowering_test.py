@@ -11,12 +11,13 @@ import pytest
 import toys
 from selectors_common_test import VARIANTS, make
 
-from jaxbudget import epoch, flops
+from jaxbudget import epoch
 from jaxbudget.augment import AUGMENTS, make_augment
-from jaxbudget.build import momentum_sgd
-from jaxbudget.config import defaults
 from jaxbudget.data import Info
+from jaxbudget.lab.config import defaults
+from jaxbudget.lab.run import flops
 from jaxbudget.models import make_model
+from jaxbudget.optimizers import momentum_sgd
 from jaxbudget.selectors import make_selector
 from jaxbudget.state import init_state
 from jaxbudget.types import Data, Spec

@@ -14,9 +14,10 @@ import pytest
 import toys
 from selectors_common_test import VARIANTS
 
-from jaxbudget import config, data, epoch, parallel
-from jaxbudget.sweep import plan
-from jaxbudget.train import train
+from jaxbudget import data, epoch, parallel
+from jaxbudget.lab import config
+from jaxbudget.lab.run.train import train
+from jaxbudget.lab.sweep import grid
 from jaxbudget.types import Data
 
 WORKER = pathlib.Path(__file__).with_name('parallel_worker.py')
@@ -120,7 +121,7 @@ def whole_runs(tmp_path_factory):
   for devices in (1, 2):
     settings = {'dataset': 'digits', 'model': 'resnet8', 'width': 4, 'selector': 'p_sgd'}
     values = {'budget': 0.5, 'epochs': 4, 'batch_size': 32, 'seeds': 1, 'devices': devices}
-    (run,) = plan.make_runs(config.defaults(**settings, **values))
+    (run,) = grid.make_runs(config.defaults(**settings, **values))
     before = epoch.train_rows._cache_size()
     placed = data.place(data.load('digits'))
     result = train(run, *placed, tmp_path_factory.mktemp('run'))

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxbudget import config as config_lib
-from jaxbudget import data, results
-from jaxbudget.sweep import calibrate, plan, prerequisites
+from jaxbudget import data
+from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.run import files
+from jaxbudget.lab.sweep import calibrate, grid
+from jaxbudget.lab.sweep import scoring as scoring_lib
 from jaxbudget.types import Cost
 
 DIGITS = {'dataset': 'digits', 'model': 'resnet8', 'width': 2, 'epochs': 9, 'batch_size': 32}
 
 
-def runs_of(*grid, **overrides):
-  return plan.make_runs(config_lib.defaults(**{**DIGITS, 'seeds': 1, 'grid': grid, **overrides}))
+def runs_of(*cells, **overrides):
+  return grid.make_runs(config_lib.defaults(**{**DIGITS, 'seeds': 1, 'grid': cells, **overrides}))
 
 
 def ids(runs):
@@ -96,12 +98,12 @@ def test_default_options_need_not_be_written():
 
 
 def test_all_faults_at_once():
-  grid = ({'selector': 'psgd'}, {'budget': 2.0}, {'schedule': 'steps'}, {'selector': 'coreset'})
-  config = config_lib.defaults(**DIGITS, grid=grid)
+  cells = ({'selector': 'psgd'}, {'budget': 2.0}, {'schedule': 'steps'}, {'selector': 'coreset'})
+  config = config_lib.defaults(**DIGITS, grid=cells)
   with config.unlocked():
     config.seeds = ()
   with pytest.raises(ValueError) as error:
-    plan.make_runs(config)
+    grid.make_runs(config)
   for part in ('p_sgd', 'budget=2.0', "did you mean 'step'", 'seeds=()'):
     assert part in str(error.value)
 
@@ -122,7 +124,7 @@ def test_one_scoring_run_serves_all_core_sets():
     'step',
     'standard',
   )
-  assert scoring.seed == prerequisites.SCORING_SEED not in {run.seed for run in others}
+  assert scoring.seed == scoring_lib.SCORING_SEED not in {run.seed for run in others}
   coresets = [run for run in others if run.cell.selector == 'coreset']
   assert len(coresets) == 8 and len(runs) == 1 + 8 + 2
   assert {run.needs for run in coresets} == {scoring.run_id}
@@ -137,7 +139,7 @@ def test_scoring_runs_are_per_data_and_protocol():
 
 def test_scoring_run_is_part_of_the_identity(monkeypatch):
   before = ids(runs_of(CORESETS[0]))
-  monkeypatch.setattr(prerequisites, 'SCORING_SEED', 5)
+  monkeypatch.setattr(scoring_lib, 'SCORING_SEED', 5)
   assert not set(before) & set(ids(runs_of(CORESETS[0])))
 
 
@@ -160,13 +162,13 @@ def test_selection_is_shown_in_full_and_shared():
 
 def test_only_keeps_the_scoring_run_that_is_needed():
   runs = runs_of(*CORESETS, {'selector': 'sgd', 'budget': 1.0})
-  kept = plan.only(runs, {'selector': 'coreset', 'budget': 0.3})
+  kept = grid.only(runs, {'selector': 'coreset', 'budget': 0.3})
   assert [run.cell.selector for run in kept] == ['forgetting_sgd', 'coreset', 'coreset']
-  assert [run.cell.selector for run in plan.only(runs, {'selector': 'sgd'})] == ['sgd']
+  assert [run.cell.selector for run in grid.only(runs, {'selector': 'sgd'})] == ['sgd']
   with pytest.raises(ValueError, match='leaves no run'):
-    plan.only(runs, {'budget': 0.4})
+    grid.only(runs, {'budget': 0.4})
   with pytest.raises(ValueError, match="did you mean 'budget'"):
-    plan.only(runs, {'budgets': 0.3})
+    grid.only(runs, {'budgets': 0.3})
 
 
 def test_core_set_under_compute_is_refused():
@@ -184,23 +186,23 @@ def test_prepare_reads_scores(tmp_path, digits):
   with pytest.raises(
     ValueError, match=f'needs run {scoring.run_id}, which has not left scores.npy'
   ):
-    prerequisites.prepare(run, tmp_path, digits)
+    scoring_lib.prepare(run, tmp_path, digits)
   directory = tmp_path / scoring.run_id
   directory.mkdir()
   scores = np.random.default_rng(0).permutation(1437).astype(np.float32)
   np.save(directory / 'scores.npy', scores)
-  ready = prerequisites.prepare(run, tmp_path, digits)
+  ready = scoring_lib.prepare(run, tmp_path, digits)
   order = ready.parts.selector.init(jax.random.key(0))
   assert set(np.asarray(order[:431])) == set(np.argsort(-scores)[:431])
   assert (ready.run_id, ready.planned) == (run.run_id, run.planned)
-  assert prerequisites.prepare(scoring, tmp_path, digits) is scoring
+  assert scoring_lib.prepare(scoring, tmp_path, digits) is scoring
   for damaged in (b'', b'\x93NUMPY rubbish'):
     (directory / 'scores.npy').write_bytes(damaged)
     with pytest.raises(ValueError, match='scores.npy'):
-      prerequisites.prepare(run, tmp_path, digits)
+      scoring_lib.prepare(run, tmp_path, digits)
   np.save(directory / 'scores.npy', scores[:-1])
   with pytest.raises(ValueError, match='1437 numbers'):
-    prerequisites.prepare(run, tmp_path, digits)
+    scoring_lib.prepare(run, tmp_path, digits)
 
 
 def test_prepare_scores_with_the_trained_model(tmp_path, digits):
@@ -209,8 +211,8 @@ def test_prepare_scores_with_the_trained_model(tmp_path, digits):
   params, model_state = parts.model.init(jax.random.key(1))
   directory = tmp_path / scoring.run_id
   directory.mkdir()
-  results.write_weights(directory / 'params.msgpack', params, model_state)
-  ready = prerequisites.prepare(run, tmp_path, digits)
+  files.write_weights(directory / 'params.msgpack', params, model_state)
+  ready = scoring_lib.prepare(run, tmp_path, digits)
   order = np.asarray(ready.parts.selector.init(jax.random.key(0)))
 
   @jax.jit
@@ -223,7 +225,7 @@ def test_prepare_scores_with_the_trained_model(tmp_path, digits):
   assert (entropy[:431].min()) > entropy[431:].max() - 1e-5
   (directory / 'params.msgpack').write_bytes(b'\x81\xa6params\x80')
   with pytest.raises(ValueError, match='does not hold weights of resnet8'):
-    prerequisites.prepare(run, tmp_path, digits)
+    scoring_lib.prepare(run, tmp_path, digits)
 
 
 MEASURED = {

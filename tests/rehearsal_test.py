@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from jaxbudget import data, ledger
-from jaxbudget.sweep import local, plan
+from jaxbudget.lab.run.run import data_key
+from jaxbudget.lab.sweep import grid, local
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 EXACT = ('sgd', 'scan_sgd', 'unif_sgd', 'p_sgd', 'c_sgd', 'coreset', 'ordered_sgd')
@@ -31,8 +32,8 @@ def rehearse(name, arg, directory):
   spec.loader.exec_module(module)
   config = module.get_config(f'scale=rehearsal,{arg}')
   config.epochs, config.width = 3, 2
-  runs = plan.make_runs(config)
-  datasets = {plan.data_key(run.cell): data.load(run.cell.dataset) for run in runs}
+  runs = grid.make_runs(config)
+  datasets = {data_key(run.cell): data.load(run.cell.dataset) for run in runs}
   assert local.run_all(runs, datasets, directory, Console(quiet=True)) == 0
   return runs, [json.loads((directory / run.run_id / 'result.json').read_text()) for run in runs]
 

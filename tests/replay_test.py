@@ -11,9 +11,10 @@ import toys
 from faulty import linear_model  # noqa: F401  a fixture
 from rich.console import Console
 
-from jaxbudget import config, selection
+from jaxbudget import recording as recording_lib
+from jaxbudget.lab import config
+from jaxbudget.lab.sweep import local
 from jaxbudget.selectors import make_selector
-from jaxbudget.sweep import local
 
 COUNTS = np.zeros((3, 48), np.int32)
 COUNTS[0, :24] = 1
@@ -24,8 +25,8 @@ COUNTS[2, 47] = 40
 
 @pytest.fixture
 def recording(tmp_path):
-  path = tmp_path / selection.FILE
-  path.write_bytes(selection.to_bytes([selection.pack(c) for c in COUNTS], 48))
+  path = tmp_path / recording_lib.FILE
+  path.write_bytes(recording_lib.to_bytes([recording_lib.pack(c) for c in COUNTS], 48))
   return str(path)
 
 
@@ -91,12 +92,12 @@ def test_the_config_names_a_directory_and_the_content_counts(recording, tmp_path
 
   copy = tmp_path / 'elsewhere'
   copy.mkdir()
-  (copy / selection.FILE).write_bytes((tmp_path / selection.FILE).read_bytes())
+  (copy / recording_lib.FILE).write_bytes((tmp_path / recording_lib.FILE).read_bytes())
   here, there = run_of(tmp_path), run_of(copy)
   assert here.cell.selector == 'replay' and here.cell.selector_options.recording == str(tmp_path)
   assert here.run_id == there.run_id and 'replay' in here.run_id
-  changed = COUNTS[::-1]
-  (copy / selection.FILE).write_bytes(selection.to_bytes([selection.pack(c) for c in changed], 48))
+  changed = recording_lib.to_bytes([recording_lib.pack(c) for c in COUNTS[::-1]], 48)
+  (copy / recording_lib.FILE).write_bytes(changed)
   assert run_of(copy).run_id != here.run_id
   with pytest.raises(ValueError, match='does not exist'):
     config.cells(config.defaults(selector='replay:/no/such'))
@@ -113,5 +114,5 @@ def test_record_then_replay_by_launching(linear_model, tmp_path):  # noqa: F811
   first = trained(selector='selective_backprop', selector_options={'history': 16})
   again = trained(selector=f'replay:{first}', learning_rate=0.1, batch_size=6)
   assert (first / 'counts.npy').read_bytes() == (again / 'counts.npy').read_bytes()
-  assert (first / selection.FILE).read_bytes() == (again / selection.FILE).read_bytes()
-  assert selection.read(first).max() >= 1
+  assert (first / recording_lib.FILE).read_bytes() == (again / recording_lib.FILE).read_bytes()
+  assert recording_lib.read(first).max() >= 1

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import report_workdirs as workdirs
 
-from jaxbudget import report
-from jaxbudget.report import cells, comparability, comparison_tables, frontier, paper, verdict
+from jaxbudget.lab import report
+from jaxbudget.lab.paper import printed
+from jaxbudget.lab.report import cells, comparability, comparison_tables, frontier, verdict
 
 
 def plan_of(*pairs, seeds=(0, 1, 2), **changes):
@@ -196,7 +197,7 @@ def test_fidelity_matters_only_between_runs_that_a_preset_touches():
 
 
 def test_the_papers_own_numbers_at_equal_compute():
-  found = paper.equal_compute().query('augmentation == "standard" and schedule == "linear"')
+  found = printed.equal_compute().query('augmentation == "standard" and schedule == "linear"')
   found = found[(found['method'] == 'SB') & (found['budget'] >= 0.2)]
   cifar100 = found[found['dataset'] == 'cifar100']
   np.testing.assert_allclose(cifar100['budget'], [0.2, 0.3, 0.5])
@@ -213,13 +214,13 @@ def test_the_papers_own_numbers_at_equal_compute():
 def test_paper_numbers_are_found_however_they_are_spelled():
   place = {'table': '4', 'dataset': 'mini_imagenet', 'method': 'unif_sgd',
            'augmentation': 'ricap', 'schedule': 'linear', 'budget': '0.20'}  # fmt: skip
-  assert paper.lookup(place) == (73.56, 0.24)
-  assert paper.lookup(place | {'table': 'Table 4', 'budget': 0.2}) == (73.56, 0.24)
-  assert all(map(math.isnan, paper.lookup(place | {'budget': 0.25})))
+  assert printed.lookup(place) == (73.56, 0.24)
+  assert printed.lookup(place | {'table': 'Table 4', 'budget': 0.2}) == (73.56, 0.24)
+  assert all(map(math.isnan, printed.lookup(place | {'budget': 0.25})))
   sb = {'table': 1, 'dataset': 'cifar10', 'method': 'SB', 'augmentation': 'standard',
         'schedule': 'step', 'budget': None}  # fmt: skip
-  assert paper.lookup(sb) == (93.90, 0.16)
-  assert paper.lookup(sb, 'wall_clock_minutes')[0] == 85
+  assert printed.lookup(sb) == (93.90, 0.16)
+  assert printed.lookup(sb, 'wall_clock_minutes')[0] == 85
 
 
 def test_one_sentence_says_no_more_than_the_seeds_can_carry(tmp_path):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import report_workdirs as workdirs
 
-from jaxbudget import report
-from jaxbudget.report import frontier
+from jaxbudget.lab import report
+from jaxbudget.lab.report import frontier
 
 
 @pytest.fixture(scope='module')

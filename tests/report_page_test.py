@@ -5,8 +5,6 @@ import json
 import pathlib
 import re
 import shutil
-import sys
-import types
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -14,8 +12,9 @@ import PIL.Image
 import pytest
 import report_workdirs as workdirs
 
-from jaxbudget import report
-from jaxbudget.report import figures, style
+from jaxbudget.lab import report
+from jaxbudget.lab.paper import figure1, sections
+from jaxbudget.lab.report import figures, style
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 HOSTILE = '<img src=x onerror="window.hacked=1">'
@@ -87,11 +86,7 @@ def test_methods_differ_in_colour_marker_and_line():
 def test_figure1_stands_beside_the_original(tmp_path):
   path = workdirs.write_workdir(tmp_path / 'w', workdirs.figure1_plan(seeds=(0, 1)))
   loaded = report.load_workdir(path)
-  drawn = {}
-  for drawing in figures.draw_all(loaded):
-    if not drawing.name.startswith('figure1'):
-      break
-    drawn[drawing.name] = drawing.figure
+  drawn = {drawing.name: drawing.figure for drawing in figure1.draw(loaded)}
   assert list(drawn) == ['figure1a', 'figure1b', 'figure1c', 'figure1d']
   left, right = drawn['figure1b'].axes
   assert 'digitised' in left.get_title() and right.get_title() == 'ours, digits'
@@ -125,12 +120,14 @@ def test_report_while_training_shows_what_is_there(tmp_path):
 
 
 def test_deviations_in_force_are_shown(tmp_path, monkeypatch):
-  register = types.ModuleType('jaxbudget.deviations')
   entry = {'id': 'Q1', 'title': 'RICAP credit', 'paper': 'silent', 'code': 'misaligned'}
-  register.in_force = lambda config: [entry | {'effect': '<i>'}] if config['seed'] == 0 else []
-  monkeypatch.setitem(sys.modules, 'jaxbudget.deviations', register)
+
+  def in_force(config):
+    return [entry | {'effect': '<i>'}] if config['seed'] == 0 else []
+
+  monkeypatch.setattr(sections.deviations, 'in_force', in_force)
   path = workdirs.write_workdir(tmp_path / 'w', workdirs.small_plan())
-  text = report.write_report(path).read_text(encoding='utf-8')
+  text = report.write_report(path, extra=[sections.sections]).read_text(encoding='utf-8')
   assert 'misaligned' in text and '&lt;i&gt;' in text
   table = (path / 'report' / 'tables' / 'deviations_in_force.csv').read_text()
   assert table.splitlines()[1].endswith(',5')  # five cells have a run of seed 0

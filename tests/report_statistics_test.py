@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxbudget.report import statistics
+from jaxbudget.lab.report import statistics
 
 
 def enumerate_sign_flips(differences):

@@ -19,8 +19,10 @@ import pytest
 import report_workdirs as workdirs
 import rich.console
 
-from jaxbudget import report
-from jaxbudget.report import comparison_tables, frontier, paper, paper_tables, render, tables
+from jaxbudget.lab import report
+from jaxbudget.lab.paper import printed
+from jaxbudget.lab.paper import tables as paper_tables
+from jaxbudget.lab.report import comparison_tables, frontier, render, tables
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'report'
 WRITERS = {'md': render.to_markdown, 'csv': render.to_csv, 'tex': render.to_latex}
@@ -107,10 +109,10 @@ def test_every_printed_number_has_its_place_in_a_table(tmp_path):
   (path / 'plan.json').write_text(json.dumps({'runs': plan}))
   loaded = report.load_workdir(path)
   found = paper_tables.paper_cells(loaded)
-  printed = paper.results()
-  accuracies = printed[printed['metric'] == 'accuracy_percent']
+  numbers = printed.results()
+  accuracies = numbers[numbers['metric'] == 'accuracy_percent']
   assert found['paper_mean'].notna().sum() == len(accuracies)
-  minutes = printed[printed['metric'] == 'wall_clock_minutes']
+  minutes = numbers[numbers['metric'] == 'wall_clock_minutes']
   assert found['paper_minutes'].notna().sum() == len(minutes)
   text = ' '.join(render.to_markdown(t) for t in paper_tables.paper_tables(loaded))
   for row in accuracies.itertuples():

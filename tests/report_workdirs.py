@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from jaxbudget.report import paper
+from jaxbudget.lab.paper import printed
 
 QUICKSTART = [('sgd', 1.0)] + [
   (selector, budget)
@@ -67,10 +67,10 @@ def small_plan(seeds=(0, 1)) -> list[dict]:
 def paper_plan(tables=(1, 2, 3, 4, 5, 6), seeds=(0, 1, 2), rehearsal=False) -> list[dict]:
   """The cells of the paper's tables, at full size or as a rehearsal on digits."""
   plan = {}
-  for row in paper.results().drop_duplicates(list(paper.KEY)).itertuples():
+  for row in printed.results().drop_duplicates(list(printed.KEY)).itertuples():
     if row.table not in tables:
       continue
-    place = {key: getattr(row, key) for key in paper.KEY}
+    place = {key: getattr(row, key) for key in printed.KEY}
     place['budget'] = None if np.isnan(row.budget) else row.budget
     changes = {'augment': row.augmentation, 'schedule': row.schedule}
     if not rehearsal:
@@ -89,7 +89,7 @@ def figure1_plan(seeds=(0, 1, 2)) -> list[dict]:
   """The cells of Figure 1, rehearsed on digits."""
   plan = {}
   names = SELECTORS | {'Random': 'random_subset', 'Core-set': 'coreset'}
-  for row in paper.figure1().itertuples():
+  for row in printed.figure1().itertuples():
     place = {'table': 'figure1', 'dataset': row.dataset, 'method': row.group,
              'panel': row.panel, 'series': row.series}  # fmt: skip
     series = row.series if row.panel in 'cd' else 'SLR'

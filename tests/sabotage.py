@@ -46,15 +46,15 @@ def main():
     unlink(path, **more)
 
   os.fsync, os.replace, pathlib.Path.unlink = struck_fsync, struck_replace, struck_unlink
-  from jaxbudget import results
+  from jaxbudget.lab.run import files
 
-  append = results.append_text
+  append = files.append_text
 
   def struck_append(path, text):
     strike(f'append {path}', lambda: append(path, text[: len(text) // 2]))
     append(path, text)
 
-  results.append_text = struck_append
+  files.append_text = struck_append
   sys.argv = [str(ROOT / 'launch.py'), *arguments]
   runpy.run_path(sys.argv[0], run_name='__main__')
 

@@ -9,27 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxbudget import selection
+from jaxbudget import recording
 
 
 @settings(deadline=None, max_examples=60)
 @given(hnp.arrays(np.int32, st.integers(1, 40), elements=st.integers(0, 1000)))
 def test_pack_and_unpack(count):
-  planes = selection.pack(count)
+  planes = recording.pack(count)
   assert planes.shape == (int(count.max()).bit_length(), -(-count.size // 8))
-  np.testing.assert_array_equal(selection.unpack(planes, count.size), count)
+  np.testing.assert_array_equal(recording.unpack(planes, count.size), count)
 
 
 def test_a_file_takes_less_than_two_bits_and_numpy_reads_it(tmp_path):
   rng = np.random.default_rng(0)
   epochs = [rng.integers(0, 3, 50_000) * (rng.random(50_000) < 0.5) for _ in range(4)]
-  content = selection.to_bytes([selection.pack(e) for e in epochs], 50_000)
+  content = recording.to_bytes([recording.pack(e) for e in epochs], 50_000)
   assert 8 * len(content) < 2 * 4 * 50_000
-  assert content == selection.to_bytes([selection.pack(e) for e in epochs], 50_000)
-  (tmp_path / selection.FILE).write_bytes(content)
-  np.testing.assert_array_equal(selection.read(tmp_path), np.stack(epochs))
-  assert selection.read(tmp_path / selection.FILE).dtype == np.uint8
-  with np.load(tmp_path / selection.FILE, allow_pickle=False) as arrays:  # as documented
+  assert content == recording.to_bytes([recording.pack(e) for e in epochs], 50_000)
+  (tmp_path / recording.FILE).write_bytes(content)
+  np.testing.assert_array_equal(recording.read(tmp_path), np.stack(epochs))
+  assert recording.read(tmp_path / recording.FILE).dtype == np.uint8
+  with np.load(tmp_path / recording.FILE, allow_pickle=False) as arrays:  # as documented
     low, high = np.unpackbits(arrays['epoch_0002'], axis=1, count=50_000)
     np.testing.assert_array_equal(low + 2 * high, epochs[1])
 
@@ -69,17 +69,17 @@ def bomb(path):
 )
 def test_anything_else_is_refused(make, match, tmp_path):
   with pytest.raises(ValueError, match=match):
-    selection.read(make(tmp_path))
+    recording.read(make(tmp_path))
 
 
 @pytest.mark.parametrize('position', range(0, 100, 7))
 def test_a_damaged_file_never_gives_other_counts(position, tmp_path):
   count = np.arange(48) % 3
-  content = bytearray(selection.to_bytes([selection.pack(count)] * 2, 48))
+  content = bytearray(recording.to_bytes([recording.pack(count)] * 2, 48))
   content[position * len(content) // 100] ^= 16
-  (tmp_path / selection.FILE).write_bytes(content)
+  (tmp_path / recording.FILE).write_bytes(content)
   try:
-    found = selection.read(tmp_path)
+    found = recording.read(tmp_path)
   except ValueError as e:
     assert str(tmp_path) in str(e)
   else:  # a byte that says nothing of the content, such as a date

@@ -17,8 +17,9 @@ import campaign
 import pytest
 import slurm_cluster
 
-from jaxbudget import config, launcher
-from jaxbudget.sweep import jobs, lock, plan_file, slurm, status
+from jaxbudget.lab import config, launcher
+from jaxbudget.lab.run import lock
+from jaxbudget.lab.sweep import jobs, plan_file, slurm, status
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'--config={ROOT}/configs/table2.py:scale=rehearsal'

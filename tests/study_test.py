@@ -7,11 +7,11 @@ import pathlib
 
 import pytest
 
-from jaxbudget import study
-from jaxbudget.sweep import plan
+from jaxbudget.lab.paper import study
+from jaxbudget.lab.sweep import grid
 
 ROOT = pathlib.Path(__file__).parents[1]
-REPORT = ROOT / 'jaxbudget' / 'report'
+REPORT = ROOT / 'jaxbudget' / 'lab' / 'paper'
 KEYS = ('table', 'dataset', 'method', 'augmentation', 'schedule', 'budget')
 TRAIN = {'cifar10': 50_000, 'cifar100': 50_000, 'svhn': 73_257, 'mini_imagenet': 50_000}
 # fidelity.md 1.3: iterations per epoch by N and budget.
@@ -44,7 +44,7 @@ def released():
   config = study.get_config(study.TABLES, 'fidelity=released')
   with config.unlocked():
     config.seeds = (0,)
-  return plan.make_runs(config)
+  return grid.make_runs(config)
 
 
 @pytest.fixture(scope='module')
@@ -53,7 +53,7 @@ def both():
   config = study.get_config(study.TABLES)
   with config.unlocked():
     config.seeds = (0,)
-  return plan.make_runs(config)
+  return grid.make_runs(config)
 
 
 def test_every_row_of_the_tables_is_one_cell_and_every_cell_is_in_the_paper(released):
@@ -217,11 +217,11 @@ def test_tables_share_identities(released):
   alone = study.get_config(['5'], 'fidelity=released')
   with alone.unlocked():
     alone.seeds = (0,)
-  assert {run.run_id for run in plan.make_runs(alone)} <= {run.run_id for run in released}
+  assert {run.run_id for run in grid.make_runs(alone)} <= {run.run_id for run in released}
 
 
 def test_rehearsal_runs_each_cell_and_merges_those_that_coincide(released):
-  rehearsal = plan.make_runs(study.get_config(study.TABLES, 'scale=rehearsal,fidelity=released'))
+  rehearsal = grid.make_runs(study.get_config(study.TABLES, 'scale=rehearsal,fidelity=released'))
   places = [{place_key(p) + (p.get('series'),) for run in runs for p in run.paper}
             for runs in (rehearsal, released)]  # fmt: skip
   assert places[0] == places[1]

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import epoch, selection
-from jaxbudget.build import momentum_sgd
+from jaxbudget import epoch
+from jaxbudget import recording as recording_lib
+from jaxbudget.optimizers import momentum_sgd
 from jaxbudget.state import init_state
 from jaxbudget.types import Augment, Batch, Data, Model, Spec
 
@@ -73,9 +74,9 @@ def run_epoch(program, selector, state, e, seed=0, train_rows=epoch.train_rows, 
 def recording(n: int = SPEC.num_examples) -> str:
   """A recording of 4 epochs in which half of the samples were trained on once each."""
   rng = np.random.default_rng(0)
-  planes = [selection.pack(rng.permutation(np.arange(n) % 2)) for _ in range(4)]
-  path = pathlib.Path(tempfile.mkdtemp()) / selection.FILE
-  path.write_bytes(selection.to_bytes(planes, n))
+  planes = [recording_lib.pack(rng.permutation(np.arange(n) % 2)) for _ in range(4)]
+  path = pathlib.Path(tempfile.mkdtemp()) / recording_lib.FILE
+  path.write_bytes(recording_lib.to_bytes(planes, n))
   return str(path)
 
 

@@ -12,13 +12,15 @@ from faulty import linear_model  # noqa: F401  a fixture
 from ml_collections import FrozenConfigDict
 from rich.console import Console
 
-from jaxbudget import checkpoint, results, selection
-from jaxbudget import train as train_lib
-from jaxbudget.books import Diverged
-from jaxbudget.checkpoint import Refused
-from jaxbudget.provenance import versions
-from jaxbudget.sweep import local, plan
-from jaxbudget.train import Stopped, train
+from jaxbudget import recording
+from jaxbudget.lab.run import checkpoint, files
+from jaxbudget.lab.run import train as train_lib
+from jaxbudget.lab.run.checkpoint import Refused
+from jaxbudget.lab.run.provenance import versions
+from jaxbudget.lab.run.record import Diverged
+from jaxbudget.lab.run.run import Run
+from jaxbudget.lab.run.train import Stopped, train
+from jaxbudget.lab.sweep import local
 
 pytestmark = pytest.mark.usefixtures('linear_model')
 
@@ -33,7 +35,7 @@ def placed(datasets):
   return local._place(found)[:2]
 
 
-def with_cell(run: plan.Run, **values) -> plan.Run:
+def with_cell(run: Run, **values) -> Run:
   """The run with other incidental settings."""
   cell = FrozenConfigDict({**run.cell.to_dict(), **values})
   return dataclasses.replace(run, cell=cell)
@@ -76,7 +78,7 @@ def test_stopping_at_every_chance_changes_no_bit(variant, dataset, tmp_path, mon
     whole, pieces = (faulty.outcome(tmp_path / where / run.run_id) for where in ('whole', 'pieces'))
     assert faulty.differences(whole, pieces) == []
     counts = np.load(tmp_path / 'whole' / run.run_id / 'counts.npy')
-    recorded = selection.read(tmp_path / 'whole' / run.run_id)
+    recorded = recording.read(tmp_path / 'whole' / run.run_id)
     np.testing.assert_array_equal(recorded.sum(axis=0, dtype=np.int32), counts)
     assert counts.sum() > 0
 
@@ -210,7 +212,7 @@ def test_seconds_before_a_stop_are_not_lost(values, tmp_path, monkeypatch):
   saved = checkpoint.load(tmp_path)
   assert saved.record['open_seconds'] > 0 and saved.record['epochs'] == 0
   result = train(run, *data, tmp_path)
-  lines = (tmp_path / results.METRICS).read_text().splitlines()
+  lines = (tmp_path / files.METRICS).read_text().splitlines()
   seconds = [json.loads(line)['seconds']['train'] for line in lines]
   assert seconds[0] > saved.record['open_seconds']
   assert sum(seconds) == result['seconds']['train']

@@ -15,8 +15,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jaxbudget import config, launcher, results
-from jaxbudget.sweep import control, jobs, lock, plan, plan_file, status, workers
+from jaxbudget.lab import config, launcher
+from jaxbudget.lab.run import files, lock
+from jaxbudget.lab.run.run import Run
+from jaxbudget.lab.sweep import control, jobs, plan_file, status, workers
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -120,10 +122,10 @@ def workdir(linear_model, tmp_path):  # noqa: F811
   for directory in (done, diverged, broken, stopped):
     directory.mkdir(parents=True)
     line = {'epoch': 2, 'seconds': {'train': 20.0, 'evaluate': 10.0}}
-    (directory / results.METRICS).write_text(2 * results.json_line(line) + '{"epoch": 3, "sec')
-  results.write_json(done / results.RESULT, {'status': 'done'})
-  results.write_json(diverged / results.RESULT, {'status': 'failed', 'error': 'not finite'})
-  (broken / results.ERROR).write_text('Traceback\n  ...\nRuntimeError: [0] is odd\n')
+    (directory / files.METRICS).write_text(2 * files.json_line(line) + '{"epoch": 3, "sec')
+  files.write_json(done / files.RESULT, {'status': 'done'})
+  files.write_json(diverged / files.RESULT, {'status': 'failed', 'error': 'not finite'})
+  (broken / files.ERROR).write_text('Traceback\n  ...\nRuntimeError: [0] is odd\n')
   return tmp_path
 
 
@@ -169,9 +171,9 @@ def test_retry_trains_again_what_failed(linear_model, tmp_path, capsys):  # noqa
   assert launcher.launch(values, work, 'retry') == 0
   assert 'nothing has failed' in capsys.readouterr().out
   entry = plan_file.entries(work)[1]
-  path = work / 'runs' / entry['run_id'] / results.RESULT
+  path = work / 'runs' / entry['run_id'] / files.RESULT
   whole = path.read_bytes()
-  results.write_json(path, {'status': 'failed', 'error': 'a cosmic ray'})
+  files.write_json(path, {'status': 'failed', 'error': 'a cosmic ray'})
   assert launcher.launch(values, work, 'train') == 1, 'a failed run is not tried again'
   assert launcher.launch(values, work, 'retry') == 0
   strip = lambda content: {k: v for k, v in json.loads(content).items() if k != 'seconds'}
@@ -181,7 +183,7 @@ def test_retry_trains_again_what_failed(linear_model, tmp_path, capsys):  # noqa
 def test_cancel_stops_who_is_at_work_here(workdir, capsys):
   stopped = status.look(workdir)[3].run_id
   script = (
-    'import pathlib, sys, time\nfrom jaxbudget.sweep import lock\n'
+    'import pathlib, sys, time\nfrom jaxbudget.lab.run import lock\n'
     'with lock.own(pathlib.Path(sys.argv[1])):\n  print("owned", flush=True)\n  time.sleep(60)\n'
   )
   directory = workdir / 'runs' / stopped
@@ -229,13 +231,13 @@ def test_resources_are_no_part_of_an_experiment(workdir):
   name = f'npz:{workdir / "tiny.npz"}'
   few, many = planned(settings(name)), planned(settings(name, **{'slurm.gpus': 8}))
   assert [run.run_id for run in few[0]] == [run.run_id for run in many[0]]
-  assert isinstance(few[0][0], plan.Run)
+  assert isinstance(few[0][0], Run)
 
 
 def test_status_leaves_out_what_is_damaged(workdir):
   stopped = status.look(workdir)[3]
-  path = workdir / 'runs' / stopped.run_id / results.METRICS
-  whole = results.json_line({'epoch': 1, 'seconds': {'train': 20.0, 'evaluate': None}})
+  path = workdir / 'runs' / stopped.run_id / files.METRICS
+  whole = files.json_line({'epoch': 1, 'seconds': {'train': 20.0, 'evaluate': None}})
   path.write_text(whole + '{"epoch": x}\n[2]\n{"ep')
   with lock.own(path.parent):
     running = status.look(workdir)[3]

@@ -3,7 +3,7 @@
 import functools
 import inspect
 
-from jaxbudget import names
+from jaxbudget import registry
 from jaxbudget.augment import mix, operations, randaugment
 from jaxbudget.augment.geometric import Stage, chain, normalize, on_image, random_crop, random_flip
 from jaxbudget.data.dataset import Info
@@ -29,11 +29,11 @@ def make_augment(name: str, info: Info, **options) -> Augment:
   Raises:
     ValueError: for an unknown name or option, or a value out of range.
   """
-  names.check('augment', name, AUGMENTS)
+  registry.check('augment', name, AUGMENTS)
   parameters = inspect.signature(AUGMENTS[name]).parameters.values()
   defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
   for option in options:
-    names.check(f'option of {name}', option, defaults)
+    registry.check(f'option of {name}', option, defaults)
   _check_shapes(info)
   return _build(name, info, tuple({**defaults, **options}.items()))
 

@@ -6,7 +6,7 @@ import hashlib
 import pathlib
 from collections.abc import Sequence
 
-from jaxbudget.data import digits, download, facts, folder, from_tfds, npz
+from jaxbudget.data import digits, download, folder, from_tfds, npz, tables
 from jaxbudget.data.arrays import refuse
 from jaxbudget.data.dataset import (
   DataError,
@@ -18,7 +18,7 @@ from jaxbudget.data.dataset import (
   no_progress,
 )
 
-KNOWN = tuple(facts.INFO)
+KNOWN = tuple(tables.INFO)
 WITH_ARGUMENT = {'npz': 'npz:PATH', 'folder': 'folder:PATH', 'tfds': 'tfds:NAME'}
 
 
@@ -59,8 +59,8 @@ def info(
     DataError: if the name is unknown, or the data must be read and cannot be.
   """
   _parse(name)
-  if name in facts.INFO:
-    table = facts.INFO[name]
+  if name in tables.INFO:
+    table = tables.INFO[name]
     held = _per_class(table, validation) * table.num_classes
     if validation:
       counts = {'num_train': table.num_train - held, 'num_test': held}
@@ -89,8 +89,8 @@ def check(
     DataError: naming the fault.
   """
   kind, argument = _parse(name)
-  if validation and name in facts.INFO:
-    _per_class(facts.INFO[name], validation)
+  if validation and name in tables.INFO:
+    _per_class(tables.INFO[name], validation)
   if data_dir and pathlib.Path(data_dir).expanduser().is_file():
     raise DataError(f'data_dir={data_dir} is a file, give a directory')
   if data_manual_dir and not pathlib.Path(data_manual_dir).expanduser().exists():

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from jaxbudget.data.dataset import DataError, Progress
-from jaxbudget.data.facts import Archive
+from jaxbudget.data.tables import Archive
 
 TIMEOUT = 30.0  # seconds without a single byte
 ATTEMPTS = 4

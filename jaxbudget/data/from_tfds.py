@@ -16,7 +16,7 @@ from absl import logging
 from jaxbudget.data import cache, download, mini_imagenet_source
 from jaxbudget.data.arrays import array_faults, from_arrays, named, refuse
 from jaxbudget.data.dataset import DataError, Dataset, Progress, fingerprint
-from jaxbudget.data.facts import ARCHIVES, INFO
+from jaxbudget.data.tables import ARCHIVES, INFO
 
 
 def root_directory(data_dir: str | None) -> pathlib.Path:

@@ -2,7 +2,7 @@
 
 import inspect
 
-from jaxbudget import names, types
+from jaxbudget import registry, types
 from jaxbudget.models.resnet import resnet8, resnet18
 
 _FACTORIES = {'resnet18': resnet18, 'resnet8': resnet8}
@@ -31,11 +31,11 @@ def make_model(
   Raises:
     ValueError: naming what is unknown or not allowed, with the closest match.
   """
-  names.check('model', name, MODELS)
+  registry.check('model', name, MODELS)
   factory = _FACTORIES[name]
   known = [key for key in inspect.signature(factory).parameters if key not in _FIXED]
   for option in options:
-    names.check('model option', option, known)
+    registry.check('model option', option, known)
   if width is not None:
     options['width'] = width
   return factory(num_classes, image_channels=image_shape[-1], **options)

@@ -14,8 +14,8 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from jaxbudget import names, types
-from jaxbudget.models.conv import conv as cpu_conv
+from jaxbudget import registry, types
+from jaxbudget.models.cpu_conv import conv as cpu_conv
 
 CONVS = {'lax': lax.conv_general_dilated, 'cpu': cpu_conv}
 GAMMA_INITS = {'uniform01': (0.0, 1.0), 'ones': (1.0, 1.0)}
@@ -170,9 +170,9 @@ def _checked(stages, num_classes, width, image_channels, compute_dtype, bn_gamma
   ):
     if not isinstance(value, int) or value < 1:
       raise ValueError(f'{key}={value!r}: must be a positive integer')
-  names.check('compute_dtype', compute_dtype, COMPUTE_DTYPES)
-  names.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
-  names.check('conv', conv, ('auto', *CONVS))
+  registry.check('compute_dtype', compute_dtype, COMPUTE_DTYPES)
+  registry.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
+  registry.check('conv', conv, ('auto', *CONVS))
   if conv == 'auto':
     conv = 'cpu' if jax.default_backend() == 'cpu' else 'lax'
   return _model(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv)

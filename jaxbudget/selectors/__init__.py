@@ -10,27 +10,29 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxbudget import names
-from jaxbudget.selectors.coreset import coreset, forgetting_sgd, random_subset
-from jaxbudget.selectors.importance import c_sgd, p_sgd
-from jaxbudget.selectors.ordered import ordered_sgd
-from jaxbudget.selectors.replay import replay
-from jaxbudget.selectors.selective_backprop import selective_backprop
-from jaxbudget.selectors.sgd import scan_sgd, sgd, unif_sgd
+from jaxbudget import registry
+from jaxbudget.selectors import (
+  coreset,
+  importance,
+  ordered,
+  replay,
+  selective_backprop,
+  sgd,
+)
 from jaxbudget.types import Selector, Spec
 
 SELECTORS: dict[str, Callable[..., Selector]] = {
-  'sgd': sgd,
-  'scan_sgd': scan_sgd,
-  'unif_sgd': unif_sgd,
-  'p_sgd': p_sgd,
-  'c_sgd': c_sgd,
-  'selective_backprop': selective_backprop,
-  'ordered_sgd': ordered_sgd,
-  'random_subset': random_subset,
-  'coreset': coreset,
-  'forgetting_sgd': forgetting_sgd,
-  'replay': replay,
+  'sgd': sgd.sgd,
+  'scan_sgd': sgd.scan_sgd,
+  'unif_sgd': sgd.unif_sgd,
+  'p_sgd': importance.p_sgd,
+  'c_sgd': importance.c_sgd,
+  'selective_backprop': selective_backprop.selective_backprop,
+  'ordered_sgd': ordered.ordered_sgd,
+  'random_subset': coreset.random_subset,
+  'coreset': coreset.coreset,
+  'forgetting_sgd': coreset.forgetting_sgd,
+  'replay': replay.replay,
 }
 
 # Methods that need the scores of another method's run before they can start.
@@ -60,10 +62,10 @@ def make_selector(
   Raises:
     ValueError: unknown name or option, or values the method refuses.
   """
-  names.check('selector', name, SELECTORS)
+  registry.check('selector', name, SELECTORS)
   known = keyword_options(SELECTORS[name])
   for option in options or {}:
-    names.check(f'option of {name}', option, known)
+    registry.check(f'option of {name}', option, known)
   if not 0 < budget <= 1:
     raise ValueError(f'budget must be in (0, 1], got {budget}')
   return SELECTORS[name](spec, budget, **(options or {}))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import ledger, names
+from jaxbudget import ledger, registry
 from jaxbudget.selectors.sgd import as_plan, plain_facts, sgd, shuffle
 from jaxbudget.types import Batch, Cost, Key, Model, Outputs, Selector, Spec
 
@@ -85,8 +85,8 @@ def coreset(
   Raises:
     ValueError: an option out of range, scores that do not fit, or no full batch fits.
   """
-  names.check('score', score, SCORES)
-  names.check('budget_unit', budget_unit, ledger.BUDGET_UNITS)
+  registry.check('score', score, SCORES)
+  registry.check('budget_unit', budget_unit, ledger.BUDGET_UNITS)
   if budget_unit == 'compute':
     raise ValueError(
       "budget_unit='compute' is impossible for coreset: its scoring run alone costs as much "
@@ -233,7 +233,7 @@ def scores_from_model(
   Raises:
     ValueError: an unknown score.
   """
-  names.check('score', score, FROM_MODEL)
+  registry.check('score', score, FROM_MODEL)
 
   @jax.jit
   def forward(params, model_state, image):

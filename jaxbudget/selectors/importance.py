@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxbudget import ledger, names, scores
+from jaxbudget import ledger, registry, scores
 from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle, sort_by, unif_sgd
 from jaxbudget.selectors.wrappers import warm_up
 from jaxbudget.types import Selector, Spec
@@ -152,7 +152,7 @@ def _rising_word(x):
 
 def _sampler(spec, budget, weights, warmup, average, replacement, credit):
   """What p_sgd and c_sgd share: everything but `weights: state -> f32[N]`."""
-  names.check('credit', credit, scores.CREDITS)
+  registry.check('credit', credit, scores.CREDITS)
   samples = ledger.share(spec.num_examples, budget)
   facts = plain_facts(spec, spec.epochs, samples)
   padded = spec.num_examples // facts.candidates
@@ -241,6 +241,6 @@ def c_sgd(
   Raises:
     ValueError: an option out of range, or no full batch fits.
   """
-  names.check('unseen', unseen, ('code', 'max_c'))
+  registry.check('unseen', unseen, ('code', 'max_c'))
   weights = functools.partial(c_weights, smoothing=smoothing, unseen=unseen)
   return _sampler(spec, budget, weights, warmup, average, replacement, credit)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxbudget import ledger, names
+from jaxbudget import ledger, registry
 from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle
 from jaxbudget.types import Outputs, Selector, Spec
 
@@ -97,8 +97,8 @@ def _report(state):
 
 
 def _refuse_bad_options(thresholds, backward, budget, budget_unit):
-  names.check('backward', backward, BACKWARDS)
-  names.check('budget_unit', budget_unit, ledger.BUDGET_UNITS)
+  registry.check('backward', backward, BACKWARDS)
+  registry.check('budget_unit', budget_unit, ledger.BUDGET_UNITS)
   if not 0 < budget <= 1:
     raise ValueError(f'budget must be in (0, 1], got {budget}')
   if not thresholds or not all(0 < t <= 100 for t in thresholds):

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import ledger, names, selection
+from jaxbudget import ledger, registry
+from jaxbudget.recording import digest, read
 from jaxbudget.types import Cost, Facts, Plan, Selector, Spec
 
 
@@ -28,7 +29,7 @@ def replay(
     budget: B, at least what was recorded.
     recording: directory of a finished run trained with `record_selection=True`, or its
       selection.npz.
-    recording_digest: what `selection.digest` must say of it; empty: not checked.
+    recording_digest: what `recording.digest` must say of it; empty: not checked.
     budget_unit: `backward` or `compute`.
 
   Returns:
@@ -37,15 +38,15 @@ def replay(
   Raises:
     ValueError: there is no such recording, or it does not fit data, epochs or budget.
   """
-  names.check('budget_unit', budget_unit, ledger.BUDGET_UNITS)
+  registry.check('budget_unit', budget_unit, ledger.BUDGET_UNITS)
   if not recording:
     raise ValueError(
       'replay needs a recording: selector=replay:DIR, DIR a run with record_selection=True'
     )
-  found = selection.digest(recording)
+  found = digest(recording)
   if recording_digest not in ('', found):
     raise ValueError(f'recording={recording!r} has digest {found}, expected {recording_digest}')
-  counts = selection.read(recording)  # [E,N]
+  counts = read(recording)  # [E,N]
   _refuse_misfits(counts, spec, budget, budget_unit, recording)
   size, samples = spec.batch_size, counts.sum(axis=1, dtype=np.int64)
   rows = -(-samples // size)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import ledger, names
+from jaxbudget import ledger, registry
 from jaxbudget.selectors import fifo
 from jaxbudget.selectors.fifo import Fifo
 from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle
@@ -199,10 +199,10 @@ def _sampled_facts(spec, acceptance, primed, measured):
 
 
 def _refuse_bad_options(spec, budget, b, history, tail, rate, staleness, label_weights, unit):
-  names.check('tail', tail, TAILS)
-  names.check('rate', rate, RATES)
-  names.check('label_weights', label_weights, LABEL_WEIGHTS)
-  names.check('budget_unit', unit, ledger.BUDGET_UNITS)
+  registry.check('tail', tail, TAILS)
+  registry.check('rate', rate, RATES)
+  registry.check('label_weights', label_weights, LABEL_WEIGHTS)
+  registry.check('budget_unit', unit, ledger.BUDGET_UNITS)
   if not 0 < budget <= 1:
     raise ValueError(f'budget must be in (0, 1], got {budget}')
   if b is not None and not 0 <= b < math.inf:

@@ -1,0 +1,1 @@
+"""The laboratory: whatever a workdir needs. The library below never imports it."""

@@ -1,0 +1,264 @@
+"""The stages of a launch: config -> plan -> runs -> report. Data flow one way."""
+
+import dataclasses
+import os
+import pathlib
+import sys
+from typing import Any
+
+import rich.markup
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from jaxbudget import data, parallel
+from jaxbudget.lab import config as config_lib
+from jaxbudget.lab import report
+from jaxbudget.lab.paper import deviations
+from jaxbudget.lab.run import files, hosts
+from jaxbudget.lab.run.run import Run
+from jaxbudget.lab.sweep import calibrate as calibrate_lib
+from jaxbudget.lab.sweep import control, grid, inputs, local, plan_file, slurm, status, workers
+
+DONE, FAILED, REFUSED = 0, 1, 2
+_WORKDIR_STAGES = ('report', 'status', 'cancel')  # of what is there; they need no config
+_FILE_COLUMNS = 120  # of tables that go to a file or a pipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What a launch may be told beside its config.
+
+  Attributes:
+    only: `key=value,...`, narrows what is trained.
+    allow: fields in which compared runs may differ.
+    command: the command line, for the report.
+    calibrate: with `plan`, time a few rows on this device to estimate the whole.
+    resume: `auto`, or `force` to go on from checkpoints of other code, versions or devices.
+    executor: where runs are trained, `local` or `slurm`.
+    workers: processes on this host; 0 is one for each GPU, and on CPU this process alone.
+    yes: submit without asking, whatever it costs.
+    distributed: this process is one of several that train each run together, see `hosts.py`.
+  """
+
+  only: str = ''
+  allow: tuple[str, ...] = ()
+  command: str = ''
+  calibrate: bool = False
+  resume: str = 'auto'
+  executor: str = 'local'
+  workers: int = 0
+  yes: bool = False
+  distributed: bool = False
+
+
+def refuse(message: str) -> int:
+  """Says why nothing was done, every fault a line; exit code 2."""
+  faults = message.splitlines()
+  head = 'refused' if len(faults) == 1 else f'refused, {len(faults)} faults'
+  if hosts.is_first():
+    print('\n'.join([f'{head}: {faults[0]}', *(f'  {f}' for f in faults[1:])]), file=sys.stderr)
+  return REFUSED
+
+
+def launch(
+  config: ConfigDict | None, workdir: pathlib.Path, stage: str = 'all', **options: Any
+) -> int:
+  """Runs one or all stages.
+
+  Args:
+    config: as `get_config` gave it, overrides applied; report, status and cancel need none.
+    workdir: where results go; created only when there is nothing left to refuse.
+    stage: all (plan, train, report) or one of them, or status, retry, cancel, data, deviations.
+    **options: see `Options`.
+
+  Returns:
+    The exit code: 0 done or submitted, 1 a run failed or a file could not be written, 2 refused
+    (config, data, or every run there is to resume), 130 or 143 stopped by a signal.
+  """
+  options = Options(**options)
+  if options.distributed:
+    if stage not in ('all', 'train') or options.executor != 'local' or options.workers > 1:
+      return refuse('--distributed trains: --stage=all or train, --executor=local, no --workers')
+    try:
+      hosts.initialize()
+    except ValueError as e:
+      return refuse(f'--distributed: {e}')
+  width = None if sys.stdout.isatty() else _FILE_COLUMNS
+  console = Console(highlight=False, width=width, quiet=not hosts.is_first())
+  inputs.use_compilation_cache()
+  begin = _on_workdir if stage in _WORKDIR_STAGES else _launch
+  try:
+    with hosts.together():
+      return begin(config, workdir, stage, options, console)
+  except KeyboardInterrupt:
+    print('stopped', file=sys.stderr)
+    return 130
+  except slurm.Unwilling as e:
+    print(f'failed: {e}', file=sys.stderr)
+    return FAILED
+  except OSError as e:
+    print(f'failed: {e.strerror or e}: {e.filename or workdir}', file=sys.stderr)
+    return FAILED
+  except hosts.Elsewhere:
+    return FAILED  # said there
+  except hosts.Gone as e:
+    print(f'failed: {e}; launch again to go on', file=sys.stderr, flush=True)
+    os._exit(FAILED)  # a proper end would wait for it
+
+
+def _on_workdir(config, workdir, stage, options, console) -> int:
+  """The stages that look at what is there."""
+  del config
+  try:
+    if stage == 'report':
+      return show_report(workdir, options.allow, console)
+    if stage == 'status':
+      status.show(workdir, console)
+    else:
+      control.cancel(workdir, console)
+    return DONE
+  except ValueError as e:
+    return refuse(str(e))
+
+
+def _launch(config, workdir, stage, options, console) -> int:
+  """The stages that begin with a plan."""
+  try:
+    with hosts.together():
+      datasets, runs = inputs.plan_runs(config)
+      wanted = grid.only(runs, config_lib.parse_arg(options.only))
+      if stage == 'deviations':
+        return show_deviations(wanted, console)
+      if stage == 'retry':
+        wanted = control.failed(wanted, workdir)
+        if not wanted:
+          console.print('nothing has failed')
+          return DONE
+      if stage != 'plan':
+        inputs.load_data(datasets, wanted)
+      if stage == 'data':
+        return show_data(datasets, workdir, console)
+      for note in dict.fromkeys(note for d in datasets.values() for note in d.notes):
+        console.print(f'note: {note}', markup=False)
+      check_writable(workdir)
+      if stage != 'plan':  # which may be made where the devices are not
+        _check_executor(wanted, options)
+  except (ValueError, hosts.Elsewhere) as e:
+    return refuse(str(e))
+  hosts.first(plan_file.write, runs, workdir, options.command)
+  if stage == 'plan':
+    return show_plan(runs, workdir, options.calibrate, console)
+  if stage == 'retry':
+    control.forget_failures(wanted, workdir)
+  code = _execute(config, wanted, datasets, workdir, options, console)
+  if stage == 'all' and options.executor == 'local' and code in (DONE, FAILED):
+    hosts.first(plan_file.write, runs, workdir, options.command)  # others may have, in between
+    hosts.first(show_report, workdir, options.allow, console)
+  return code
+
+
+def _check_executor(runs: list[Run], options: Options) -> None:
+  """Refuses what cannot be executed.
+
+  Raises:
+    ValueError: devices or programs are missing.
+  """
+  if options.executor == 'slurm':
+    slurm.check(runs)
+  elif _workers(runs, options) == 1:  # others see for themselves: their GPUs are not ours to take
+    for run in runs:
+      parallel.make_mesh(run.cell.devices, run.cell.batch_size)
+
+
+def _workers(runs: list[Run], options: Options) -> int:
+  """How many processes are to train on this host; 1 is this one alone."""
+  devices = max((run.cell.devices for run in runs), default=1)
+  gpus = len(workers.visible_gpus())
+  count = options.workers or (gpus // devices if devices else 1)
+  if options.distributed:
+    return 1
+  return max(1, min(count, len(runs)))
+
+
+def _execute(config, runs, datasets, workdir, options, console) -> int:
+  """Trains runs where they are to be trained; once they are submitted, that is all."""
+  if options.executor == 'slurm':
+    try:
+      control.submit(config, runs, workdir, console, options.resume, options.yes)
+      return DONE
+    except ValueError as e:
+      return refuse(str(e))
+  count = _workers(runs, options)
+  if count > 1 and control.unfinished(runs, workdir):
+    return workers.run_all(config, runs, workdir, count, console, options.resume)
+  return local.run_all(runs, datasets, workdir / 'runs', console, options.resume)
+
+
+def check_writable(workdir: pathlib.Path) -> None:
+  """Refuses a workdir that cannot be written, without creating it.
+
+  Raises:
+    ValueError: not a directory, or no permission.
+  """
+  existing = workdir.absolute()
+  while not existing.exists():
+    existing = existing.parent
+  if not existing.is_dir():
+    raise ValueError(f'workdir {str(workdir)!r} cannot be used: {existing} is not a directory')
+  if not os.access(existing, os.W_OK | os.X_OK):
+    raise ValueError(f'workdir {str(workdir)!r} cannot be used: {existing} is not writable')
+
+
+def show_plan(runs: list[Run], workdir: pathlib.Path, calibrate: bool, console: Console) -> int:
+  """Prints the plan; with times if it was calibrated on this device, now or before."""
+  if calibrate:
+    files.write_json(workdir / calibrate_lib.FILE, calibrate_lib.calibrate(runs))
+  measured = files.read_json(workdir / calibrate_lib.FILE)
+  try:
+    console.print(calibrate_lib.plan_table(runs, measured))
+  except ValueError as e:
+    console.print(calibrate_lib.plan_table(runs))
+    console.print(f'no times: {e}; run with --calibrate')
+  return DONE
+
+
+def show_report(workdir: pathlib.Path, allow: tuple[str, ...], console: Console) -> int:
+  """Writes the report and prints its summary.
+
+  Raises:
+    ValueError: there is no such workdir.
+  """
+  loaded = report.load_workdir(workdir)
+  console.print(report.summary(loaded, allow))
+  from jaxbudget.lab.paper.sections import sections  # pandas and matplotlib are slow to import
+
+  page = report.write_report(loaded, allow, [sections])
+  console.print(f'report: {page}')
+  return DONE
+
+
+def show_data(datasets: dict[Any, data.Dataset], workdir: pathlib.Path, console: Console) -> int:
+  """Prints what the data sets are and writes a contact sheet of each."""
+  from jaxbudget.lab.report.contact_sheet import contact_sheet  # matplotlib is slow to import
+
+  for dataset in datasets.values():
+    console.print(data.describe(dataset))
+    check_writable(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    name = dataset.info.name.replace(':', '_').replace('/', '_')
+    path = workdir / f'{name}.png'
+    contact_sheet(dataset, path)
+    console.print(f'contact sheet: {path}')
+  return DONE
+
+
+def show_deviations(runs: list[Run], console: Console) -> int:
+  """Prints what differs from the paper in each cell (docs/deviations.md)."""
+  described = {}
+  for run in runs:
+    entries = deviations.in_force(local.config_record(run))
+    name = f'{run.cell.selector} {run.cell.augment} {run.cell.schedule} ({run.cell.fidelity})'
+    described[name] = '\n'.join(f'{e["id"]:>4}  {e["title"]}: {e["effect"]}' for e in entries)
+  for name, text in described.items():
+    console.print(f'[bold]{name}[/bold]\n{rich.markup.escape(text)}\n')
+  return DONE

@@ -1,0 +1,193 @@
+"""Equal compute: what a method gains over uniform sampling that costs the same.
+
+The baseline is `unif_sgd` at all its budgets, with `sgd` as its budget 1, joined by straight
+lines in (cost, accuracy). Costs are forward equivalents with selection charged, in units of
+a full run (fidelity.md 6). Accuracy is concave in cost, so the chord lies below the true
+curve: it flatters the method, never the baseline. How much shows in `curvature`, the change
+if a monotone cubic through the same points (PCHIP) replaced the chord.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.interpolate
+
+from jaxbudget.lab.report import cells, comparability, statistics
+from jaxbudget.lab.report.load import Workdir
+
+SAME_COST = 0.01  # relative; a baseline point so close is taken as it is
+_COLUMNS = [
+  'cell_id', *cells.SETTING, 'fidelity', 'method', 'selector', 'budget', 'cost', 'accuracy',
+  'state', 'reason', 'overridden', 'baseline', 'at', *statistics.Paired._fields, 'curvature',
+  'floor', 'same_budget', 'same_budget_se', 'p_holm', 'verdict',
+]  # fmt: skip
+
+
+class Bracket(NamedTuple):
+  """Where a cost lies among the baseline's: between points `left` and `right`."""
+
+  left: int
+  right: int
+  weight: float  # of the right one
+
+
+def bracket(cost: float, knots: Sequence[float]) -> Bracket | None:
+  """Finds the baseline points between which a cost lies.
+
+  Args:
+    cost: to look up.
+    knots: costs of the baseline's points, rising.
+
+  Returns:
+    The neighbours and the weight of the right one; the same point twice if it costs the same
+    (to 1 %); None outside the range, for nothing is extrapolated.
+  """
+  knots = np.asarray(knots, np.float64)
+  if not knots.size or math.isnan(cost):
+    return None
+  nearest = int(np.argmin(np.abs(knots - cost)))
+  if abs(knots[nearest] - cost) <= SAME_COST * cost:
+    return Bracket(nearest, nearest, 0.0)
+  right = int(np.searchsorted(knots, cost))
+  if right in (0, knots.size):
+    return None
+  return Bracket(right - 1, right, float((cost - knots[right - 1]) / np.diff(knots)[right - 1]))
+
+
+def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
+  """Compares every cell with the baseline at the same cost, paired by seed.
+
+  For each seed the baseline is interpolated between that seed's own runs, so the spread of
+  the paired differences already holds the uncertainty of the interpolation.
+
+  Args:
+    workdir: a loaded workdir.
+    allow: fields of the comparability lock to override.
+
+  Returns:
+    One row per cell that is not baseline. `state` is empty, or says why there is no number
+    (`missing`, `outside`, `refused`), with a `reason`. `baseline` is the interpolated
+    accuracy, `at` names its points; the fields of `statistics.Paired`; `curvature` and the
+    test-set `floor` in points; `same_budget` is the difference at equal B instead; `p_holm`
+    and `verdict` are over all rows.
+
+  Raises:
+    ValueError: an unknown field in `allow`.
+  """
+  allow = comparability.check_allowed(allow)
+  lock = comparability.lock_values(workdir)
+  frame = workdir.cells.copy()
+  frame['expected'] = frame['cost'].fillna(frame['planned_cost'])
+  is_baseline = frame['method'].eq('unif_sgd') | (frame['method'].eq('sgd') & frame['budget'].eq(1))
+  baseline = frame[is_baseline]
+  done = cells.finished(workdir.runs)
+  rows = []
+  for cell in frame[~is_baseline & ~frame['is_scoring'].astype(bool)].to_dict('records'):
+    knots = _knots(cell, baseline, done, lock)
+    rows.append(_compare(cell, knots, done, lock, allow))
+  table = pd.DataFrame(rows, columns=_COLUMNS)
+  tests = [statistics.Paired(*row) for row in table[list(statistics.Paired._fields)].to_numpy()]
+  table['p_holm'] = statistics.holm(table['p'].astype(float))
+  table['verdict'] = statistics.verdicts(tests)
+  return table
+
+
+def _knots(cell: dict, baseline: pd.DataFrame, done, lock) -> pd.DataFrame:
+  """The baseline's points nearest in setting to a cell, one per budget, by rising cost."""
+  if baseline.empty:
+    return baseline
+  differs = np.stack([baseline[name].to_numpy() != cell[name] for name in cells.SETTING], axis=1)
+  unlike = [tuple(row) for row in differs.tolist()]
+  nearest = baseline[[row == min(unlike) for row in unlike]]
+  own = _run_ids(done, cell['cell_id'])
+  faults = [
+    (name not in done, len(comparability.differing(lock, own + _run_ids(done, name))))
+    for name in nearest['cell_id']
+  ]
+  order = sorted(range(len(nearest)), key=lambda i: faults[i])
+  # unif_sgd at budget 1 would be sgd: either stands for it.
+  return nearest.iloc[order].drop_duplicates('budget').sort_values('expected', ignore_index=True)
+
+
+def _run_ids(done, cell_id: str) -> list[str]:
+  return list(done[cell_id]['run_id']) if cell_id in done else []
+
+
+def _compare(cell: dict, knots: pd.DataFrame, done, lock, allow) -> dict:
+  """One row of `equal_compute`."""
+  row = {name: cell[name] for name in _COLUMNS if name in cell}
+  row |= {'accuracy': cell['mean'], 'state': '', 'reason': '', 'overridden': ''}
+  row |= statistics.paired([])._asdict()
+  row['floor'] = statistics.noise_floor(cell['mean'], cell['num_test'])
+  if not cell['done']:
+    return row | {'state': 'missing', 'reason': cells.state(cell)}
+  if knots.empty:
+    return row | {'state': 'missing', 'reason': 'no unif_sgd in the plan'}
+  place = bracket(cell['cost'], knots['expected'])
+  if place is None:
+    low, high = knots['expected'].iloc[[0, -1]]
+    return row | {'state': 'outside', 'reason': f'the baseline spans costs {low:.3g} to {high:.3g}'}
+  pair = knots.iloc[sorted({place.left, place.right})]
+  absent = [f'{k["method"]} at {k["budget"]:g}' for _, k in pair.iterrows() if not k['done']]
+  if absent:
+    return row | {'state': 'missing', 'reason': f'{" and ".join(absent)} has not finished'}
+  used = [run for name in (cell['cell_id'], *pair['cell_id']) for run in _run_ids(done, name)]
+  refused, row['overridden'] = comparability.refusal(comparability.differing(lock, used), allow)
+  if refused:
+    return row | {'state': 'refused', 'reason': refused}
+  own = done[cell['cell_id']]
+  curve = _interpolated(own, done[pair['cell_id'].iloc[0]], done[pair['cell_id'].iloc[-1]])
+  difference = (own['final_accuracy'] - curve).dropna()
+  if difference.empty:
+    return row | {'state': 'refused', 'reason': 'no seed in common with the baseline'}
+  row |= statistics.paired(difference)._asdict()
+  row['baseline'] = float(curve[difference.index].mean())
+  row['at'] = ' – '.join(f'{k["method"]} {k["budget"]:g}' for _, k in pair.iterrows())
+  row['curvature'] = _curvature(cell['cost'], knots[knots['done'] > 0], place)
+  same = knots[(knots['budget'] == cell['budget']) & (knots['done'] > 0)]
+  if len(same):
+    other = done[same['cell_id'].iloc[0]]
+    at_budget = statistics.paired((own['final_accuracy'] - other['final_accuracy']).dropna())
+    row |= {'same_budget': at_budget.mean, 'same_budget_se': at_budget.se}
+  return row
+
+
+def _interpolated(own: pd.DataFrame, left: pd.DataFrame, right: pd.DataFrame) -> pd.Series:
+  """The baseline at a cell's cost, seed by seed; NaN where a seed lacks a run."""
+  span = right['cost'] - left['cost']
+  weight = ((own['cost'] - left['cost']) / span.where(span != 0)).where(span != 0, 0.0)
+  return left['final_accuracy'] + weight * (right['final_accuracy'] - left['final_accuracy'])
+
+
+def _curvature(cost: float, knots: pd.DataFrame, place: Bracket) -> float:
+  """What PCHIP through the mean baseline adds to the chord; NaN below three points."""
+  if place.left == place.right:
+    return 0.0
+  x, y = knots['cost'].to_numpy(), knots['mean'].to_numpy()
+  if len(x) < 3 or (np.diff(x) <= 0).any():
+    return math.nan
+  cubic = scipy.interpolate.PchipInterpolator(x, y)(cost)
+  return float(cubic - np.interp(cost, x, y))
+
+
+def band(scores: pd.DataFrame, costs: pd.DataFrame, grid: np.ndarray) -> pd.DataFrame:
+  """A frontier with its confidence band, interpolated seed by seed.
+
+  Args:
+    scores: accuracy, seeds x points.
+    costs: the same of costs.
+    grid: costs to evaluate at.
+
+  Returns:
+    `cost`, `mean`, `low`, `high` (95%), with NaN bounds for a single seed.
+  """
+  lines = [
+    np.interp(grid, cost, score)
+    for score, cost in zip(scores.to_numpy(), costs.to_numpy(), strict=True)
+  ]
+  found = [statistics.paired(column) for column in np.array(lines).T]
+  low, high = [f.low for f in found], [f.high for f in found]
+  return pd.DataFrame({'cost': grid, 'mean': [f.mean for f in found], 'low': low, 'high': high})

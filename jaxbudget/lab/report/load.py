@@ -1,0 +1,263 @@
+"""Reads a workdir: what was planned, what has run, and what is wrong with the reading.
+
+Nothing in a workdir can stop a report. A file that is damaged, unfinished or unknown becomes
+a `Problem`, is listed in the report, and everything else is used.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import shlex
+
+import numpy as np
+import pandas as pd
+
+from jaxbudget.lab.report import cells, labels, reading
+from jaxbudget.lab.report.reading import Problem
+from jaxbudget.lab.run import files
+
+IDENTITY = (
+  'cell_id', 'seed', 'dataset', 'model', 'selector', 'augment', 'schedule', 'budget',
+  'budget_unit', 'epochs', 'batch_size', 'fidelity', 'num_train', 'num_test',
+)  # fmt: skip
+COST = (
+  'rows', 'forward_scored', 'forward_trained', 'backward', 'forward_equivalents',
+  'forward_evaluated', 'flops',
+)  # fmt: skip
+SECONDS = ('data', 'compile', 'train', 'evaluate')
+NUMBERS = ('final_accuracy', 'best_accuracy', 'realised_budget', 'entropy_nats')
+_NUMERIC = ('seed', 'budget', 'epochs', 'batch_size', 'num_train', 'num_test')
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+  """Everything a report needs from a workdir.
+
+  Attributes:
+    path: the directory.
+    runs: one row per planned run: the columns of `IDENTITY`, `options` and `paper` of the
+      plan, `status` (done, failed, running, missing, corrupt), accuracies in percent, the
+      costs of `COST` in samples, `planned_*`, `seconds_*`, versions, and `cost`: forward
+      equivalents, with those of the scoring run it needs (`scoring_...`), in units of a full
+      run of T epochs over N samples (`full_cost` = 3TN).
+    cells: `runs` aggregated over seeds, see `cells.cells`.
+    epochs: one row per run and epoch, from metrics.jsonl; `selector_*` columns are a
+      selector's own figures.
+    configs: run_id -> the run's resolved config.
+    command: what made the workdir, if the plan says so.
+    problems: what could not be read.
+  """
+
+  path: pathlib.Path
+  runs: pd.DataFrame
+  cells: pd.DataFrame
+  epochs: pd.DataFrame
+  configs: dict[str, dict]
+  command: str
+  problems: list[Problem]
+
+
+def load_workdir(path) -> Workdir:
+  """Reads a workdir, finished or still training.
+
+  Args:
+    path: directory with `plan.json` and `runs/<run_id>/`.
+
+  Returns:
+    A `Workdir`; damaged or foreign files are in its `problems`.
+
+  Raises:
+    ValueError: there is no such directory.
+  """
+  path = pathlib.Path(path)
+  if not path.is_dir():
+    raise ValueError(f'workdir {str(path)!r} is not a directory')
+  problems: list[Problem] = []
+  planned, command = _read_plan(path, problems)
+  reading.list_foreign(path, {run['run_id'] for run in planned}, problems)
+  needed = {str(run.get('needs')) for run in planned}
+  rows, epochs, configs = [], [], {}
+  for run in planned:
+    directory = path / 'runs' / run['run_id']
+    result, status = reading.read_result(directory, path, problems)
+    config, lines = _read_run(directory, path, problems)
+    configs[run['run_id']] = config
+    if status == 'unfinished':
+      status = 'running' if lines else 'missing'
+    rows.append(
+      _run_row(run, config, result, status, lines) | {'is_scoring': run['run_id'] in needed}
+    )
+    epochs += [{'run_id': run['run_id'], **line} for line in lines]
+  runs = pd.DataFrame(rows, columns=_columns())
+  runs['full_cost'] = _full_cost(runs)
+  for name in ('', 'planned_'):
+    spent = runs[f'{name}forward_equivalents'] + runs['scoring_forward_equivalents']
+    runs[f'{name}cost'] = spent / runs['full_cost']
+  runs['method'] = labels.method_labels(runs)
+  first = ['run_id', *reading.EPOCH_NUMBERS, *(f'cost_{k}' for k in COST), 'seconds']
+  epochs = pd.DataFrame(epochs)
+  epochs = epochs.reindex(columns=first + [c for c in epochs.columns if c not in first])
+  return Workdir(path, runs, cells.cells(runs), epochs, configs, command, problems)
+
+
+def _read_run(directory, root, problems) -> tuple[dict, list[dict]]:
+  """A run's config and metrics; nothing of what is damaged."""
+  config, lines = directory / 'config.json', directory / 'metrics.jsonl'
+
+  def whole(file):
+    return reading.intact(file, root, problems)
+
+  return (
+    (reading.read_json(config, root, problems) if whole(config) else None) or {},
+    reading.read_metrics(lines, root, problems) if whole(lines) else [],
+  )
+
+
+def load_counts(workdir: Workdir, run_id: str) -> np.ndarray | None:
+  """Times each training sample was trained on in a run.
+
+  Args:
+    workdir: a loaded workdir.
+    run_id: one of its runs.
+
+  Returns:
+    i32[N], or None (and a new entry in `workdir.problems`) when the file is no such array.
+  """
+  file = workdir.path / 'runs' / run_id / 'counts.npy'
+  if not file.is_file() or not reading.intact(file, workdir.path, workdir.problems):
+    return None
+  try:
+    counts = np.load(file, allow_pickle=False)
+  except (OSError, ValueError, EOFError) as error:
+    return reading.note(workdir.problems, file, workdir.path, f'not a readable array: {error}')
+  if counts.ndim != 1 or counts.dtype.kind not in 'iu' or (counts < 0).any():
+    what = f'counts must be non-negative integers [N], found {counts.dtype} {counts.shape}'
+    return reading.note(workdir.problems, file, workdir.path, what)
+  return counts
+
+
+def _columns() -> list[str]:
+  return [
+    'run_id', *IDENTITY, 'options', 'paper', 'is_scoring', 'status', 'error', 'epochs_done',
+    *NUMBERS, *COST, *(f'planned_{name}' for name in COST), 'scoring_forward_equivalents',
+    *(f'seconds_{name}' for name in SECONDS), 'device', 'version', 'commit', 'code', 'jax',
+    'data_fingerprint', 'config_hash',
+  ]  # fmt: skip
+
+
+def _full_cost(runs: pd.DataFrame) -> pd.Series:
+  """Forward equivalents of a full run: 3TN, or what the plan says budget 1 costs."""
+  full = 3.0 * runs['epochs'] * runs['num_train']
+  plain = runs[runs['selector'].isin(['sgd', 'unif_sgd', 'p_sgd', 'c_sgd'])]
+  guess = (plain['planned_forward_equivalents'] / plain['budget']).groupby(
+    [plain['dataset'], plain['epochs']]
+  )
+  guess = {key: value.max() for key, value in guess}
+  keys = zip(runs['dataset'], runs['epochs'], strict=True)
+  return full.fillna(pd.Series([guess.get(key, math.nan) for key in keys], index=runs.index))
+
+
+def _run_row(run: dict, config: dict, result: dict, status: str, lines: list[dict]) -> dict:
+  """One row of the runs table from the plan's entry and the run's own reading."""
+  known = {name: run.get(name, config.get(name)) for name in IDENTITY}
+  for name in _NUMERIC:
+    known[name] = reading.number(known[name])
+  for name in set(IDENTITY) - set(_NUMERIC):
+    known[name] = '' if known[name] is None else str(known[name])
+  last = lines[-1] if lines else {}
+  cost = result.get('cost') if isinstance(result.get('cost'), dict) else {}
+  planned = run.get('planned') if isinstance(run.get('planned'), dict) else {}
+  seconds = result.get('seconds') if isinstance(result.get('seconds'), dict) else {}
+  versions = result.get('versions') if isinstance(result.get('versions'), dict) else {}
+  budgets = result.get('realised_budgets')
+  budgets = budgets if isinstance(budgets, dict) else {}
+  options = run.get('options', _config_options(config))
+  return {
+    'run_id': run['run_id'],
+    **known,
+    'cell_id': known['cell_id'] or run['run_id'],
+    'options': options if isinstance(options, dict) else {},
+    'paper': [entry for entry in run.get('paper') or [] if isinstance(entry, dict)],
+    'status': status,
+    'error': str(result.get('error', '')),
+    'epochs_done': reading.number(last.get('epoch')) if lines else 0,
+    **{name: reading.number(result.get(name)) for name in NUMBERS},
+    'realised_budget': reading.number(budgets.get('backward', result.get('realised_budget'))),
+    **{name: reading.number(cost.get(name, last.get(f'cost_{name}'))) for name in COST},
+    **{f'planned_{name}': reading.number(planned.get(name)) for name in COST},
+    'scoring_forward_equivalents': _scoring_cost(run),
+    **{f'seconds_{name}': reading.number(seconds.get(name)) for name in SECONDS},
+    'device': _device(result.get('device')),
+    'version': str(versions.get('jaxbudget', '')),
+    'commit': str(versions.get('commit') or ''),
+    'code': str(versions.get('code') or versions.get('commit') or ''),
+    'jax': str(versions.get('jax', '')),
+    'data_fingerprint': str(result.get('data_fingerprint', '')),
+    'config_hash': str(result.get('config_hash', '')),
+  }
+
+
+def _scoring_cost(run: dict) -> float:
+  """What the run that chose its samples costs, charged in full (fidelity.md 2.9)."""
+  selection = run.get('selection')
+  cost = selection.get('forward_equivalents') if isinstance(selection, dict) else 0
+  return reading.number(cost or 0)
+
+
+def _device(device) -> str:
+  """The device record as a phrase, such as `cpu, 2 host CPUs`."""
+  if not isinstance(device, dict):
+    return str(device or '')
+  kinds = dict.fromkeys(str(device[key]) for key in ('platform', 'kind') if device.get(key))
+  count = device.get('devices', 1)
+  names = [' '.join(kinds) + (f' × {count}' if count != 1 else '')]
+  return ', '.join(names + [f'{device[k]} host CPUs' for k in ('host_cpus',) if device.get(k)])
+
+
+def _config_options(config: dict) -> dict:
+  """The options of method and augmentation as one dict, as in plan.json."""
+  parts = [config.get(key) for key in ('selector_options', 'augment_options')]
+  return {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
+
+
+def _read_plan(path: pathlib.Path, problems: list[Problem]) -> tuple[list[dict], str]:
+  """The plan's runs and command; without a usable plan, the runs that left a config."""
+  file = path / 'plan.json'
+  plan = reading.read_json(file, path, problems)
+  if plan and not files.seal_holds(plan):
+    plan = reading.note(problems, file, path, 'damaged: its checksum does not hold')
+  entries = plan.get('runs') if plan else None
+  if not isinstance(entries, list):
+    if plan is not None:
+      reading.note(problems, file, path, "no list under 'runs'")
+    elif not file.exists():
+      reading.note(problems, file, path, 'missing: the runs found are reported as they are')
+    return _plan_from_configs(path), ''
+  runs, seen = [], set()
+  for position, entry in enumerate(entries):
+    run_id = entry.get('run_id') if isinstance(entry, dict) else None
+    if not isinstance(run_id, str) or run_id in ('', '.', '..') or set(run_id) & set('/\0'):
+      reading.note(problems, file, path, f'entry {position} has no usable run_id ({run_id!r})')
+    elif run_id in seen:
+      reading.note(problems, file, path, f'run_id {run_id!r} is planned twice; the first is used')
+    else:
+      seen.add(run_id)
+      runs.append(entry)
+  command = plan.get('command')
+  if isinstance(command, list):
+    command = shlex.join(map(str, command))
+  return runs, command if isinstance(command, str) else ''
+
+
+def _plan_from_configs(path: pathlib.Path) -> list[dict]:
+  runs = []
+  for file in sorted((path / 'runs').glob('*/config.json')):
+    config = reading.read_json(file, path, [])
+    if config is not None:
+      name = file.parent.name
+      cell = {k: config.get(k) for k in IDENTITY if k not in ('seed', 'cell_id')}
+      cell['options'] = _config_options(config)
+      cell_id = json.dumps(cell, sort_keys=True, default=str)
+      runs.append({'cell_id': cell_id, **config, 'run_id': name})
+  return runs

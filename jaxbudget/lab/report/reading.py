@@ -1,0 +1,158 @@
+"""Reads the files of a workdir, whole, half-written or damaged, without ever raising."""
+
+import json
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+from jaxbudget.lab.run import files
+
+EPOCH_NUMBERS = (
+  'epoch', 'rows', 'lr', 'train_loss', 'train_accuracy', 'test_accuracy', 'entropy_nats',
+)  # fmt: skip
+_WORKDIR_NAMES = {'plan.json', 'calibration.json', 'runs', 'jobs', 'report', 'lock'}
+_RUN_NAMES = {files.SUMS, 'lock'}
+_RUN_SUFFIXES = {'.json', '.jsonl', '.npy', '.npz', '.msgpack', '.ckpt', '.log', '.png'}
+
+
+class Problem(NamedTuple):
+  """Something in the workdir that the report could not use.
+
+  Attributes:
+    path: relative to the workdir.
+    what: one sentence.
+  """
+
+  path: str
+  what: str
+
+
+def read_json(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -> dict | None:
+  """A JSON object, or None: silently when there is no file, else with a problem."""
+  if not file.is_file():
+    return None
+  try:
+    value = json.loads(file.read_text(encoding='utf-8'))
+  except (OSError, ValueError, RecursionError) as error:
+    return note(problems, file, root, f'not readable as JSON: {error}')
+  if not isinstance(value, dict):
+    return note(problems, file, root, f'a JSON object is expected, found {type(value).__name__}')
+  return value
+
+
+def intact(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -> bool:
+  """Whether a run's file is what was written; a problem if not."""
+  try:
+    files.verify(file)
+    return True
+  except (files.Damaged, OSError) as error:
+    what = str(error).removeprefix(f'{file} is ').removeprefix('damaged: ')
+    note(problems, file, root, f'damaged and not used: {what}')
+    return False
+
+
+def read_result(directory: pathlib.Path, root: pathlib.Path, problems: list[Problem]):
+  """Returns (result, status); a result that cannot be right is `corrupt`."""
+  file = directory / 'result.json'
+  before = len(problems)
+  result = read_json(file, root, problems)
+  if result is None:
+    return {}, 'corrupt' if len(problems) > before else 'unfinished'
+  if result.get('status') == 'failed':
+    return result, 'failed'
+  if not intact(file, root, problems):
+    return {}, 'corrupt'
+  faults = []
+  if result.get('run_id', directory.name) != directory.name:
+    faults.append(f'it is the result of run {result["run_id"]!r}')
+  for name in ('final_accuracy', 'best_accuracy'):
+    if not 0 <= number(result.get(name)) <= 100:
+      faults.append(f'{name} is {result.get(name)!r}, not a percentage')
+  if not isinstance(result.get('cost'), dict):
+    faults.append('it has no cost')
+  if faults:
+    note(problems, file, root, '; '.join(faults))
+    return {}, 'corrupt'
+  return result, 'done'
+
+
+def read_metrics(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -> list[dict]:
+  """Flat rows of a metrics file; a half-written last line is left out without a word."""
+  if not file.is_file():
+    return []
+  try:
+    text = file.read_text(encoding='utf-8')
+  except (OSError, ValueError) as error:
+    note(problems, file, root, f'not readable: {error}')
+    return []
+  lines = text.split('\n')
+  rows, bad = [], []
+  for position, line in enumerate(lines, 1):
+    if not line.strip():
+      continue
+    try:
+      row = json.loads(line)
+      rows.append(_epoch_row(row))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+      if position < len(lines):
+        bad.append(position)
+  if bad:
+    shown = ', '.join(map(str, bad[:5])) + (', ...' if len(bad) > 5 else '')
+    note(problems, file, root, f'{len(bad)} unreadable line(s) left out: {shown}')
+  return rows
+
+
+def _epoch_row(row: dict) -> dict:
+  flat: dict[str, Any] = {name: number(row.get(name)) for name in EPOCH_NUMBERS}
+  if math.isnan(flat['epoch']):
+    raise ValueError('a line without an epoch')
+  cost = row.get('cost')
+  for name, value in (cost if isinstance(cost, dict) else {}).items():
+    flat[f'cost_{name}'] = number(value)
+  seconds = row.get('seconds')
+  if isinstance(seconds, dict):
+    flat |= {f'seconds_{name}': number(value) for name, value in seconds.items()}
+  else:
+    flat['seconds'] = number(seconds)
+  selector = row.get('selector')
+  for name, value in (selector if isinstance(selector, dict) else {}).items():
+    flat[f'selector_{name}'] = number(value)
+  return flat
+
+
+def list_foreign(path: pathlib.Path, planned: set[str], problems: list[Problem]) -> None:
+  """Notes what lies in a workdir and belongs to no planned run."""
+  for file in sorted(path.iterdir()):
+    known = file.name in _WORKDIR_NAMES or file.suffix == '.png'  # contact sheets
+    if not known and not file.name.startswith('.'):
+      note(problems, file, path, 'not part of a workdir; left alone')
+  runs = path / 'runs'
+  for directory in sorted(runs.iterdir()) if runs.is_dir() else ():
+    if directory.name.startswith('.'):
+      continue
+    if not directory.is_dir():
+      note(problems, directory, path, 'a file among the runs; left alone')
+    elif directory.name not in planned:
+      note(problems, directory, path, 'a run that is not in the plan; not reported')
+    else:
+      for file in sorted(directory.iterdir()):
+        known = file.suffix in _RUN_SUFFIXES or file.name in _RUN_NAMES
+        if file.is_file() and not known and file.name[0] != '.':
+          note(problems, file, path, 'not a file of a run; left alone')
+
+
+def number(value) -> float:
+  """A finite float, else NaN; booleans and text are not numbers."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return math.nan
+  try:
+    return float(value) if math.isfinite(value) else math.nan
+  except OverflowError:
+    return math.nan
+
+
+def note(problems: list[Problem], file: pathlib.Path, root: pathlib.Path, what: str) -> None:
+  """Adds a problem, once."""
+  problem = Problem(str(file.relative_to(root)), what)
+  if problem not in problems:
+    problems.append(problem)

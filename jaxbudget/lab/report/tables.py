@@ -1,0 +1,116 @@
+"""The tables of a report: what was run, at what cost, beside what the paper printed."""
+
+import pandas as pd
+
+from jaxbudget.lab.report import cells, layout, render
+from jaxbudget.lab.report.load import Workdir
+from jaxbudget.lab.report.render import Cell, Table
+
+STD_NOTE = 'Accuracy: mean ± standard deviation over seeds (ddof = 1), last epoch, in percent.'
+COST_NOTE = (
+  'Trained: samples trained on over T epochs of N, the budget as the paper counts it. Cost: all '
+  'that was spent, in full runs of SGD: forward equivalents (a backward pass counts 2) over 3TN, '
+  'choosing the samples included, with the whole of a scoring run if there is one; test passes '
+  'are not counted.'
+)
+
+
+def summary_table(workdir: Workdir) -> Table:
+  """All cells, budget by budget, the most accurate first, what each one cost beside it.
+
+  Args:
+    workdir: a loaded workdir.
+
+  Returns:
+    A table with a row per cell.
+  """
+  frame = workdir.cells
+  varying = [n for n in (*cells.SETTING, 'budget_unit') if frame[n].nunique(dropna=False) > 1]
+  frame = layout.in_plan_order(frame, varying, 'mean')
+  block = [*varying, 'budget']
+  groups = frame.groupby(block, sort=False, dropna=False)
+  comparable = groups['done'].transform(lambda done: (done > 0).sum()) > 1
+  best = (frame['mean'] == groups['mean'].transform('max')) & comparable
+  rows = []
+  for (_, cell), is_best in zip(frame.iterrows(), best, strict=True):
+    labels = [render.text_cell(layout.plain(cell[name])) for name in varying]
+    figures = (
+      Cell(layout.plain(cell['budget']), float(cell['budget'])),
+      render.text_cell(cell['method']),
+      accuracy_cell(cell, bold=is_best),
+      render.number_cell(cell['best_mean']),
+      render.number_cell(cell['realised_budget'], 3),
+      render.number_cell(cell['cost'], 3),
+      render.number_cell(100 * _selection_share(cell), 0),
+      render.number_cell(cell['seconds_train'], 1),
+      Cell(f'{cell["done"]}/{cell["planned"]}', float(cell['done'])),
+    )
+    rows.append((*labels, *figures))
+  columns = ('budget', 'method', 'accuracy', 'best epoch', 'trained', 'cost', 'selection %',
+             'train s', 'seeds')  # fmt: skip
+  fixed = ', '.join(f'{n} {layout.plain(frame[n].iloc[0])}' for n in ('dataset', 'model', 'augment',
+    'schedule') if len(frame) and n not in varying)  # fmt: skip
+  return Table(
+    name='summary',
+    title='Accuracy and cost by budget' + (f' ({fixed})' if fixed else ''),
+    columns=(*varying, *columns),
+    rows=rows,
+    data=frame.drop(columns='paper').assign(best_in_block=best),
+    notes=(STD_NOTE, COST_NOTE),
+    labels=len(varying) + 2,
+    rules=layout.rules(frame[block]),
+  )
+
+
+def _selection_share(cell) -> float:
+  """The part of a cell's cost that went into choosing samples."""
+  chosen = cell['forward_scored'] + cell['scoring_forward_equivalents']
+  return chosen / (cell['forward_equivalents'] + cell['scoring_forward_equivalents'])
+
+
+def runs_table(workdir: Workdir) -> Table:
+  """Every run on its own row."""
+  frame = workdir.runs
+  names = ('dataset', 'model', 'augment', 'schedule', 'fidelity')
+  varying = [name for name in names if frame[name].nunique(dropna=False) > 1]
+  columns = ('run', *varying, 'method', 'budget', 'seed', 'status', 'accuracy', 'best', 'cost',
+             'realised', 'H(c)', 'train s')  # fmt: skip
+  rows = []
+  for run in frame.to_dict('records'):
+    state = '' if run['status'] == 'done' else run['status']
+    rows.append((
+      *(render.text_cell(run[name]) for name in ('run_id', *varying, 'method')),
+      Cell(layout.plain(run['budget']), run['budget']), render.number_cell(run['seed'], 0),
+      Cell(run['status'], run['status'], run['error'], state=state),
+      render.number_cell(run['final_accuracy']), render.number_cell(run['best_accuracy']),
+      render.number_cell(run['cost'], 3), render.number_cell(run['realised_budget'], 3),
+      render.number_cell(run['entropy_nats'], 3), render.number_cell(run['seconds_train'], 1),
+    ))  # fmt: skip
+  data = frame.drop(columns=['paper', 'options'])
+  return Table('runs', 'All runs', columns, rows, data, labels=len(varying) + 2)
+
+
+def problems_table(workdir: Workdir) -> Table:
+  """Files that could not be used, and why."""
+  rows = [(render.text_cell(p.path), render.text_cell(p.what)) for p in workdir.problems]
+  data = pd.DataFrame(workdir.problems, columns=['path', 'what'])
+  return Table('problems', 'Files left out', ('file', 'why'), rows, data, labels=2)
+
+
+def accuracy_cell(cell: pd.Series, bold: bool = False, detail: str = '') -> Cell:
+  """Mean ± std of a cell, or in words why there is none.
+
+  Args:
+    cell: a row of `cells.cells`.
+    bold: the best of its column.
+    detail: second line; what is missing is added to it.
+
+  Returns:
+    The cell of a table.
+  """
+  lacking = cells.state(cell)
+  kind = next((s for s in cells.LACKING if cell[s]), 'missing' if lacking else '')
+  if not cell['done']:
+    return Cell(kind, None, detail, state=kind)
+  extra = '; '.join(filter(None, (detail, lacking)))
+  return Cell(render.mean_std(cell['mean'], cell['std']), float(cell['mean']), extra, bold, kind)

@@ -1,0 +1,109 @@
+"""The answer in one sentence, and the sentence that says why one may believe it."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from jaxbudget.lab.report import render
+from jaxbudget.lab.report.load import Workdir
+
+
+def verdict(workdir: Workdir, compared: pd.DataFrame) -> tuple[str, str]:
+  """Says what the workdir shows at equal compute, and no more than it can show.
+
+  Args:
+    workdir: a loaded workdir.
+    compared: of `frontier.equal_compute`.
+
+  Returns:
+    (the sentence, its evidence).
+  """
+  known = compared[compared['state'].eq('')]
+  if known.empty:
+    return _nothing_yet(workdir, compared)
+  tested = known[known['verdict'].ne('')]
+  words = {word: _often(tested[tested['verdict'] == word], tested) for word in ('better', 'worse')}
+  where = f'At equal compute on {_datasets(known)}'
+  if words['better'] and words['worse']:
+    sentence = f'{where}, {words["better"]} beats uniform sampling, {words["worse"]} loses to it.'
+  elif words['better'] or words['worse']:
+    sentence = (
+      f'{where}, {words["better"]} beats uniform sampling.'
+      if words['better']
+      else f'{where}, no method beats uniform sampling; {words["worse"]} loses to it.'
+    )
+  elif (tested['verdict'] == 'too few seeds').all():
+    seeds = int(known['n'].max())
+    sentence = (
+      f'{where}, {seeds} seed{"s" * (seeds > 1)} cannot tell: no method is shown to beat uniform '
+      'sampling.'
+    )
+  else:
+    sentence = f'{where}, no method is shown to beat uniform sampling.'
+  return sentence, ' '.join(_evidence(compared, known, tested))
+
+
+def status(workdir: Workdir, allow: Sequence[str] = ()) -> str:
+  """How many runs there are, what is not finished and which locks are open, in one line."""
+  counts = workdir.runs['status'].value_counts()
+  text = f'{counts.get("done", 0)} of {len(workdir.runs)} planned runs have finished'
+  others = [f'{n} {name}' for name, n in counts.items() if name != 'done']
+  text += (f' ({", ".join(others)})' if others else '') + '.'
+  return text + (f' Compared in spite of differences in: {", ".join(allow)}.' if allow else '')
+
+
+def _nothing_yet(workdir: Workdir, compared: pd.DataFrame) -> tuple[str, str]:
+  reasons = compared['reason'].value_counts()
+  why = '; '.join(f'{n} × {reason}' for reason, n in reasons.head(3).items() if reason)
+  if compared.empty:
+    why = 'the plan has no method to compare with unif_sgd'
+  return 'There is no comparison at equal compute yet.', f'Why: {why}.' if why else ''
+
+
+def _datasets(known: pd.DataFrame) -> str:
+  names = list(dict.fromkeys(known['dataset']))
+  return ', '.join(names[:4]) + (' and others' if len(names) > 4 else '')
+
+
+def _often(rows: pd.DataFrame, tested: pd.DataFrame) -> str:
+  """`p_sgd (1 of 2)`: the methods of some rows, and how many of their comparisons these are."""
+  of = tested['method'].value_counts()
+  counts = rows['method'].value_counts()
+  return ', '.join(f'{name} ({n} of {of[name]})' for name, n in counts.items())
+
+
+def _evidence(compared, known, tested) -> list[str]:
+  best, worst = (known.loc[known['mean'].astype(float).agg(f)] for f in ('idxmax', 'idxmin'))
+  sentences = [f'Largest gain: {_row(best)}. Largest loss: {_row(worst)}.']
+  if len(known) == 1:
+    sentences = [f'{_row(best)}.']
+  if len(tested):
+    seeds = ' or '.join(str(int(n)) for n in sorted(set(tested['n'])))
+    smallest, count = tested['p_smallest'].min(), len(tested)
+    above, below = tested[tested['low'] > 0], tested[tested['high'] < 0]
+    sentences.append(
+      'Taken one by one, 95% intervals lie above zero for '
+      f'{_often(above, tested) or "none"} and below it for {_often(below, tested) or "none"}; '
+      f'with {seeds} seeds the exact test can give p down to {smallest:.3g} '
+      f'({min(1, smallest * count):.3g} after Holm over {count} comparisons).'
+    )
+  else:
+    sentences.append('With one seed there is neither interval nor test.')
+  floor = known['floor'].astype(float)
+  if floor.notna().any():
+    sentences.append(f'Noise of the test set alone: ± {floor.median():.2f} points (one SE).')
+  left = compared[compared['state'].ne('')]
+  if len(left):
+    counts = left['state'].value_counts()
+    sentences.append(
+      'Not compared: ' + ', '.join(f'{n} {state}' for state, n in counts.items()) + '.'
+    )
+  return sentences
+
+
+def _row(row: pd.Series) -> str:
+  text = f'{row["method"]} at budget {row["budget"]:g} (cost {row["cost"]:.2f})'
+  text = f'{text} {render.signed(row["mean"])} points'
+  if pd.isna(row['low']):
+    return text
+  return f'{text}, 95% interval {render.interval(row["low"], row["high"])}'

@@ -1,0 +1,1 @@
+"""One run: its identity, its parts, its training, its files."""

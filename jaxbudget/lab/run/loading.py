@@ -1,0 +1,104 @@
+"""Trained networks out of the directories of finished runs."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.serialization
+import jax
+from ml_collections import FrozenConfigDict
+
+from jaxbudget import registry
+from jaxbudget.augment import make_augment
+from jaxbudget.data import Info
+from jaxbudget.lab.run import files
+from jaxbudget.models import make_model
+from jaxbudget.types import Model
+
+WHICH = {'last': files.LAST, 'best': files.BEST}
+
+
+class Trained(NamedTuple):
+  """A network with its weights.
+
+  Attributes:
+    model: the network, a pair of pure functions.
+    params: its weights.
+    model_state: its BatchNorm statistics.
+    transform: `image u8[n,H,W,c] -> f32[n,H,W,c]`, what the network wants to be given.
+    config: of the run.
+  """
+
+  model: Model
+  params: Any
+  model_state: Any
+  transform: Callable[[jax.Array], jax.Array]
+  config: FrozenConfigDict
+
+  def __call__(self, image: jax.Array) -> jax.Array:
+    """Classifies images.
+
+    Args:
+      image: u8[n,H,W,channels].
+
+    Returns:
+      Logits f32[n,C].
+    """
+    image = self.transform(image)
+    return self.model.apply(self.params, self.model_state, image, train=False)[0]
+
+
+def load(directory: str | pathlib.Path, which: str = 'last') -> Trained:
+  """Loads the network that a run has trained.
+
+  Args:
+    directory: of a finished run, `WORKDIR/runs/RUN_ID`.
+    which: `last`, after the last epoch, or `best`, after the epoch with the highest test
+      accuracy (which was chosen by looking at the test set).
+
+  Returns:
+    The network; call it on uint8 images for logits.
+
+  Raises:
+    ValueError: not a finished run, or a file is missing or damaged.
+  """
+  registry.check('which', which, WHICH)
+  directory = pathlib.Path(directory).expanduser()
+  weights, config_file = directory / WHICH[which], directory / files.CONFIG
+  if not (directory / files.RESULT).is_file() or not weights.is_file():
+    raise ValueError(f'{directory} is not a finished run: it has no {files.RESULT} or {weights}')
+  for file in (config_file, weights):
+    files.verify(file)
+  config = files.read_json(config_file)
+  try:
+    config = FrozenConfigDict(config)
+    info = Info(**{**config.data, 'image_shape': tuple(config.data.image_shape)})
+    model = _model(config, info)
+    augment = make_augment(config.augment, info, **config.augment_options)
+    tree = flax.serialization.msgpack_restore(weights.read_bytes())
+    target = jax.eval_shape(model.init, jax.random.key(0))
+    params, model_state = (
+      flax.serialization.from_state_dict(wanted, tree[part])
+      for wanted, part in zip(target, ('params', 'model_state'), strict=True)
+    )
+    jax.tree.map(_same_shape, target, (params, model_state))
+  except (AttributeError, KeyError, TypeError, ValueError) as e:
+    raise ValueError(f'{weights} cannot be loaded: {e}') from e
+  return Trained(model, *jax.device_put((params, model_state)), augment.test, config)
+
+
+def _model(config: FrozenConfigDict, info: Info) -> Model:
+  return make_model(
+    config.model,
+    info.num_classes,
+    info.image_shape,
+    width=config.width or None,
+    bn_gamma_init=config.bn_gamma_init,
+    compute_dtype=config.compute_dtype,
+    conv=config.conv,
+  )
+
+
+def _same_shape(wanted, got):
+  if wanted.shape != got.shape:
+    raise ValueError(f'an array {list(got.shape)} stands where {list(wanted.shape)} belongs')

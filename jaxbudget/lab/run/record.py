@@ -1,0 +1,223 @@
+"""What is written down of a run: costs, seconds and metrics as it goes, the result when it ends."""
+
+import dataclasses
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxbudget import ledger, recording
+from jaxbudget.epoch import Progress
+from jaxbudget.lab.run import checkpoint, files, hosts
+from jaxbudget.lab.run.flops import model_flops
+from jaxbudget.lab.run.provenance import device_record, versions
+from jaxbudget.lab.run.run import Run, cost_record
+from jaxbudget.state import TrainState
+from jaxbudget.types import Cost
+
+
+class Diverged(Exception):  # noqa: N818
+  """The training loss is not finite.
+
+  Attributes:
+    epoch: 1-based.
+    row: 0-based, in that epoch.
+  """
+
+  def __init__(self, epoch: int, row: int, what: str = 'training loss is'):
+    super().__init__(f'{what} not finite at epoch {epoch}, row {row}')
+    self.epoch, self.row = epoch, row
+
+
+@dataclasses.dataclass
+class Books:
+  """Plain values, saved with every checkpoint."""
+
+  begun: int = 0  # epochs that have a plan
+  epochs: int = 0  # finished and recorded
+  rows: int = 0
+  scored: int = 0
+  trained: int = 0
+  evaluated: int = 0
+  compile_seconds: float = 0.0
+  train_seconds: float = 0.0
+  evaluate_seconds: float = 0.0
+  open_seconds: float = 0.0  # of the epoch under way, when it was saved
+  final_accuracy: float = float('nan')  # percent
+  lines: str = ''  # of metrics.jsonl
+  selection: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # by epoch
+  forced: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # see `checkpoint.Refused`
+
+  @property
+  def cost(self) -> Cost:
+    """Samples passed so far, without evaluation."""
+    return Cost(self.scored, self.trained, self.trained)
+
+  def counted(self, num_examples: int) -> np.ndarray:
+    """Times each sample was trained on in the recorded epochs: i32[N]."""
+    total = np.zeros(num_examples, np.int32)
+    for planes in self.selection.values():
+      total += recording.unpack(planes, num_examples)
+    return total
+
+
+def enter(
+  books: Books,
+  run: Run,
+  e: int,
+  measured: Progress,
+  correct: int | None,
+  rates: np.ndarray,
+  seconds: dict[str, float],
+) -> str:
+  """Enters an epoch.
+
+  Args:
+    books: changed in place.
+    run: that is trained.
+    e: the epoch, 0-based.
+    measured: of the epoch's last call, on the host.
+    correct: test images classified correctly; None if the epoch was not evaluated.
+    rates: f32[R], learning rates of its rows.
+    seconds: `train` and `evaluate`.
+
+  Returns:
+    The epoch's line of metrics.jsonl.
+
+  Raises:
+    Diverged: the loss of a row is not finite.
+  """
+  metrics, done = measured.metrics, int(measured.row)
+  bad = np.flatnonzero(~np.isfinite(metrics.loss[:done]))
+  if bad.size:
+    raise Diverged(e + 1, int(bad[0]))
+  if correct is not None:
+    books.final_accuracy = 100 * correct / run.info.num_test
+    books.evaluated += run.info.num_test
+  books.epochs = e + 1
+  books.rows += done
+  books.scored += int(metrics.scored.sum())
+  books.trained += int(metrics.trained.sum())
+  books.train_seconds += seconds['train']
+  books.evaluate_seconds += seconds['evaluate']
+  steps = int(np.count_nonzero(metrics.examples))
+  line = files.json_line(
+    {
+      'epoch': e + 1,
+      'rows': done,
+      'steps': steps,
+      'lr': float(rates[max(0, done - 1)]),
+      'train_loss': float(metrics.loss.sum()) / max(1, steps),
+      'train_accuracy': 100 * int(metrics.correct.sum()) / max(1, int(metrics.examples.sum())),
+      'test_accuracy': None if correct is None else books.final_accuracy,
+      'entropy_nats': float(measured.entropy),
+      'cost': cost_record(books.rows, books.cost),
+      'realised_budget': ledger.realised_budget(books.cost, run.parts.spec, run.cell.budget_unit),
+      'seconds': seconds,
+      'selector': {key: float(value) for key, value in measured.report.items()},
+    }
+  )
+  books.lines += line
+  return line
+
+
+class Best(NamedTuple):
+  """The weights of the epoch with the highest test accuracy, on the device."""
+
+  correct: jax.Array  # i32[]
+  epoch: jax.Array  # i32[]  1-based
+  params: Any
+  model_state: Any
+
+
+def write(
+  directory: pathlib.Path, run: Run, books: Books, state: TrainState, best: Best
+) -> dict[str, Any]:
+  """Writes weights and counts, and gives the result; the caller writes it last of all.
+
+  Args:
+    directory: of the run.
+    run: that is trained.
+    books: after the last epoch.
+    state: after the last epoch.
+    best: the best weights.
+
+  Returns:
+    The content of result.json, without the seconds that loading the data took.
+
+  Raises:
+    Diverged: weights are not finite.
+    OSError: a file could not be written.
+  """
+  selector, best = run.parts.selector, jax.device_get(best)
+  params = jax.device_get(state.params)
+  if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+    raise Diverged(books.epochs, int(state.row) - 1, 'after the last step the weights are')
+  times_trained = np.asarray(state.times_trained)
+  scores = selector.scores(state.selector) if selector.scores else None
+
+  def write_files() -> None:
+    files.write_weights(directory / files.LAST, params, state.model_state)
+    files.write_weights(directory / files.BEST, best.params, best.model_state)
+    files.write_array(directory / files.COUNTS, times_trained)
+    if scores is not None:
+      files.write_array(directory / 'scores.npy', scores)
+    if run.cell.record_selection:
+      content = recording.to_bytes(list(books.selection.values()), run.parts.spec.num_examples)
+      files.write_bytes(directory / recording.FILE, content)
+
+  hosts.first(write_files)
+  return _result(run, books, best, times_trained)
+
+
+def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> dict[str, Any]:
+  """The content of result.json (design.md 6)."""
+  parts = run.parts
+  forward, train_step = model_flops(run.cell, run.info)
+  forwards = books.scored + books.evaluated
+  return {
+    'status': 'done',
+    'run_id': run.run_id,
+    'cell_id': run.cell_id,
+    'seed': run.seed,
+    'config_hash': run.config_hash,
+    'final_accuracy': books.final_accuracy,
+    'best_accuracy': 100 * int(best.correct) / run.info.num_test,
+    'best_epoch': int(best.epoch),
+    'cost': {
+      **cost_record(books.rows, books.cost),
+      'forward_evaluated': books.evaluated,
+      'flops': forward * forwards + train_step * books.trained,
+    },
+    'realised_budget': ledger.realised_budget(books.cost, parts.spec, run.cell.budget_unit),
+    'realised_budgets': {
+      unit: ledger.realised_budget(books.cost, parts.spec, unit) for unit in ledger.BUDGET_UNITS
+    },
+    'entropy_nats': ledger.entropy_nats(times_trained),
+    'seconds': {
+      'compile': books.compile_seconds,
+      'train': books.train_seconds,
+      'evaluate': books.evaluate_seconds,
+    },
+    'versions': versions(),
+    'device': {**device_record(), 'devices': run.cell.devices or jax.device_count()},
+    **({'forced': books.forced} if books.forced else {}),
+  }
+
+
+def write_result(directory: pathlib.Path, result: dict[str, Any]) -> None:
+  """Writes result.json, after which the run is done."""
+  content = files.json_bytes(result)
+  (directory / files.ERROR).unlink(missing_ok=True)
+  files.write_sums(directory, content)
+  files.write_bytes(directory / files.RESULT, content)
+  checkpoint.remove(directory)
+
+
+def write_failure(directory: pathlib.Path, run: Run, e: Diverged) -> None:
+  """Writes the result.json of a run that diverged."""
+  ids = {'run_id': run.run_id, 'cell_id': run.cell_id, 'seed': run.seed}
+  failure = {'status': 'failed', 'error': str(e), 'epoch': e.epoch, 'row': e.row}
+  files.write_json(directory / files.RESULT, {**ids, **failure})
+  checkpoint.remove(directory)

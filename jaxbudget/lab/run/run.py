@@ -1,0 +1,131 @@
+"""A run: what it is, by what name it is known, and what it is predicted to cost."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import FrozenConfigDict
+
+from jaxbudget import data
+from jaxbudget.data.catalog import KNOWN
+from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.run.build import Parts
+from jaxbudget.types import Cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One training run of a plan.
+
+  Attributes:
+    run_id: readable, and a hash of all that can change its numbers.
+    cell_id: the same without the seed.
+    config_hash: the hash, of everything but the seed.
+    seed: of the run.
+    cell: the config.
+    parts: what it is made of.
+    info: of its data set.
+    paper: the paper's cells that this run stands for.
+    needs: the run whose scores this one starts from, which stands before it in the plan.
+    selection: what these scores cost, see `prerequisites.selection_record`.
+  """
+
+  run_id: str
+  cell_id: str
+  config_hash: str
+  seed: int
+  cell: FrozenConfigDict
+  parts: Parts
+  info: data.Info
+  paper: tuple[Mapping[str, Any], ...]
+  needs: str | None = None
+  selection: Mapping[str, Any] | None = None
+
+  @property
+  def planned(self) -> Cost:
+    """Predicted cost in samples."""
+    return self.parts.selector.facts.planned
+
+  def record(self) -> dict[str, Any]:
+    """The run's entry in plan.json (design.md 6)."""
+    facts, cell = self.parts.selector.facts, self.cell
+    return {
+      'run_id': self.run_id,
+      'cell_id': self.cell_id,
+      'seed': self.seed,
+      **{key: cell[key] for key in _PLAN_KEYS},
+      'options': {**self.parts.selector_options, **self.parts.augment_options},
+      'epochs_run': facts.epochs,
+      'num_train': self.info.num_train,
+      'num_test': self.info.num_test,
+      'paper': [dict(place) for place in self.paper],
+      'planned': cost_record(facts.epochs * facts.rows, facts.planned),
+      'needs': self.needs,
+      'selection': self.selection,
+    }
+
+
+_PLAN_KEYS = (
+  'dataset model selector augment schedule budget budget_unit epochs batch_size fidelity'.split()
+)
+
+
+def cost_record(rows: int, cost: Cost) -> dict[str, int]:
+  """A cost with the names that plan.json and result.json use (design.md 6)."""
+  return {
+    'rows': rows,
+    'forward_scored': cost.scored,
+    'forward_trained': cost.trained,
+    'backward': cost.backward,
+    'forward_equivalents': cost.forward_equivalents,
+  }
+
+
+def must_be_read(cell: FrozenConfigDict) -> bool:
+  """Whether a plan needs the data themselves: people's own files, mirrors, subsets."""
+  local_copy = cell.dataset == 'mini_imagenet' and cell.data_manual_dir
+  return bool(cell.dataset not in KNOWN or cell.data_checksums or local_copy)
+
+
+def where(cell: FrozenConfigDict) -> dict[str, str | None]:
+  """The keys that say where a data set is, as `data.load` takes them."""
+  keys = ('data_dir', 'data_manual_dir', 'data_checksums')
+  return {key: cell[key] or None for key in keys}
+
+
+def data_key(cell: FrozenConfigDict) -> tuple:
+  """Cells with equal keys train on the same data."""
+  return (cell.dataset, cell.validation, *where(cell).values())
+
+
+def config_hash(
+  cell: FrozenConfigDict, identity: str, parts: Parts, needs: str | None = None
+) -> str:
+  """Hashes what can change the numbers of a run, apart from its seed.
+
+  The fidelity preset counts through the options it resolves to: a cell that it does not
+  affect is the same run under both presets.
+  """
+  skip = (*config_lib.INCIDENTAL, *config_lib.OPTION_KEYS, 'data_checksums', 'dataset', 'fidelity')
+  relevant = {key: value for key, value in cell.to_dict().items() if key not in skip}
+  relevant |= {'data': identity}
+  given = parts.selector_options.items()
+  known = {key: value for key, value in given if key not in config_lib.INCIDENTAL_OPTIONS}
+  relevant |= {'selector': [cell.selector, known]}
+  relevant |= {'augment': [cell.augment, parts.augment_options]}
+  relevant |= {'needs': needs} if needs else {}
+  text = json.dumps(relevant, sort_keys=True, default=list)
+  return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def label(cell: FrozenConfigDict) -> str:
+  """The readable part of an identity: file-name safe, without directories."""
+  kind, _, argument = cell.dataset.partition(':')
+  dataset = f'{kind}_{pathlib.PurePath(argument).stem}' if argument else kind
+  budget = f'b{cell.budget:g}{"c" if cell.budget_unit == "compute" else ""}'
+  label = '-'.join([dataset, cell.selector, cell.augment, cell.schedule, budget])
+  return re.sub(r'[^A-Za-z0-9._-]', '_', label)[:120]

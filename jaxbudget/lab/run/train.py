@@ -1,0 +1,298 @@
+"""One run, top to bottom: from a plan's entry to the files of a finished run.
+
+The host only dispatches: a plan program and a row program an epoch, then the evaluation.
+What an epoch measured is fetched after the next one was dispatched.
+"""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbudget import epoch, parallel, recording, schedules
+from jaxbudget.lab.run import checkpoint, files, hosts, record
+from jaxbudget.lab.run.checkpoint import Refused
+from jaxbudget.lab.run.provenance import must_agree
+from jaxbudget.lab.run.record import Best, Books
+from jaxbudget.lab.run.run import Run
+from jaxbudget.state import TrainState, init_state
+from jaxbudget.types import Data
+
+_CALL_SECONDS = 1.0  # on CPU a dispatch lasts about this long, so that signals are answered
+
+
+class Stopped(Exception):  # noqa: N818  it is no error
+  """The run was asked to stop; its state is saved."""
+
+
+@dataclasses.dataclass
+class Live:
+  """What changes while a run runs. Its checkpoints hold state, best and books."""
+
+  state: TrainState
+  best: Best
+  books: Books
+  counted: np.ndarray  # i32[N]  times trained on in the epochs recorded, under record_selection
+  row: int  # the next row to dispatch
+  rows_per_call: int
+  clock: float  # when the device was last known to be done with earlier work
+
+
+class Setting(NamedTuple):
+  """What does not change while a run runs."""
+
+  run: Run
+  program: epoch.Program
+  root: jax.Array  # the run's key
+  train_data: Data
+  test_data: Data
+  learning_rate: np.ndarray  # f32[E,R]
+  directory: pathlib.Path
+  belongs_to: dict[str, Any]  # what its checkpoints belong to
+  progress: Callable[[int, int], None]  # told (epochs done, rows done in the one under way)
+  stop: Callable[[], bool]  # asked between dispatches
+
+
+class Pending(NamedTuple):
+  """An epoch that is dispatched, but not yet recorded."""
+
+  epoch: int
+  measured: epoch.Progress
+  evaluation: epoch.Evaluation | None
+  times_trained: jax.Array | None  # i32[N]  under record_selection
+
+
+def train(
+  run: Run,
+  train_data: Data,
+  test_data: Data,
+  directory: pathlib.Path,
+  progress: Callable[[int, int], None] = lambda epochs, rows: None,
+  stop: Callable[[], bool] = lambda: False,
+  *,
+  fingerprint: str = '',
+  resume: str = 'auto',
+  note: Callable[[str], None] = print,
+) -> dict[str, Any]:
+  """Trains a run to its end, from its last checkpoint if there is one.
+
+  Args:
+    run: an entry of the plan.
+    train_data: on the device, or on the host.
+    test_data: likewise.
+    directory: of the run; exists.
+    progress: told (epochs done, rows done in the epoch under way).
+    stop: asked between dispatches; True saves the state and raises `Stopped`.
+    fingerprint: of the data set; a checkpoint must have been trained on the same data.
+    resume: `auto`, or `force` to go on from a checkpoint of other code, versions or device,
+      which result.json then says under `forced`.
+    note: told of damaged checkpoints.
+
+  Returns:
+    The content of result.json, without the seconds that loading the data took.
+
+  Raises:
+    Stopped: asked to stop; the state is saved.
+    Diverged: loss or weights are not finite.
+    Refused: the checkpoint was written under other conditions.
+    OSError: a file could not be written.
+  """
+  parts, facts = run.parts, run.parts.selector.facts
+  mesh = parallel.make_mesh(run.cell.devices, run.cell.batch_size)
+  program = epoch.make_program(
+    parts.spec.num_classes, parts.model, parts.augment, parts.selector, parts.optimizer, mesh
+  )
+  train_data = parallel.place_data(train_data, mesh)
+  test_data = parallel.replicate(test_data, mesh)
+  live = _begin(run)
+  padded_rows = live.state.plan.index.shape[0]
+  rates = schedules.tabulate(parts.schedule, facts.epochs, facts.rows, padded_rows)
+  belongs_to = {'run': run.run_id, 'data': fingerprint, **must_agree()}
+  belongs_to['devices'] = run.cell.devices or jax.device_count()
+  root = parallel.replicate(jax.random.key(run.seed), mesh)
+  setting = Setting(
+    run, program, root, train_data, test_data, rates, directory, belongs_to, progress, stop
+  )
+  _restore(setting, live, resume, note)
+  live.state, live.best = parallel.replicate((live.state, live.best), mesh)
+  _compile(setting, live)
+  saved_at = time.monotonic()
+  pending = None
+  for e in range(live.books.epochs, facts.epochs):
+    if live.books.begun == e:
+      live.state = epoch.begin_epoch(parts.selector, live.state, e, setting.root, mesh)
+      live.books.begun, live.row = e + 1, 0
+    for measured in _rows(setting, live, e):  # noqa: B007  the last one is used
+      stopping = hosts.any_of(stop())
+      if stopping or hosts.agree(time.monotonic() - saved_at > run.cell.checkpoint_every):
+        if pending:
+          pending = _record(setting, live, pending)
+        _save(setting, live)
+        saved_at = time.monotonic()
+      if stopping:
+        raise Stopped(f'{run.run_id} is saved at epoch {e + 1}')
+    before, pending = pending, _after_rows(setting, live, e, measured)
+    if before:
+      _record(setting, live, before)
+  if pending:
+    _record(setting, live, pending)
+  return record.write(directory, run, live.books, live.state, live.best)
+
+
+def _begin(run: Run) -> Live:
+  """A run before its first epoch."""
+  parts, cell = run.parts, run.cell
+  state = init_state(
+    run.seed,
+    parts.spec,
+    parts.model,
+    parts.selector,
+    parts.optimizer,
+    cell.budget,
+    cell.budget_unit,
+  )
+  weights = jax.tree.map(jnp.copy, (state.params, state.model_state))
+  on_cpu = jax.default_backend() == 'cpu'
+  return Live(
+    state=state,
+    best=Best(jnp.int32(-1), jnp.int32(0), *weights),
+    books=Books(),
+    counted=np.zeros(parts.spec.num_examples, np.int32),
+    row=0,
+    rows_per_call=cell.rows_per_call or (4 if on_cpu else parts.selector.facts.rows),
+    clock=time.monotonic(),
+  )
+
+
+def _compile(setting: Setting, live: Live) -> None:
+  """Compiles the programs by running them over no rows, which leaves the state as it is."""
+  start = time.monotonic()
+  _train_until(setting, live, live.books.epochs, stop=0)
+  nothing = _run_evaluation(setting, live, batches=0)
+  live.best = _keep_best(live.best, nothing, live.state, _scalar(0, setting))
+  jax.block_until_ready(live.best)
+  now = time.monotonic()
+  live.clock = now - live.books.open_seconds
+  live.books.compile_seconds += now - start
+
+
+def _rows(setting: Setting, live: Live, e: int):
+  """Walks the plan of epoch e; yields between dispatches, and once it has dispatched all."""
+  rows = setting.run.parts.selector.facts.rows
+  while True:
+    start = time.monotonic()
+    live.row = min(live.row + live.rows_per_call, rows)
+    measured = _train_until(setting, live, e, live.row)
+    if live.row == rows:
+      yield measured
+      return
+    measured.row.block_until_ready()
+    adaptive = not setting.run.cell.rows_per_call
+    if adaptive and hosts.agree(time.monotonic() - start < _CALL_SECONDS / 2):
+      live.rows_per_call *= 2
+    setting.progress(e, live.row)
+    yield measured
+
+
+def _train_until(setting: Setting, live: Live, e: int, stop: int) -> epoch.Progress:
+  rates = setting.learning_rate[min(e, len(setting.learning_rate) - 1)]
+  rates, stop = parallel.replicate((rates, np.int32(stop)), setting.program.mesh)
+  live.state, measured = epoch.train_rows(
+    setting.program, live.state, setting.train_data, rates, setting.root, stop
+  )
+  return measured
+
+
+def _after_rows(setting: Setting, live: Live, e: int, measured: epoch.Progress) -> Pending:
+  """Dispatches the evaluation after epoch e, if it is due, and keeps the best weights."""
+  run, evaluation, times_trained = setting.run, None, None
+  if run.cell.record_selection:
+    times_trained = jnp.copy(live.state.times_trained)
+  last = e + 1 == run.parts.selector.facts.epochs
+  if last or (e + 1) % run.cell.evaluate_every == 0:
+    size = setting.test_data.label.shape[0]
+    evaluation = _run_evaluation(setting, live, -(-size // run.cell.evaluate_batch))
+    live.best = _keep_best(live.best, evaluation, live.state, _scalar(e + 1, setting))
+  return Pending(e, measured, evaluation, times_trained)
+
+
+def _run_evaluation(setting: Setting, live: Live, batches: int) -> epoch.Evaluation:
+  parts, state = setting.run.parts, live.state
+  return epoch.evaluate(
+    parts.model,
+    parts.augment.test,
+    setting.run.cell.evaluate_batch,
+    state.params,
+    state.model_state,
+    setting.test_data,
+    _scalar(batches, setting),
+    mesh=setting.program.mesh,
+  )
+
+
+def _scalar(value: int, setting: Setting) -> jax.Array:
+  return parallel.replicate(np.int32(value), setting.program.mesh)
+
+
+@jax.jit
+def _keep_best(best: Best, evaluation: epoch.Evaluation, state: TrainState, e: jax.Array) -> Best:
+  latest = Best(evaluation.correct, e, state.params, state.model_state)
+  better = (evaluation.correct > best.correct) & (e > 0)
+  return jax.tree.map(lambda new, old: jnp.where(better, new, old), latest, best)
+
+
+def _record(setting: Setting, live: Live, pending: Pending) -> None:
+  """Waits for an epoch, enters it into the books and writes its line of metrics."""
+  run, e = setting.run, pending.epoch
+  measured = jax.device_get(pending.measured)
+  trained_at = time.monotonic()
+  correct = None if pending.evaluation is None else int(pending.evaluation.correct)
+  now = time.monotonic()
+  seconds = {'train': trained_at - live.clock, 'evaluate': now - trained_at}
+  live.clock = now
+  if pending.times_trained is not None:
+    times_trained = np.asarray(pending.times_trained)
+    live.books.selection[f'{e:04d}'] = recording.pack(times_trained - live.counted)
+    live.counted = times_trained
+  rates = setting.learning_rate[e]
+  line = record.enter(live.books, run, e, measured, correct, rates, seconds)
+  hosts.first(files.append_text, setting.directory / files.METRICS, line)
+  setting.progress(e + 1, 0)
+
+
+def _save(setting: Setting, live: Live) -> None:
+  start = time.monotonic()
+  live.books.open_seconds = start - live.clock
+  books = dataclasses.asdict(live.books)
+  tree = {'state': live.state, 'best': live.best}
+  hosts.first(checkpoint.save, setting.directory, tree, books, setting.belongs_to)
+  live.clock += time.monotonic() - start  # writing is not training
+
+
+def _restore(setting: Setting, live: Live, resume: str, note: Callable[[str], None]) -> None:
+  """Goes on from the last whole checkpoint, and makes metrics.jsonl what it was then."""
+  metrics = setting.directory / files.METRICS
+  target = {'state': live.state, 'best': live.best}
+  saved = checkpoint.restore(setting.directory, target, setting.belongs_to, resume, note)
+  if saved is None:
+    hosts.first(metrics.unlink, missing_ok=True)
+    return
+  try:
+    books = Books(**saved.record)
+  except TypeError as e:
+    raise checkpoint.unfit(saved, e) from e
+  if setting.run.cell.record_selection and len(books.selection) < books.epochs:
+    raise Refused(
+      f'record_selection=True, but the first {books.epochs} epochs of its checkpoint were not '
+      f'recorded; turn it off, or remove {saved.path.parent}/*.ckpt to train it from the start'
+    )
+  # A copy: arrays over the checkpoint's bytes must not be donated.
+  live.state, live.best = jax.tree.map(jnp.array, (saved.state['state'], saved.state['best']))
+  live.books, live.row = books, int(live.state.row)
+  live.counted = books.counted(setting.run.parts.spec.num_examples)
+  hosts.first(files.write_bytes, metrics, books.lines.encode())

@@ -1,0 +1,260 @@
+"""How long a plan will take on this device: planned samples times measured seconds."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.markup
+import rich.table
+
+from jaxbudget import epoch
+from jaxbudget.lab.run.run import Run
+from jaxbudget.selectors import make_selector
+from jaxbudget.state import init_state
+from jaxbudget.types import Augment, Data, Spec, plain_batch
+
+FILE = 'calibration.json'  # in the workdir
+_ROWS = 16  # the most that are timed
+
+
+def calibrate(runs: Iterable[Run], seconds: float = 1.0) -> dict[str, Any]:
+  """Measures what the runs of a plan are made of, each kind once, on random images.
+
+  Compilation is left out. Networks that differ only in their classes count as one, and
+  augmentations are timed apart from networks, so that a whole study takes few compilations.
+
+  Args:
+    runs: of a plan.
+    seconds: about how long to run each kind after compiling; one row at least.
+
+  Returns:
+    `device`, and seconds per sample by kind: `train` (forward and backward), `forward` and
+    `augment`. Plain numbers under string keys: it can be stored as JSON.
+  """
+  measured = {'device': jax.devices()[0].device_kind, 'train': {}, 'forward': {}, 'augment': {}}
+  for run in runs:
+    network, augment = _network_kind(run), _augment_kind(run)
+    if network not in measured['train']:
+      train, forward = _time_network(run, seconds)
+      measured['train'][network], measured['forward'][network] = train, forward
+    if augment not in measured['augment']:
+      measured['augment'][augment] = _time_augment(run, seconds)
+  return measured
+
+
+def estimate(runs: Iterable[Run], calibration: dict[str, Any]) -> dict[str, float]:
+  """Predicts how long runs take, evaluation included, loading and compilation not.
+
+  Args:
+    runs: of a plan.
+    calibration: of `calibrate`, for these runs on this device.
+
+  Returns:
+    Seconds by run_id.
+
+  Raises:
+    ValueError: a run of a kind that was not measured.
+  """
+  return {run.run_id: _estimate(run, calibration) for run in runs}
+
+
+def _estimate(run, calibration):
+  facts, cost, cell = run.parts.selector.facts, run.planned, run.cell
+  network, augment = _network_kind(run), _augment_kind(run)
+  try:
+    train, forward = calibration['train'][network], calibration['forward'][network]
+    augmented = calibration['augment'][augment]
+  except KeyError as e:
+    raise ValueError(f'no calibration for {e} of run {run.run_id}: calibrate again') from None
+  evaluations = -(-facts.epochs // cell.evaluate_every)
+  return (
+    cost.trained * train
+    + (cost.scored + evaluations * run.info.num_test) * forward
+    + facts.epochs * facts.rows * facts.candidates * augmented
+  )
+
+
+def _network_kind(run: Run) -> str:
+  cell, shape = run.cell, 'x'.join(map(str, run.info.image_shape))
+  return f'{cell.model} {cell.width or "own"} {shape} {cell.batch_size} {cell.compute_dtype}'
+
+
+def _augment_kind(run: Run) -> str:
+  shape = 'x'.join(map(str, run.info.image_shape))
+  options = ' '.join(f'{key}={value}' for key, value in run.parts.augment_options.items())
+  return f'{run.cell.augment} {shape} {run.cell.batch_size} {options}'.strip()
+
+
+def _random_split(run: Run, size: int) -> Data:
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (size, *run.info.image_shape), np.uint8)
+  label = rng.integers(0, run.info.num_classes, size, np.int32)
+  return jax.device_put(Data(image, label))
+
+
+def _time_network(run: Run, seconds: float) -> tuple[float, float]:
+  """Seconds per sample of a training row and of an evaluation pass."""
+  parts, size = run.parts, run.cell.batch_size
+  spec = Spec(_ROWS * size, size, parts.spec.num_classes, 1, parts.spec.image_shape)
+  plain = Augment(
+    lambda key, batch: batch._replace(image=parts.augment.test(batch.image)), parts.augment.test
+  )
+  selector = make_selector('sgd', spec, 1.0)
+  root = jax.random.key(0)
+  state = init_state(0, spec, parts.model, selector, parts.optimizer, 1.0, 'backward')
+  state = epoch.begin_epoch(selector, state, 0, root)
+  program = epoch.make_program(spec.num_classes, parts.model, plain, selector, parts.optimizer)
+  data = _random_split(run, spec.num_examples)
+  rates = jnp.full(_ROWS, 1e-3, jnp.float32)
+
+  def train(row):
+    nonlocal state
+    state, progress = epoch.train_rows(program, state, data, rates, root, jnp.int32(row))
+    return progress.row
+
+  per_row = _seconds_per_call(train, seconds, range(_ROWS + 1))
+  test = Data(data.image[:size], data.label[:size])
+
+  def forward(batches):
+    return epoch.evaluate(
+      parts.model, plain.test, size, state.params, state.model_state, test, jnp.int32(batches)
+    )
+
+  per_pass = _seconds_per_call(forward, seconds, [0] + [1] * _ROWS)
+  return per_row / size, per_pass / size
+
+
+def _time_augment(run: Run, seconds: float) -> float:
+  """Seconds per sample of the augmentation alone."""
+  parts, size = run.parts, run.cell.batch_size
+  data = _random_split(run, size)
+  index, weight = jnp.arange(size, dtype=jnp.int32), jnp.ones(size, jnp.float32)
+
+  @jax.jit
+  def augment(data, step):
+    batch = plain_batch(data, index, weight, parts.spec.num_classes)
+    return parts.augment.train(jax.random.fold_in(jax.random.key(0), step), batch).image
+
+  return _seconds_per_call(lambda step: augment(data, step), seconds, range(_ROWS + 1)) / size
+
+
+def _seconds_per_call(function: Callable, seconds: float, arguments: Iterable) -> float:
+  """Median time of a call; the first, which compiles, does not count."""
+  first, *others = arguments
+  jax.block_until_ready(function(first))
+  times, begin = [], time.monotonic()
+  for argument in others:
+    start = time.monotonic()
+    jax.block_until_ready(function(argument))
+    times.append(time.monotonic() - start)
+    if time.monotonic() - begin > seconds:
+      break
+  return float(np.median(times))
+
+
+def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> rich.table.Table:
+  """A plan for the terminal: a row per cell, the cost of all its seeds, the total.
+
+  Args:
+    runs: of a plan.
+    calibration: of `calibrate`; without it no time is shown.
+
+  Returns:
+    Something `rich.print` shows.
+  """
+  seconds = estimate(runs, calibration) if calibration else {}
+  cells: dict[str, list[Run]] = {}
+  for run in runs:
+    cells.setdefault(run.cell_id, []).append(run)
+  figures = {cell_id: _figures(part, seconds) for cell_id, part in cells.items()}
+  totals = [sum(column) for column in zip(*figures.values(), strict=True)]
+  table = rich.table.Table(
+    title=f'{len(cells)} cells, {len(runs)} runs', caption=_caption(runs, calibration)
+  )
+  table.add_column('cell', footer='total')
+  table.add_column('paper')
+  columns = len(_COLUMNS) if calibration else len(_COLUMNS) - 1  # time comes last
+  for name, total in list(zip(_COLUMNS, _shown(totals), strict=True))[:columns]:
+    table.add_column(name, justify='right', footer=total, no_wrap=True)
+  table.show_footer = True
+  both = len({run.cell.fidelity for run in runs}) > 1
+  for cell_id, part in cells.items():
+    places = dict.fromkeys(_place(place) for place in part[0].paper)
+    label = _label(part[0], with_fidelity=both)
+    table.add_row(label, ' '.join(places), *_shown(figures[cell_id])[:columns])
+  return table
+
+
+_COLUMNS = ('runs', 'rows', 'fwd eq.', 'full', 'time')
+
+
+def _label(run: Run, with_fidelity: bool) -> str:
+  """A cell in words, which wrap in a narrow terminal: the id without its hash, and options."""
+  cell = run.cell
+  words = [cell.dataset, cell.selector, cell.augment, cell.schedule, f'{cell.budget:g}']
+  if with_fidelity:
+    words.append(cell.fidelity)
+  given = {**cell.selector_options, **cell.augment_options}
+  words += [f'{key}={value}' for key, value in given.items() if value is not None]
+  return rich.markup.escape(' '.join(words))
+
+
+def _figures(part: list[Run], seconds: dict[str, float]) -> tuple[float, ...]:
+  """The figures of `_COLUMNS` for runs together."""
+  cost = sum(run.planned.forward_equivalents for run in part)
+  spec = part[0].parts.spec
+  return (
+    len(part),
+    sum(run.parts.selector.facts.epochs * run.parts.selector.facts.rows for run in part),
+    cost,
+    cost / (3 * spec.epochs * spec.num_examples),
+    sum(seconds.get(run.run_id, np.nan) for run in part),
+  )
+
+
+def _shown(figures: Iterable[float]) -> tuple[str, ...]:
+  runs, rows, cost, trainings, seconds = figures
+  return f'{runs}', _short(rows), _short(cost), f'{trainings:.2f}', duration(seconds)
+
+
+def _short(count: int) -> str:
+  """Three digits and a unit: 54.2M."""
+  for unit, size in (('G', 10**9), ('M', 10**6), ('k', 10**3)):
+    if count >= size:
+      return f'{count / size:.3g}{unit}'
+  return f'{count}'
+
+
+def duration(seconds: float) -> str:
+  """For people: 3.1 h."""
+  if np.isnan(seconds):
+    return '–'
+  for unit, size in (('d', 86400), ('h', 3600), ('min', 60)):
+    if seconds >= 2 * size:
+      return f'{seconds / size:.1f} {unit}'
+  return f'{seconds:.1f} s'
+
+
+def _place(place) -> str:
+  table = str(place['table'])
+  return table.replace('figure', 'F') if table.startswith('figure') else f'T{table}'
+
+
+def _caption(runs, calibration) -> str:
+  notes = [
+    'fwd eq.: forward passes of one sample, a backward pass counts 2; selection in the step is '
+    'charged, test passes are not. full: the same in full trainings, 3TN.'
+  ]
+  if calibration:
+    notes.append(f'time: on {calibration["device"]}, with test passes, without compilation.')
+  shared = {run.needs: run.selection for run in runs if run.needs}
+  for needs, record in shared.items():
+    notes.append(
+      f'{needs} scores the samples for {record["shared_by"]} runs; charged in full it adds '
+      f'{_short(record["forward_equivalents"])} to each, in equal shares '
+      f'{_short(round(record["forward_equivalents_shared"]))}; the paper does not charge it.'
+    )
+  return '\n'.join(notes)

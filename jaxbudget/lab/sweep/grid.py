@@ -1,0 +1,148 @@
+"""The grid: cells times seeds become runs, each with an identity and a predicted cost."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxbudget import data, registry
+from jaxbudget.augment import AUGMENTS
+from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.run.build import build
+from jaxbudget.lab.run.run import Run, config_hash, data_key, label, must_be_read, where
+from jaxbudget.lab.sweep import scoring
+from jaxbudget.selectors import SELECTORS, keyword_options
+
+
+def make_runs(config: ConfigDict, datasets: Mapping[Any, data.Dataset] | None = None) -> list[Run]:
+  """Lays out the runs of a config; runs that coincide are one run.
+
+  Args:
+    config: with or without a grid.
+    datasets: by `data_key`, those that `must_be_read`; for the others a table is asked, so
+      that a study can be planned before its data are there.
+
+  Returns:
+    Runs in the order of the grid, the seeds of a cell together.
+
+  Raises:
+    ValueError: every fault of every cell, one a line.
+  """
+  seeds, faults = (), []
+  try:
+    seeds = config_lib.seed_tuple(config.seeds)
+  except ValueError as e:
+    faults.append(str(e))
+  runs: dict[str, Run] = {}
+  assemble = functools.cache(functools.partial(_assemble, datasets=datasets or {}))
+  cells = config_lib.cells(config)
+  faults += _unused_options(cells)
+  for cell, paper in cells:
+    try:
+      assembled, needs = assemble(cell), None
+      first = scoring.scoring_cell(cell)
+      if first is not None:
+        scorer = _run(first, scoring.SCORING_SEED, (), assemble(first))
+        needs = runs.setdefault(scorer.run_id, scorer).run_id
+      for seed in seeds:
+        run = _run(cell, seed, paper, assembled, needs)
+        if run.run_id in runs:  # another cell of the grid is the same experiment
+          known = runs[run.run_id]
+          run = dataclasses.replace(known, paper=_union(known.paper, paper))
+        runs[run.run_id] = run
+    except ValueError as e:
+      faults += str(e).splitlines()
+  if faults:
+    raise ValueError('\n'.join(dict.fromkeys(faults)))
+  return _with_selection(runs)
+
+
+def _run(cell, seed, paper, assembled, needs=None) -> Run:
+  info, identity, parts = assembled
+  digest = config_hash(cell, identity, parts, needs)
+  cell_id = f'{label(cell)}-{digest}'
+  return Run(f'{cell_id}-s{seed}', cell_id, digest, seed, cell, parts, info, paper, needs)
+
+
+def _with_selection(runs: Mapping[str, Run]) -> list[Run]:
+  """Enters the cost of scoring runs into the runs that need them."""
+  sharing = collections.Counter(run.needs for run in runs.values() if run.needs)
+  return [
+    run
+    if run.needs is None
+    else dataclasses.replace(
+      run,
+      selection=scoring.selection_record(run, runs[run.needs].planned, sharing[run.needs]),
+    )
+    for run in runs.values()
+  ]
+
+
+# Stands in for data that cannot be read, so that the other faults of a cell come out too.
+_STAND_IN = data.Info('', 10**6, 10**4, 10, (32, 32, 3), (0.5,) * 3, (0.5,) * 3, flip=0.0, pad=4)
+
+
+def _assemble(cell, datasets):
+  dataset = datasets.get(data_key(cell))
+  try:
+    info = dataset.info if dataset else data.info(cell.dataset, cell.validation, **where(cell))
+  except data.DataError as fault:
+    try:
+      build(cell, _STAND_IN)
+    except ValueError as others:
+      raise ValueError(f'{fault}\n{others}') from None
+    raise
+  # People's own files are known by their content, official data sets by their name.
+  return info, dataset.fingerprint if must_be_read(cell) else cell.dataset, build(cell, info)
+
+
+def _union(a: Iterable[Mapping], b: Iterable[Mapping]) -> tuple[Mapping, ...]:
+  return (*a, *(place for place in b if place not in a))
+
+
+def _unused_options(cells) -> list[str]:
+  """Options that are set but that no cell's method or augmentation knows."""
+  faults = []
+  for key, factories, choice in (
+    ('selector_options', SELECTORS, 'selector'),
+    ('augment_options', AUGMENTS, 'augment'),
+  ):
+    chosen = {cell[choice] for cell, _ in cells} & set(factories)
+    known = {option for name in chosen for option in keyword_options(factories[name])}
+    given = {o for cell, _ in cells for o, value in cell[key].items() if value is not None}
+    for option in sorted(given - known):
+      owners = [n for n, f in factories.items() if option in keyword_options(f)]
+      faults.append(
+        f'{key}.{option} is set, but only {", ".join(owners)} know it '
+        f'(chosen: {", ".join(sorted(chosen)) or "nothing known"})'
+      )
+  return faults
+
+
+def only(runs: list[Run], wanted: Mapping[str, Any]) -> list[Run]:
+  """Narrows a plan, as `--only=key=value,...` does.
+
+  Args:
+    runs: the plan.
+    wanted: values by key of plan.json's entries, e.g. selector, budget, seed.
+
+  Returns:
+    The runs whose entries have all these values, and the scoring runs that these need.
+
+  Raises:
+    ValueError: a key that entries do not have, or nothing left.
+  """
+  if not wanted:
+    return runs
+  records = [run.record() for run in runs]
+  for key in wanted:
+    registry.check('key of --only', key, records[0])
+  kept = {r['run_id'] for r in records if all(str(r[k]) == str(v) for k, v in wanted.items())}
+  if not kept:
+    seen = {key: sorted({str(r[key]) for r in records}) for key in wanted}
+    raise ValueError(f'--only={dict(wanted)} leaves no run; the plan has {seen}')
+  kept |= {run.needs for run in runs if run.run_id in kept}
+  return [run for run in runs if run.run_id in kept]

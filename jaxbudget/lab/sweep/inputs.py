@@ -1,0 +1,60 @@
+"""What a launch, and each of its workers, starts from: the plan and the data that it needs."""
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxbudget import data
+from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.run.run import Run, data_key, must_be_read, where
+from jaxbudget.lab.sweep import grid
+
+
+def use_compilation_cache() -> None:
+  """Keeps compiled programs on disk, in JAX_COMPILATION_CACHE_DIR or ~/.cache/jaxbudget."""
+  if not jax.config.jax_compilation_cache_dir:
+    cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(cache) / 'jaxbudget/jax'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+def plan_runs(config: ConfigDict) -> tuple[dict[Any, data.Dataset], list[Run]]:
+  """Plans, reading only the data without which there is no plan.
+
+  Args:
+    config: with or without a grid.
+
+  Returns:
+    (data sets read so far by `plan.data_key`, runs).
+
+  Raises:
+    ValueError: every fault of config and data, one a line.
+  """
+  datasets = {}
+  for cell, _ in config_lib.cells(config):
+    if must_be_read(cell) and data_key(cell) not in datasets:
+      try:
+        datasets[data_key(cell)] = _load(cell)
+      except data.DataError:
+        pass  # `make_runs` meets the same fault and lists it among the others
+  return datasets, grid.make_runs(config, datasets)
+
+
+def load_data(datasets: dict[Any, data.Dataset], runs: list[Run]) -> None:
+  """Loads what runs train on, into `datasets`.
+
+  Raises:
+    DataError: the data are missing or unfit.
+  """
+  for run in runs:
+    key = data_key(run.cell)
+    if key not in datasets:
+      datasets[key] = _load(run.cell)
+
+
+def _load(cell) -> data.Dataset:
+  with data.progress_bars() as progress:
+    return data.load(cell.dataset, validation=cell.validation, progress=progress, **where(cell))

@@ -1,0 +1,134 @@
+"""Work for other processes: runs shared out as tasks, each for one worker.
+
+A job is a directory `WORKDIR/jobs/NUMBER` with a file `job.json`: the config as it was when
+the job was made, and for each task its runs. A worker, started on this host (`workers.py`) or
+by SLURM (`slurm.py`), reads it, plans again and trains its runs as a launch in one process
+does: `local.run_all` with the same locks, checkpoints and files. So it does not matter how
+often, or where, a task is started.
+"""
+
+import os
+import pathlib
+import signal
+import sys
+import threading
+from typing import Any
+
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.run import files
+from jaxbudget.lab.run.run import Run
+from jaxbudget.lab.sweep import inputs, local
+
+DIRECTORY, FILE = 'jobs', 'job.json'
+
+
+def write(
+  workdir: pathlib.Path,
+  config: ConfigDict,
+  tasks: list[list[str]],
+  executor: str,
+  resume: str,
+  help_others: bool = False,
+) -> pathlib.Path:
+  """Makes a job.
+
+  Args:
+    workdir: exists.
+    config: of the launch.
+    tasks: run ids, for each task its own.
+    executor: who is to run it, for people to read.
+    resume: `auto` or `force`.
+    help_others: whether a worker that is done with its runs goes on with the others'.
+
+  Returns:
+    Its directory.
+  """
+  (workdir / DIRECTORY).mkdir(exist_ok=True)
+  number = 1 + max((int(path.name) for path in directories(workdir)), default=0)
+  while True:
+    directory = workdir / DIRECTORY / f'{number:04d}'
+    try:
+      directory.mkdir()
+      break
+    except FileExistsError:  # another launch was faster
+      number += 1
+  content = {
+    'executor': executor,
+    'resume': resume,
+    'help_others': help_others,
+    'tasks': tasks,
+    'config': {key: value for key, value in config.to_dict().items() if value is not None},
+  }
+  files.write_json(directory / FILE, files.sealed(content))
+  return directory
+
+
+def directories(workdir: pathlib.Path) -> list[pathlib.Path]:
+  """The jobs of a workdir, oldest first."""
+  found = (workdir / DIRECTORY).glob('*') if (workdir / DIRECTORY).is_dir() else ()
+  return sorted(path for path in found if path.name.isdecimal() and (path / FILE).is_file())
+
+
+def read(directory: pathlib.Path) -> dict[str, Any]:
+  """The content of a job's file.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  content = files.read_json(directory / FILE)
+  if not isinstance(content, dict) or not files.seal_holds(content):
+    raise ValueError(f'{directory / FILE} is damaged')
+  return content
+
+
+def work(directory: pathlib.Path, task: int, console: Console | None = None) -> int:
+  """Trains the runs of a task: all that a worker does.
+
+  Args:
+    directory: of the job, WORKDIR/jobs/NUMBER.
+    task: which one.
+    console: for progress.
+
+  Returns:
+    The exit code, as `launcher.launch` gives it.
+  """
+  inputs.use_compilation_cache()
+  try:
+    job = read(directory)
+    datasets, runs = inputs.plan_runs(config_lib.from_record(job['config']))
+    mine = _order(runs, job['tasks'], task, job['help_others'])
+    inputs.load_data(datasets, mine)
+  except ValueError as e:
+    print(f'refused: {e}', file=sys.stderr)
+    return 2
+  workdir = directory.parents[1]
+  return local.run_all(mine, datasets, workdir / 'runs', console or Console(), job['resume'])
+
+
+def _order(runs: list[Run], tasks: list[list[str]], task: int, help_others: bool) -> list[Run]:
+  """The runs of a task, behind what they need; then, if wanted, those of the next tasks."""
+  helped = range(len(tasks)) if help_others else range(1)
+  wanted = [run_id for i in helped for run_id in tasks[(task + i) % len(tasks)]]
+  by_id = {run.run_id: run for run in runs}
+  missing = [run_id for run_id in wanted if run_id not in by_id]
+  if missing:
+    raise ValueError(
+      f'run {missing[0]} of the job is not what its config describes any more: the code or the '
+      'data have changed since; launch again'
+    )
+  chain = [r for run_id in wanted for r in (by_id[run_id].needs, run_id) if r]
+  return [by_id[run_id] for run_id in dict.fromkeys(chain)]
+
+
+def _stop_when_alone() -> None:
+  """Waits until the launch that holds the other end of our input is gone, then stops."""
+  sys.stdin.read()
+  os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == '__main__':  # python -m jaxbudget.lab.sweep.jobs DIRECTORY TASK
+  threading.Thread(target=_stop_when_alone, daemon=True).start()
+  sys.exit(work(pathlib.Path(sys.argv[1]), int(sys.argv[2])))

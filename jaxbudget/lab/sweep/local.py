@@ -1,0 +1,318 @@
+"""Trains the runs of a plan one after the other, in this process.
+
+Several processes may do so in one workdir at once: each run has one owner (`lock.py`), the
+others take other runs, and in the end wait for those that are still in progress elsewhere.
+Processes that train each run *together* (`hosts.py`) count as one here.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import pathlib
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from rich import progress as rich_progress
+from rich.console import Console
+
+from jaxbudget import data
+from jaxbudget.lab.run import files, hosts, lock, record, run_state
+from jaxbudget.lab.run.checkpoint import Refused
+from jaxbudget.lab.run.provenance import must_agree
+from jaxbudget.lab.run.record import Diverged
+from jaxbudget.lab.run.run import Run, data_key
+from jaxbudget.lab.run.run_state import DONE, FAILED
+from jaxbudget.lab.run.train import Stopped, train
+from jaxbudget.lab.sweep import scoring
+from jaxbudget.types import Data
+
+REFUSED, BUSY = 'refused', 'busy'
+# SIGUSR2 is what a cluster is asked to send before the time limit.
+_STOP = tuple(getattr(signal, n) for n in ('SIGINT', 'SIGTERM', 'SIGUSR2') if hasattr(signal, n))
+_WAIT = 1.0  # seconds between looks at runs that others train
+
+
+class Session(NamedTuple):
+  """What all runs of a launch share."""
+
+  datasets: Mapping[Any, data.Dataset]
+  directory: pathlib.Path
+  bars: '_Bars'
+  resume: str
+  received: list[int]  # signals
+  placed: dict[Any, tuple[Data, Data, float]]  # the data set on the device, by its key
+
+
+def run_all(
+  runs: list[Run],
+  datasets: Mapping[Any, data.Dataset],
+  directory: pathlib.Path,
+  console: Console,
+  resume: str = 'auto',
+) -> int:
+  """Trains what is not finished.
+
+  Args:
+    runs: of the plan.
+    datasets: by `plan.data_key`.
+    directory: that holds the run directories.
+    console: for progress; quiet when it is not a terminal.
+    resume: `auto` or `force`, see `train.train`.
+
+  Returns:
+    0 all done; 1 a run failed or was refused; 2 all were refused; 128 + signal number when
+    stopped by one.
+  """
+  differing = hosts.count() > 1 and hosts.differing(_conditions(runs, datasets))
+  if differing:
+    console.print(f'refused: the processes of this launch differ: {differing}', markup=False)
+    return 2
+  ended: dict[str, str] = {}
+  with signals() as received, _bars(console) as bars:
+    session = Session(datasets, directory, bars, resume, received, {})
+    waiting, told = list(runs), False
+    while waiting:
+      held_up = []
+      for run in waiting:
+        how = _attempt(session, run, ended)
+        number = hosts.any_of(received[0] if received else 0)
+        if number:
+          return 128 + number
+        if how == BUSY:
+          held_up.append(run)
+        else:
+          ended[run.run_id] = how
+      if len(held_up) == len(waiting):
+        told = told or _tell_waiting(session, held_up)
+        time.sleep(_WAIT)
+      waiting = held_up
+  if ended and set(ended.values()) == {REFUSED}:
+    return 2
+  return 0 if set(ended.values()) <= {DONE} else 1
+
+
+def _conditions(runs: list[Run], datasets: Mapping[Any, data.Dataset]) -> dict[str, Any]:
+  """What processes that train runs together must have in common."""
+  planned = json.dumps([(run.run_id, run.cell.to_dict()) for run in runs], default=str)
+  return {
+    **must_agree(),
+    'plan': hashlib.sha256(planned.encode()).hexdigest()[:16],
+    'data': [dataset.fingerprint for dataset in datasets.values()],
+  }
+
+
+def _tell_waiting(session: Session, runs: list[Run]) -> bool:
+  owner = lock.owner(session.directory / runs[0].run_id) or {}
+  where = f'process {owner["pid"]} on {owner["host"]}' if owner else 'another process'
+  count = 'a run' if len(runs) == 1 else f'{len(runs)} runs'
+  session.bars.say(f'waiting for {count} in progress elsewhere: {runs[0].run_id} ({where})')
+  return True
+
+
+def _attempt(session: Session, run: Run, ended: Mapping[str, str]) -> str:
+  """Trains a run unless it is finished or somebody else does; whatever happens is told."""
+  return hosts.agree(_attempt_here(session, run, ended))
+
+
+def _attempt_here(session: Session, run: Run, ended: Mapping[str, str]) -> str:
+  directory, say = session.directory / run.run_id, session.bars.say
+  try:
+    with hosts.together():
+      how = _standing(directory, run, say)
+      if how:
+        return how
+      if run.needs and ended.get(run.needs) != DONE:
+        if run.needs not in ended:
+          return BUSY
+        say(f'failed: {run.run_id}: it needs run {run.needs}, which is not done')
+        return FAILED
+      with _own(directory) as check:
+        how = _standing(directory, run, lambda line: None)  # somebody may just have been done
+        if how is None:
+          _train_owned(session, run, directory, check)
+        return how or DONE
+  except lock.Busy:
+    return BUSY
+  except lock.Lost as e:
+    say(f'left to its new owner: {run.run_id}: {e}')
+    return BUSY
+  except Stopped as e:
+    say(str(e))
+    return BUSY
+  except Diverged as e:
+    say(f'failed: {run.run_id}: {e}')
+  except Refused as e:
+    say(f'refused: {run.run_id}: {e}')
+    return REFUSED
+  except data.DataError as e:
+    say(f'failed: {run.run_id}: {e}')
+  except OSError as e:
+    say(f'failed: {run.run_id}: {e.strerror or e}: {e.filename or directory} (it can be resumed)')
+  except hosts.Elsewhere as e:
+    say(f'failed: {run.run_id}: {e}')
+  except Exception as e:  # a bug in one run must not cost the others
+    first = (str(e).splitlines() or [''])[0]
+    say(f'failed: {run.run_id}: {type(e).__name__}: {first} ({_log_error(directory)})')
+  return FAILED
+
+
+def _log_error(directory: pathlib.Path) -> str:
+  """Writes the traceback that is being handled to a file; says where it is."""
+  try:
+    files.write_bytes(directory / files.ERROR, traceback.format_exc().encode())
+    return f'see {directory / files.ERROR}'
+  except OSError as e:
+    return f'{files.ERROR} could not be written: {e.strerror or e}'
+
+
+@contextlib.contextmanager
+def _own(directory: pathlib.Path) -> Iterator[Callable[[], None]]:
+  """Owns the directory of a run; gives what raises if it is not ours any more."""
+  if not hosts.is_first():
+    yield lambda: None
+    return
+  directory.mkdir(parents=True, exist_ok=True)
+  with lock.own(directory) as owned:
+    yield owned.check
+
+
+def _standing(directory: pathlib.Path, run: Run, say) -> str | None:
+  """How a run ended that is finished; None if it is not."""
+  return hosts.agree(run_state.of(run, directory, say) if hosts.is_first() else None)
+
+
+def _train_owned(
+  session: Session, run: Run, directory: pathlib.Path, check: Callable[[], None]
+) -> None:
+  """Trains a run that is ours, as `check` knows."""
+  hosts.first(files.remove_temporaries, directory)
+  hosts.first((directory / files.SUMS).unlink, missing_ok=True)
+  key = data_key(run.cell)
+  if key not in session.placed:
+    session.placed.clear()  # one data set on the device at a time
+    session.placed[key] = _place(session.datasets[key])
+  try:
+    run = scoring.prepare(run, session.directory, session.datasets[key])
+  except ValueError as e:
+    raise data.DataError(str(e)) from e
+
+  def stop() -> bool:
+    check()
+    return bool(session.received)
+
+  run_one(session, run, directory, stop)
+
+
+def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
+  """Trains one run and writes its result, the last file of a run to appear.
+
+  Args:
+    session: of the launch.
+    run: of the plan.
+    directory: of the run; ours.
+    stop: asked between dispatches.
+
+  Raises:
+    Stopped: the state is saved.
+    Diverged: after the failure was written down.
+    Refused: its checkpoint is of other conditions.
+    OSError: a file could not be written; the run can be resumed.
+  """
+  key = data_key(run.cell)
+  train_data, test_data, data_seconds = session.placed[key]
+  fingerprint = session.datasets[key].fingerprint
+  facts = run.parts.selector.facts
+  hosts.first(files.write_json, directory / files.CONFIG, config_record(run))
+  task = session.bars.add_task(run.run_id, total=facts.epochs)
+
+  def progress(done: int, rows: int) -> None:
+    session.bars.update(task, completed=done + rows / facts.rows)
+
+  try:
+    result = train(
+      run,
+      train_data,
+      test_data,
+      directory,
+      progress,
+      stop,
+      fingerprint=fingerprint,
+      resume=session.resume,
+      note=session.bars.say,
+    )
+  except Diverged as e:
+    if hosts.is_first():
+      record.write_failure(directory, run, e)
+    raise
+  finally:
+    session.bars.remove_task(task)
+  stop()  # raises if the run is no longer ours
+  result['data_fingerprint'] = fingerprint
+  result['seconds'] = {'data': data_seconds, **result['seconds']}
+  hosts.first(record.write_result, directory, result)
+  session.bars.say(f'{run.run_id}: {result["final_accuracy"]:.2f} %')
+
+
+def config_record(run: Run) -> dict[str, Any]:
+  """The content of config.json: what the run is, and what its network needs to be rebuilt."""
+  parts = run.parts
+  return {
+    **run.cell.to_dict(),
+    'run_id': run.run_id,
+    'seed': run.seed,
+    'selector_options': parts.selector_options,
+    'augment_options': parts.augment_options,
+    'data': dataclasses.asdict(run.info),
+  }
+
+
+def _place(dataset: data.Dataset) -> tuple[Data, Data, float]:
+  """Puts a data set on the device, uint8, one copy."""
+  start = time.monotonic()
+  placed = data.place(dataset)
+  jax.block_until_ready(placed)
+  return (*placed, time.monotonic() - start)
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[list[int]]:
+  """Collects signals to stop instead of dying of them; a second SIGINT is obeyed at once."""
+  received: list[int] = []
+
+  def note(number, frame):
+    del frame
+    if received and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    received.append(number)
+
+  previous = {s: signal.signal(s, note) for s in _STOP}
+  try:
+    yield received
+  finally:
+    for number, handler in previous.items():
+      signal.signal(number, handler)
+
+
+class _Bars(rich_progress.Progress):
+  """Progress bars; on what is no terminal, only the lines printed."""
+
+  def say(self, line: str) -> None:
+    self.console.print(line, soft_wrap=True, markup=False)
+
+
+def _bars(console: Console) -> _Bars:
+  return _Bars(
+    rich_progress.TextColumn('{task.description}'),
+    rich_progress.BarColumn(),
+    rich_progress.MofNCompleteColumn(),
+    rich_progress.TextColumn('epochs'),
+    rich_progress.TimeRemainingColumn(),
+    console=console,
+    transient=True,
+    disable=console.quiet or not console.is_terminal,
+  )

@@ -1,0 +1,202 @@
+"""How far a workdir is, read from its files: planned, queued, running, done, failed."""
+
+import collections
+import contextlib
+import json
+import pathlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import rich.markup
+import rich.table
+from rich.console import Console
+from rich.live import Live
+
+from jaxbudget.lab.run import files, lock
+from jaxbudget.lab.sweep import plan_file, slurm
+from jaxbudget.lab.sweep.calibrate import duration
+
+STATES = ('planned', 'queued', 'running', 'stopped', 'done', 'failed')
+_EVERY = 2.0  # seconds between looks
+_PACE_OF = 4  # epochs
+
+
+class Standing(NamedTuple):
+  """How far a run is.
+
+  Attributes:
+    run_id: of the run.
+    cell_id: its cell.
+    state: one of `STATES`. stopped: it was begun, and nobody is at it.
+    where: host and process, or the task of SLURM.
+    epoch: the last one finished.
+    epochs: all of them.
+    left: seconds, by the pace of the last epochs; NaN if not known.
+    error: what it failed of.
+  """
+
+  run_id: str
+  cell_id: str
+  state: str
+  where: str
+  epoch: int
+  epochs: int
+  left: float
+  error: str
+
+
+def look(workdir: pathlib.Path) -> list[Standing]:
+  """Looks at every run of a workdir.
+
+  Args:
+    workdir: with a plan.json.
+
+  Returns:
+    In the order of the plan.
+
+  Raises:
+    ValueError: there is no plan.
+  """
+  entries = plan_file.entries(workdir)
+  if not entries:
+    raise ValueError(f'workdir {str(workdir)!r} holds no plan: launch or --stage=plan first')
+  tasks = slurm.waiting(workdir)
+  return [_look(workdir / 'runs' / e['run_id'], e, tasks.get(e['run_id'])) for e in entries]
+
+
+def _look(directory: pathlib.Path, entry: dict[str, Any], task) -> Standing:
+  epochs = int(entry.get('epochs_run') or 0)
+  lines = _metrics(directory) if directory.is_dir() else []
+  epoch, error, where, left = (lines[-1]['epoch'] if lines else 0), '', '', float('nan')
+  result = files.read_json(directory / files.RESULT)
+  owner = lock.alive(directory)
+  if isinstance(result, dict) and result.get('status') in ('done', 'failed'):
+    state, error = result['status'], str(result.get('error') or '')
+  elif owner:
+    state, where = 'running', f'{owner.get("host")}, process {owner.get("pid")}'
+    left = _pace(lines) * (epochs - epoch)
+  elif task:
+    state, where = 'queued', f'task {task.name} ({task.state.lower()})'
+  elif (directory / files.ERROR).exists():
+    said = (directory / files.ERROR).read_text(errors='replace').strip().splitlines()
+    state, error = 'failed', said[-1] if said else ''
+  elif directory.is_dir():
+    state = 'stopped'
+  else:
+    state = 'planned'
+  return Standing(entry['run_id'], entry['cell_id'], state, where, epoch, epochs, left, error)
+
+
+def _metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
+  """The last lines of metrics.jsonl; what is half-written or damaged is left out."""
+  try:
+    lines = (directory / files.METRICS).read_text(errors='replace').splitlines()
+  except OSError:
+    return []
+  found = []
+  for line in lines[-_PACE_OF - 1 :]:
+    with contextlib.suppress(ValueError):
+      found.append(json.loads(line))
+  return [line for line in found if isinstance(line, dict) and 'epoch' in line][-_PACE_OF:]
+
+
+def _pace(lines: list[dict[str, Any]]) -> float:
+  """Seconds an epoch, evaluation included."""
+  seconds = [sum(filter(None, (line.get('seconds') or {}).values())) for line in lines]
+  return sum(seconds) / len(seconds) if seconds else float('nan')
+
+
+def table(standings: list[Standing], brief: bool = False) -> rich.table.Table:
+  """A row per cell, the total, and what is running.
+
+  Args:
+    standings: of a workdir.
+    brief: show only the cells of which a run is in progress, was stopped or failed.
+
+  Returns:
+    Something `rich.print` shows.
+  """
+  cells: dict[str, list[Standing]] = {}
+  for standing in standings:
+    cells.setdefault(standing.cell_id, []).append(standing)
+  shown = rich.table.Table(title=_headline(standings), show_footer=True)
+  shown.add_column('cell', footer='total')
+  for state in STATES:
+    count = sum(s.state == state for s in standings)
+    shown.add_column(state, justify='right', footer=_count(count))
+  shown.add_column('now')
+  for cell_id, part in cells.items():
+    counts = collections.Counter(s.state for s in part)
+    if brief and set(counts) <= {'planned', 'queued', 'done'}:
+      continue
+    numbers = [_count(counts[state]) for state in STATES]
+    now = '\n'.join(rich.markup.escape(_now(s)) for s in part if s.state in ('running', 'failed'))
+    shown.add_row(cell_id, *numbers, now)
+  return shown
+
+
+def _headline(standings: list[Standing]) -> str:
+  done = sum(s.state == 'done' for s in standings)
+  running = [s for s in standings if s.state == 'running']
+  text = f'{done} of {len(standings)} runs are done'
+  return text + f', {len(running)} in progress' if running else text
+
+
+def _count(count: int) -> str:
+  return str(count) if count else '·'
+
+
+def _now(standing: Standing) -> str:
+  seed = standing.run_id.rpartition('-s')[2]
+  if standing.state == 'failed':
+    return f'seed {seed}: {standing.error}'
+  left = '' if standing.left != standing.left else f', {duration(standing.left)} left'
+  return f'seed {seed}: epoch {standing.epoch + 1} of {standing.epochs}{left}'
+
+
+def show(workdir: pathlib.Path, console: Console) -> None:
+  """Prints how far a workdir is; in a terminal, follows it first while something goes on.
+
+  Args:
+    workdir: with a plan.json.
+    console: to print to.
+
+  Raises:
+    ValueError: there is no plan.
+  """
+  standings = look(workdir)
+  if console.is_terminal and _going_on(standings):
+    with follow(workdir, console), contextlib.suppress(KeyboardInterrupt):
+      while _going_on(standings):
+        time.sleep(_EVERY)
+        standings = look(workdir)
+  console.print(table(standings))
+
+
+def _going_on(standings: list[Standing]) -> bool:
+  return any(s.state in ('running', 'queued') for s in standings)
+
+
+@contextlib.contextmanager
+def follow(workdir: pathlib.Path, console: Console) -> Iterator[None]:
+  """Keeps a brief table at the foot of a terminal for the time of a `with` block."""
+  if not console.is_terminal:
+    yield
+    return
+  over = threading.Event()
+  with Live(console=console, auto_refresh=False, transient=True) as live:
+
+    def refresh():
+      while not over.wait(_EVERY):
+        with contextlib.suppress(ValueError, OSError):  # e.g. a plan that is just being written
+          live.update(table(look(workdir), brief=True), refresh=True)
+
+    thread = threading.Thread(target=refresh, daemon=True)
+    thread.start()
+    try:
+      yield
+    finally:
+      over.set()
+      thread.join()

@@ -1,0 +1,71 @@
+"""The two floors: imports run one way, and the library needs no more than its five packages."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+# A room may import those before it. What stands on the library's floor imports nothing of the lab.
+ROOMS = ('run', 'sweep', 'report', 'paper')
+# The one lazy name that reaches up.
+EXEMPT = ('jaxbudget/__init__.py', 'jaxbudget.lab.run.loading')
+
+ALONE = """
+import sys
+
+class Blocked:
+  def find_spec(self, name, path=None, target=None):
+    if name.split('.')[0] in {blocked}:
+      raise ImportError('blocked: ' + name)
+
+sys.meta_path.insert(0, Blocked())
+import jaxbudget
+from jaxbudget import selectors
+import jaxbudget.selectors.sgd as module
+assert module is sys.modules['jaxbudget.selectors.sgd']
+spec = jaxbudget.Spec(48, 8, 3, 4, (2, 2, 1))
+selector = selectors.make_selector('p_sgd', spec, budget=0.5)
+assert not [name for name in sys.modules if name.startswith('jaxbudget.lab')]
+"""
+
+
+def imports():
+  """(file, module) for every import in the package, wherever it stands."""
+  for path in sorted((ROOT / 'jaxbudget').rglob('*.py')):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.ImportFrom) and node.module:
+        for name in node.names:
+          yield path.relative_to(ROOT).as_posix(), f'{node.module}.{name.name}'
+      elif isinstance(node, ast.Import):
+        for name in node.names:
+          yield path.relative_to(ROOT).as_posix(), name.name
+
+
+def height(place: str) -> int:
+  """0 for the library, then the rooms of the laboratory; what binds them stands on top."""
+  parts = place.removesuffix('.py').replace('/', '.').split('.')
+  if parts[:2] != ['jaxbudget', 'lab']:
+    return 0
+  if parts[2:3] in (['config'], ['fidelity']):  # what can be set: everything in the lab may read
+    return 1
+  return 2 + ROOMS.index(parts[2]) if parts[2:3] and parts[2] in ROOMS else 2 + len(ROOMS)
+
+
+def test_no_import_runs_upward():
+  upward = [
+    (file, module)
+    for file, module in imports()
+    if module.startswith('jaxbudget.') and height(module) > height(file)
+    if (file, module.rpartition('.')[0]) != EXEMPT
+  ]
+  assert not upward
+
+
+def test_the_library_stands_alone():
+  blocked = {
+    'ml_collections', 'tensorflow_datasets', 'pandas', 'matplotlib', 'scipy', 'sklearn', 'PIL',
+  }  # fmt: skip
+  script = ALONE.replace('{blocked}', repr(blocked))
+  done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, cwd=ROOT)
+  assert done.returncode == 0, done.stderr
