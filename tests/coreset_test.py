@@ -7,15 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbudget.selectors import coreset as coreset_factory
-from jaxbudget.selectors import make_selector, random_subset
+from jaxbudget.selectors import make_selector
 from jaxbudget.selectors.coreset import (
   Forgetting,
   count_events,
   forgetting_scores,
   forgetting_sgd,
   kcenter_order,
+  random_subset,
   scores_from_model,
+)
+from jaxbudget.selectors.coreset import (
+  coreset as coreset_factory,
 )
 from jaxbudget.types import Batch, Model, Outputs, Spec, blank_batch
 
