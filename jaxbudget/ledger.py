@@ -4,7 +4,8 @@ Unit: the forward pass of one sample is 1, its backward pass 2 (fidelity.md sect
 """
 
 import math
-from typing import NamedTuple
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,17 +18,34 @@ _PRICES = {'backward': Cost(0, 0, 1), 'compute': Cost(1, 1, 2)}
 _DIGIT = 2**20  # allowances reach 6e9 at 10M samples: two int32 digits hold them
 
 
-def share(total: int, budget: float) -> int:
-  """floor(total * budget), safe from the representation error of decimal budgets.
+def exact(number: Any) -> Fraction:
+  """A number as it is written in decimals, which no binary float holds.
+
+  Args:
+    number: an int, Fraction or Decimal, which are exact, or a float of any width, which
+      stands for the shortest decimal that reads back as it: 3/10 for 0.3 and for
+      `np.float32(0.3)`. What is no decimal (a third) wants a Fraction.
+
+  Returns:
+    The value.
+
+  Raises:
+    ValueError: not a finite number.
+  """
+  return Fraction(str(np.asarray(number)[()]))
+
+
+def share(total: int, budget: Any) -> int:
+  """floor(total * budget), exactly.
 
   Args:
     total: a whole number (samples, epochs).
-    budget: B in (0, 1].
+    budget: B in (0, 1], of any type that `exact` takes.
 
   Returns:
     A whole number: share(100, 0.29) is 29 although 100 * 0.29 < 29 in binary.
   """
-  return math.floor(total * budget + 1e-9)
+  return math.floor(total * exact(budget))
 
 
 def rows_of(samples: int, spec: Spec) -> int:

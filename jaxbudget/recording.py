@@ -9,7 +9,6 @@ as the archive is compressed. `num_examples` i64[] is N. Order is not recorded.
 
 import hashlib
 import io
-import math
 import pathlib
 import zipfile
 import zlib
@@ -113,14 +112,14 @@ def read(path: str | pathlib.Path) -> np.ndarray:
 
 def _refuse_bombs(sizes: dict[str, int], num_examples: int) -> None:
   """Members are small: 31 planes at most."""
-  largest = 31 * math.ceil(max(0, num_examples) / 8) + 1024
+  largest = 31 * -(-max(0, num_examples) // 8) + 1024
   for name, size in sizes.items():
     if size > largest:
       raise ValueError(f'member {name} has {size} bytes, more than {num_examples} counts take')
 
 
 def _planes(array: np.ndarray, num_examples: int) -> np.ndarray:
-  width = math.ceil(num_examples / 8)
+  width = -(-num_examples // 8)
   if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != width or len(array) > 31:
     raise ValueError(f'u8[P,{width}] is expected, found {array.dtype}{list(array.shape)}')
   return array

@@ -6,6 +6,7 @@ not to take does not stretch the schedule (fidelity.md 1.5 and 2.6).
 
 from collections.abc import Callable
 
+import jax
 import numpy as np
 import optax
 
@@ -106,7 +107,10 @@ def tabulate(schedule: optax.Schedule, epochs: int, rows: int, padded_rows: int)
   Returns:
     f32[E,R]; the slots of rows that do not exist hold 0.
   """
-  row = np.arange(epochs * rows, dtype=np.float32)  # optax's schedules promote ints otherwise
+  total = epochs * rows
+  exact = total <= 2**24  # float32 holds these numbers; optax's schedules promote ints
   table = np.zeros((epochs, padded_rows), np.float32)
-  table[:, :rows] = np.asarray(schedule(row)).reshape(epochs, rows)
+  with jax.enable_x64(not exact):
+    row = np.arange(total, dtype=np.float32 if exact else np.float64)
+    table[:, :rows] = np.asarray(schedule(row)).reshape(epochs, rows)
   return table

@@ -1,6 +1,8 @@
 """Budgets, caps, allowances and entropies."""
 
 import math
+from decimal import Decimal
+from fractions import Fraction
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,9 +41,33 @@ def test_share_is_safe_from_binary_fractions():
   assert ledger.share(200, 0.3) == 60
 
 
-@given(st.integers(1, 1000), st.integers(1, 100))
-def test_share_of_percentages_is_exact(total, percent):
-  assert ledger.share(total, percent / 100) == total * percent // 100
+FLOATS = (float, np.float16, np.float32, np.float64, np.longdouble)
+
+
+@given(st.integers(1, 10**9), st.sampled_from(FLOATS), st.data())
+def test_share_is_the_floor_of_the_decimal_that_was_written(total, kind, data):
+  places = data.draw(st.integers(1, np.finfo(kind).precision))  # decimals that a float keeps apart
+  numerator = data.draw(st.integers(1, 10**places))
+  written = Fraction(numerator, 10**places)
+  total += data.draw(st.sampled_from([0, -total % written.denominator]))  # often a whole share
+  text = f'{numerator // 10**places}.{numerator % 10**places:0{places}d}'
+  for budget in (kind(text), np.array(kind(text)), Decimal(text), written):
+    assert ledger.exact(budget) == written
+    assert ledger.share(total, budget) == total * numerator // 10**places
+
+
+def test_share_where_a_binary_float_is_one_off():
+  assert ledger.share(365_676_700, 0.7) == 255_973_690  # the product rounds to one less
+  assert ledger.share(10**9, np.float32(0.3)) == 300_000_000  # float32 0.3 is over 3/10
+  assert ledger.share(3, Fraction(1, 3)) == 1
+  assert ledger.share(7, 1) == ledger.share(7, np.int32(1)) == ledger.share(7, jnp.float32(1)) == 7
+  assert make_selector('unif_sgd', PAPER, np.float32(0.3)).facts.rows == 117
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, np.float32('nan'), 'much', None])
+def test_what_is_no_number_has_no_share(value):
+  with pytest.raises(ValueError):
+    ledger.share(10, value)
 
 
 def test_caps_and_realised_budgets():

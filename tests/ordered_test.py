@@ -117,6 +117,16 @@ def test_q_walks_through_the_thresholds_and_never_rises(backward):
   assert ordered_sgd(spec, 1.0, backward='compact').sizes == (8, 16, 32, 64, 128)
 
 
+@pytest.mark.parametrize(
+  ('correct', 'seen', 'q'),
+  [(699_921, 777_690, 4), (699_920, 777_690, 8), (2_691_924, 3_364_905, 8), (2_691_923, 3_364_905, 16)],
+)
+def test_a_threshold_is_met_to_the_sample_however_many_there_are(correct, seen, q):
+  selector = ordered_sgd(SPEC, 1.0)
+  state = after_accuracy(selector, selector.init(jax.random.key(0)), correct, seen)
+  assert int(state.q) == q
+
+
 def test_small_batches_keep_at_least_one_sample():
   spec = Spec(64, 4, 3, 10, (1, 1, 4))
   selector = ordered_sgd(spec, 1.0, backward='compact')

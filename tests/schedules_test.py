@@ -33,6 +33,12 @@ def test_step_drops_at_a_third_and_two_thirds(epochs, milestones):
   np.testing.assert_allclose(rates, np.repeat(expected[:, None], 7, axis=1), rtol=1e-6)
 
 
+def test_rows_are_told_apart_beyond_those_that_float32_can_count():
+  place = 2**24 + 1
+  (rates,) = schedules.tabulate(lambda row: row == place, 1, place + 2, place + 2)
+  assert np.flatnonzero(rates).tolist() == [place]
+
+
 def test_step_needs_three_epochs():
   with pytest.raises(ValueError, match='at least 3 epochs'):
     table('step', 2, 5)

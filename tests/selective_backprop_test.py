@@ -393,6 +393,21 @@ def test_refuses_bad_options(options, message):
     selective_backprop(make_spec(), **options)
 
 
+def test_compute_budget_at_the_very_least_is_decided_exactly():
+  # 10 epochs of which 3 score and 1 primes: 2 of 10 are spent before anything is chosen.
+  spec = Spec(1000, 10, 3, 10, (1, 1, 1))
+  make = functools.partial(selective_backprop, spec, budget_unit='compute', staleness=4)
+  for least in (0.2, np.float32(0.2)):
+    with pytest.raises(ValueError, match='impossible'):
+      make(least)
+  # 9 epochs left, a third of them in budget: a = 1/3 exactly, K = 3 candidates for each.
+  for budget in (0.5, np.float32(0.5)):
+    assert float(make(budget).init(jax.random.key(0)).power) == 2.0
+  spec = Spec(300, 10, 3, 10, (1, 1, 1))
+  exact = selective_backprop(spec, 0.3, budget_unit='compute', rate='exact', staleness=4)
+  assert (exact.facts.rows, exact.facts.candidates) == (6, 50)  # a = .3 - .1: 60 of 300
+
+
 def test_compute_budget_too_small_for_scoring_is_refused_unless_room_is_made():
   spec = Spec(50_000, 128, 10, 200, (32, 32, 3))
   least = 1 / 3 + 1 / 200

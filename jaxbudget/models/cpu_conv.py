@@ -15,7 +15,6 @@ Pass it to `nnx.Conv(conv_general_dilated=conv)`. Accelerators want `lax.conv_ge
 """
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -253,7 +252,7 @@ def weight_gradient(x, dy, w_shape, strides, padding, precision=None):
 
 def _chunk_size(image_bytes):
   """Images whose columns fit the cache: a power of two, which divides most batches."""
-  return 2 ** int(math.log2(max(1, CACHE_BYTES // image_bytes)))
+  return 1 << (max(1, CACHE_BYTES // image_bytes).bit_length() - 1)
 
 
 def _row_products(x, dy, kernel_size, strides, padding, precision):

@@ -161,9 +161,10 @@ def ordered_sgd(
 
   def plan(state, key, epoch):
     del epoch
-    seen = jnp.maximum(state.seen, 1).astype(jnp.float32)
-    accuracy = 100 * state.correct.astype(jnp.float32) / seen  # 0 before the first epoch
-    reached = jnp.sum(accuracy >= jnp.array(thresholds, jnp.float32), dtype=jnp.int32)
+    with jax.enable_x64(True):  # float32 takes 699,921 of 777,690 for less than 90 percent
+      correct, seen = (n.astype(jnp.float64) for n in (state.correct, jnp.maximum(state.seen, 1)))
+      accuracy = 100 * correct / seen  # 0 before the first epoch
+      reached = jnp.sum(accuracy >= jnp.array(thresholds, jnp.float64), dtype=jnp.int32)
     dropped = (reached == len(thresholds)) & lr_drop
     state = State(
       q=jnp.minimum(state.q, jnp.array(levels, jnp.int32)[reached]),

@@ -6,6 +6,7 @@ Jiang et al., `Accelerating Deep Learning by Focusing on the Biggest Losers
 
 import functools
 import math
+from fractions import Fraction
 from typing import NamedTuple
 
 import jax
@@ -166,16 +167,16 @@ def _affordable_acceptance(spec, budget, primed, measured):
 
   Scoring passes cost measured*N, primed epochs 3*primed*N, the rest 3aN an epoch.
   """
-  fixed = primed + measured / 3
-  rate = (spec.epochs * budget - fixed) / max(1, spec.epochs - primed)
-  if rate <= 1e-9:
+  fixed = primed + Fraction(measured, 3)
+  rate = (spec.epochs * ledger.exact(budget) - fixed) / max(1, spec.epochs - primed)
+  if rate <= 0:
     raise ValueError(
       f"budget_unit='compute' is impossible for selective_backprop at budget={budget}: "
       f'{measured} scoring epochs{" and a primed one" if primed else ""} of {spec.epochs} '
-      f'alone cost {fixed / spec.epochs:.4f} of full training; raise the budget or '
+      f'alone cost {float(fixed / spec.epochs):.4f} of full training; raise the budget or '
       f'staleness{", or set prime=False" if primed else ""}'
     )
-  return min(1.0, rate)
+  return min(Fraction(1), rate)
 
 
 def _exact_facts(spec, acceptance, measured):
@@ -269,10 +270,10 @@ def selective_backprop(
   exact = rate == 'exact'
   primed = int(prime and not exact)
   measured = -(-spec.epochs // staleness)
-  acceptance = budget
+  acceptance = ledger.exact(budget)
   if budget_unit == 'compute':
     acceptance = _affordable_acceptance(spec, budget, primed, measured)
-  b = 1 / acceptance - 1 if b is None else float(b)
+  b = float(1 / acceptance - 1 if b is None else b)
   if exact:
     facts = _exact_facts(spec, acceptance, measured)
   else:

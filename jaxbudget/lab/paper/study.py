@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxbudget import registry
+from jaxbudget import ledger, registry
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import fidelity
 
@@ -148,7 +148,7 @@ def _table_places(table: int, epochs: int) -> list[tuple[dict, dict]]:
     }
     if place['table'] == table or reference:
       places[tuple(place.values())] = place
-  warm = {'warmup': round(_TABLE1_WARMUP * epochs)}
+  warm = {'warmup': round(ledger.exact(_TABLE1_WARMUP) * epochs)}
   warmed = ('p-SGD', 'c-SGD') if table == 1 else ()
   return [(place, warm if place['method'] in warmed else {}) for place in places.values()]
 
