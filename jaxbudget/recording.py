@@ -1,10 +1,10 @@
 """Recorded selection: how often each sample was trained on, epoch by epoch.
 
-`selection.npz` is an archive for `numpy.load` without pickle. Member `epoch_0001` (and so
-on) is u8[P, ceil(N/8)]: plane p holds bit p of every sample's count, packed by
-`numpy.packbits`; P is as many as the largest count needs. At most one plane is needed where
-no sample comes twice, two up to three times, so a sample-epoch takes one or two bits, less
-as the archive is compressed. `num_examples` i64[] is N. Order is not recorded.
+`selection.npz` is an archive for `numpy.load` without pickle. Member `epoch_0001` (and so on,
+`epoch_10000` behind `epoch_9999`) is u8[P, ceil(N/8)]: plane p holds bit p of every sample's
+count, packed by `numpy.packbits`; P is as many as the largest count needs. At most one plane
+is needed where no sample comes twice, two up to three times, so a sample-epoch takes one or
+two bits, less as the archive is compressed. `num_examples` i64[] is N. Order is not recorded.
 """
 
 import hashlib
@@ -15,6 +15,8 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
+
+from jaxbudget.registry import by_number
 
 FILE = 'selection.npz'
 
@@ -98,8 +100,9 @@ def read(path: str | pathlib.Path) -> np.ndarray:
       sizes = {info.filename: info.file_size for info in archive.infolist()}
     with np.load(file, allow_pickle=False) as arrays:
       num_examples = int(arrays['num_examples'])
-      names = sorted(name for name in arrays if name.startswith('epoch_'))
+      names = sorted((n for n in arrays if n.startswith('epoch_')), key=by_number)
       _refuse_bombs(sizes, num_examples)
+      _refuse_gaps(names)
       counts = [unpack(_planes(arrays[name], num_examples), num_examples) for name in names]
   except (OSError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
     raise ValueError(f'{file} is damaged or no recording: {e}') from e
@@ -116,6 +119,13 @@ def _refuse_bombs(sizes: dict[str, int], num_examples: int) -> None:
   for name, size in sizes.items():
     if size > largest:
       raise ValueError(f'member {name} has {size} bytes, more than {num_examples} counts take')
+
+
+def _refuse_gaps(names: list[str]) -> None:
+  """Epochs are numbered from 1, all of them."""
+  for number, name in enumerate(names, 1):
+    if name.removeprefix('epoch_').lstrip('0') != str(number):
+      raise ValueError(f'member {name} is found where epoch {number} is expected')
 
 
 def _planes(array: np.ndarray, num_examples: int) -> np.ndarray:

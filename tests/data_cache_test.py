@@ -124,6 +124,37 @@ def test_disk_that_fills_while_preparing(small_disk, tmp_path):
   assert [path for path in small_disk.rglob('*') if path.is_file()] == []
 
 
+def test_prepared_images_beyond_the_padding_of_their_ids_stay_in_their_order(tmp_path):
+  import tensorflow_datasets as tfds
+
+  from jaxbudget.data import prepared
+
+  class Many(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version('1.0.0')
+
+    def _info(self):
+      features = {
+        'id': tfds.features.Text(),
+        'image': tfds.features.Image(shape=(2, 2, 3)),
+        'label': tfds.features.ClassLabel(num_classes=12),
+      }
+      return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+      return {split: self._generate_examples(split) for split in ('train', 'test')}
+
+    def _generate_examples(self, split):
+      for i in range(12):
+        image = prepared.encode_png(np.full((2, 2, 3), i, np.uint8))
+        yield i, {'id': f'{split}_{99_994 + i:05d}', 'image': image, 'label': i}
+
+  builder = Many(data_dir=tmp_path, file_format='array_record')
+  prepared.prepare(builder)
+  (train, train_label, test, _), _ = prepared.read(builder, lambda *what: None)
+  np.testing.assert_array_equal(train_label, np.arange(12))
+  np.testing.assert_array_equal(test[:, 0, 0, 0], np.arange(12))
+
+
 def test_data_dir_that_is_a_file(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(data.DataError, match='cannot be written: File exists'):

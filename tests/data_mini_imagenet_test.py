@@ -118,6 +118,32 @@ def test_every_form_of_a_copy_gives_the_same_arrays(tmp_path):
     data.load('mini_imagenet', tmp_path / 'root', tmp_path / 'd')
 
 
+def without_header(content):
+  return content.removeprefix(b'filename,label\n')
+
+
+@pytest.mark.parametrize(
+  'rewrite',
+  [
+    without_header,
+    lambda content: b'\xef\xbb\xbf' + content,
+    lambda content: b'\xef\xbb\xbf' + without_header(content),
+    lambda content: b'\r\n \r\n' + content.replace(b'\n', b'\r\n\r\n') + b',\r\n',
+    lambda content: content.replace(b'filename,', b'"FileName" , ').replace(b'.jpg,', b'.jpg, '),
+    lambda content: content.replace(b'\n', b'\r'),
+  ],
+  ids=['no header', 'mark', 'mark, no header', 'blank rows', 'spelling', 'old Mac'],
+)  # fmt: skip
+def test_a_list_loses_no_row_whatever_its_form(tmp_path, rewrite):
+  files = small_copy()
+  image, label, num_train = expected_arrays(files)
+  rewritten = files | {name: rewrite(files[name]) for name in ('train.csv', 'val.csv', 'test.csv')}
+  loaded = data.load('mini_imagenet', tmp_path, write_directory(tmp_path / 'a', rewritten))
+  np.testing.assert_array_equal(loaded.train_image, np.stack(image[:num_train]))
+  np.testing.assert_array_equal(loaded.train_label, label[:num_train])
+  np.testing.assert_array_equal(loaded.test_label, label[num_train:])
+
+
 def test_it_is_a_registered_builder(tmp_path):
   write_tar(tmp_path / 'manual' / 'mini-imagenet.tar', small_copy())
   builder = tfds.builder('mini_imagenet', data_dir=tmp_path, file_format='array_record')
@@ -152,6 +178,8 @@ def test_larger_images_are_squashed_with_an_area_filter(tmp_path):
     ({'images/nb003.jpg': jpeg(1)[:200]}, 'images/nb003.jpg cannot be decoded'),
     ({'val.csv': None}, 'lacks val.csv'),
     ({'val.csv': b'filename,label\nno comma\n'}, r'val.csv, line 2: expected filename,label'),
+    ({'val.csv': b'\n\nno comma\n'}, r'val.csv, line 3: expected filename,label'),
+    ({'val.csv': b'image,class\nne000.jpg,ne\n'}, r'val.csv, line 1: expected the header filename'),
     (
       dict.fromkeys(('train.csv', 'val.csv', 'test.csv'), b'filename,label\n'),
       'the lists name no image',

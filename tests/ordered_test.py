@@ -119,7 +119,12 @@ def test_q_walks_through_the_thresholds_and_never_rises(backward):
 
 @pytest.mark.parametrize(
   ('correct', 'seen', 'q'),
-  [(699_921, 777_690, 4), (699_920, 777_690, 8), (2_691_924, 3_364_905, 8), (2_691_923, 3_364_905, 16)],
+  [
+    (699_921, 777_690, 4),
+    (699_920, 777_690, 8),
+    (2_691_924, 3_364_905, 8),
+    (2_691_923, 3_364_905, 16),
+  ],
 )
 def test_a_threshold_is_met_to_the_sample_however_many_there_are(correct, seen, q):
   selector = ordered_sgd(SPEC, 1.0)

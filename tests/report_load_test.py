@@ -87,6 +87,13 @@ def test_without_a_usable_plan_the_runs_speak_for_themselves(tmp_path, text):
   assert 'unif_sgd' in str(frontier.equal_compute(loaded)['at'].tolist())
 
 
+def test_without_a_plan_seeds_come_in_the_order_of_their_numbers(tmp_path):
+  path = workdirs.write_workdir(tmp_path / 'w', workdirs.small_plan(seeds=(2, 9, 10)))
+  (path / 'plan.json').unlink()
+  for _, part in report.load_workdir(path).runs.groupby('cell_id'):
+    assert part['seed'].tolist() == [2, 9, 10]
+
+
 def test_hostile_plan_entries_are_refused(tmp_path):
   plan = workdirs.small_plan(seeds=(0,))
   path = workdirs.write_workdir(tmp_path / 'w', plan)

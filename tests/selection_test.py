@@ -1,5 +1,6 @@
 """Recorded selection: packed and back, nothing else is taken for one."""
 
+import dataclasses
 import io
 import zipfile
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jaxbudget import recording
+from jaxbudget.lab.run import checkpoint, record
 
 
 @settings(deadline=None, max_examples=60)
@@ -32,6 +34,21 @@ def test_a_file_takes_less_than_two_bits_and_numpy_reads_it(tmp_path):
   with np.load(tmp_path / recording.FILE, allow_pickle=False) as arrays:  # as documented
     low, high = np.unpackbits(arrays['epoch_0002'], axis=1, count=50_000)
     np.testing.assert_array_equal(low + 2 * high, epochs[1])
+
+
+def test_epochs_beyond_the_padding_stay_in_their_order(tmp_path):
+  counts = np.arange(10_002)[:, None] % [3, 7]
+  planes = [recording.pack(count) for count in counts]
+  (tmp_path / recording.FILE).write_bytes(recording.to_bytes(planes, 2))
+  np.testing.assert_array_equal(recording.read(tmp_path), counts)
+
+
+def test_a_checkpoint_of_many_epochs_leaves_them_in_their_order(tmp_path):
+  planes = {f'{e:04d}': np.full((1, 1), e % 251, np.uint8) for e in range(9_998, 10_003)}
+  books = dataclasses.asdict(record.Books(selection=planes))
+  checkpoint.save(tmp_path, {}, books, {})
+  restored = record.Books(**checkpoint.load(tmp_path).record)
+  np.testing.assert_array_equal(restored.recorded, list(planes.values()))
 
 
 def written(path, **arrays):
@@ -63,6 +80,10 @@ def bomb(path):
     (lambda p: written(p / 'x.npz', num_examples=48), 'no epochs'),
     (lambda p: written(p / 'x.npz', num_examples=48, epoch_1=np.zeros((1, 5), np.uint8)), 'u8'),
     (lambda p: written(p / 'x.npz', num_examples=48, epoch_1=np.zeros((1, 6))), 'u8'),
+    (
+      lambda p: written(p / 'x.npz', num_examples=48, epoch_0002=np.zeros((1, 6), np.uint8)),
+      'epoch 1',
+    ),
     (lambda p: written(p / 'x.npz', num_examples=48, epoch_1=np.array([{}])), 'pickle|u8'),
     (lambda p: bomb(p / 'x.npz'), 'more than 48 counts take'),
   ],

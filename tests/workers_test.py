@@ -66,6 +66,19 @@ def test_gpus_are_those_that_this_process_may_use(given, seen, monkeypatch):
   assert workers.visible_gpus() == seen
 
 
+def test_gpus_and_jobs_are_counted_not_spelled(tmp_path, monkeypatch):
+  for number in (0, 1, 2, 9, 10, 11):
+    (tmp_path / f'nvidia{number}').touch()
+  monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+  monkeypatch.setattr(workers, '_DEVICES', tmp_path)
+  assert workers.visible_gpus() == ['0', '1', '2', '9', '10', '11']
+  for number in (9_999, 10_000, 998):
+    directory = tmp_path / jobs.DIRECTORY / f'{number:04d}'
+    directory.mkdir(parents=True)
+    (directory / jobs.FILE).touch()
+  assert [path.name for path in jobs.directories(tmp_path)] == ['0998', '9999', '10000']
+
+
 def environments(monkeypatch, gpus, count):
   started = []
   monkeypatch.setenv('CUDA_VISIBLE_DEVICES', gpus)

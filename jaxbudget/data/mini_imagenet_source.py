@@ -1,7 +1,6 @@
 """People's copies of mini-ImageNet: a directory or a tar with images/ and three lists."""
 
 import csv
-import io
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
@@ -11,9 +10,10 @@ from jaxbudget.data.tar import members
 
 LISTS = ('train.csv', 'val.csv', 'test.csv')  # the order matters
 FULL = 60_000  # images
+_HEADER = ('filename', 'label')
 NEEDED = (
   'a directory, or a tar named like mini-imagenet.tar(.gz), with images/, train.csv, val.csv and '
-  'test.csv (columns filename,label)'
+  'test.csv (columns filename,label; with that header or without)'
 )
 
 
@@ -73,13 +73,7 @@ def read_lists(source: pathlib.Path) -> list[tuple[str, str]]:
     names = {_leaf(name) for name in content if pathlib.PurePosixPath(name).parent.name == 'images'}
   if missing := [name for name in LISTS if name not in lists]:
     raise DataError(f'{source} lacks {", ".join(missing)}')
-  listed = []
-  for name in LISTS:
-    rows = list(csv.reader(io.StringIO(lists[name].decode('utf-8', 'replace'))))
-    for number, row in enumerate(rows[1:], 2):  # the first is a header
-      if len(row) != 2 or not all(row):
-        raise DataError(f'{source}: {name}, line {number}: expected filename,label, got {row}')
-      listed.append((row[0], row[1]))
+  listed = [row for name in LISTS for row in _rows(f'{source}: {name}', lists[name], names)]
   if not listed:
     raise DataError(f'{source}: the lists name no image')
   if missing := sorted({name for name, _ in listed} - names):
@@ -88,6 +82,27 @@ def read_lists(source: pathlib.Path) -> list[tuple[str, str]]:
       f'the first is {missing[0]!r}'
     )
   return listed
+
+
+def _rows(where: str, content: bytes, known: set[str]) -> Iterator[tuple[str, str]]:
+  """The images of a list; a header there may be, blank lines and a byte order mark too."""
+  first = True
+  lines = content.decode('utf-8-sig', 'replace').splitlines()
+  for number, row in enumerate(csv.reader(lines, skipinitialspace=True), 1):
+    row = [cell.strip() for cell in row]
+    if not any(row):
+      continue
+    header = first and [cell.lower() for cell in row] == list(_HEADER)
+    if len(row) != 2 or not all(row):
+      raise DataError(f'{where}, line {number}: expected filename,label, got {row}')
+    if first and not header and row[0] not in known:
+      raise DataError(
+        f'{where}, line {number}: expected the header filename,label or an image of images/, '
+        f'got {row}'
+      )
+    first = False
+    if not header:
+      yield row[0], row[1]
 
 
 def images(source: pathlib.Path, wanted: Mapping[str, object]) -> Iterator[tuple[str, bytes]]:

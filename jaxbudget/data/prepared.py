@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import pathlib
 import struct
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from jaxbudget.data.dataset import DataError, Progress
 from jaxbudget.data.download import disk_fault
+from jaxbudget.registry import by_number
 
 _BATCH = 1024  # records: batched reading is 2-3 times faster
 
@@ -158,8 +160,17 @@ def _read_split(builder, split, image_key, label_key, progress) -> tuple[np.ndar
     ) from error
   if image is None or i + 1 != total:
     raise DataError(f'{builder.data_dir}, split {split}: fewer than {total} images')
-  order = np.argsort(ids, kind='stable') if np.ndim(ids) == 1 and ids else slice(None)
+  order = _order(ids)
   return image[order], label[order]
+
+
+def _order(ids: list) -> list[int] | slice:
+  """Positions by rising id; numbers in a text are numbers, or image 100,000 would come early."""
+  if not ids or np.ndim(ids) != 1:
+    return slice(None)
+  texts = isinstance(ids[0], str | bytes)
+  keys = [by_number(os.fsdecode(i)) for i in ids] if texts else ids
+  return sorted(range(len(ids)), key=keys.__getitem__)
 
 
 def _examples(builder, split: str, image_key: str) -> Iterator[dict]:

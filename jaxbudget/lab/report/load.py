@@ -16,6 +16,7 @@ import pandas as pd
 from jaxbudget.lab.report import cells, labels, reading
 from jaxbudget.lab.report.reading import Problem
 from jaxbudget.lab.run import files
+from jaxbudget.registry import by_number
 
 IDENTITY = (
   'cell_id', 'seed', 'dataset', 'model', 'selector', 'augment', 'schedule', 'budget',
@@ -252,7 +253,8 @@ def _read_plan(path: pathlib.Path, problems: list[Problem]) -> tuple[list[dict],
 
 def _plan_from_configs(path: pathlib.Path) -> list[dict]:
   runs = []
-  for file in sorted((path / 'runs').glob('*/config.json')):
+  found = (path / 'runs').glob('*/config.json')
+  for file in sorted(found, key=lambda file: by_number(file.parent.name)):  # seeds in order
     config = reading.read_json(file, path, [])
     if config is not None:
       name = file.parent.name

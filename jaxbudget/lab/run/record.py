@@ -50,6 +50,11 @@ class Books:
   forced: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # see `checkpoint.Refused`
 
   @property
+  def recorded(self) -> list[np.ndarray]:
+    """Planes of every recorded epoch, in order; a checkpoint keeps names in that of text."""
+    return [self.selection[name] for name in sorted(self.selection, key=int)]
+
+  @property
   def cost(self) -> Cost:
     """Samples passed so far, without evaluation."""
     return Cost(self.scored, self.trained, self.trained)
@@ -164,7 +169,7 @@ def write(
     if scores is not None:
       files.write_array(directory / 'scores.npy', scores)
     if run.cell.record_selection:
-      content = recording.to_bytes(list(books.selection.values()), run.parts.spec.num_examples)
+      content = recording.to_bytes(books.recorded, run.parts.spec.num_examples)
       files.write_bytes(directory / recording.FILE, content)
 
   hosts.first(write_files)

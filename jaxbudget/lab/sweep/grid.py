@@ -142,7 +142,7 @@ def only(runs: list[Run], wanted: Mapping[str, Any]) -> list[Run]:
     registry.check('key of --only', key, records[0])
   kept = {r['run_id'] for r in records if all(str(r[k]) == str(v) for k, v in wanted.items())}
   if not kept:
-    seen = {key: sorted({str(r[key]) for r in records}) for key in wanted}
+    seen = {key: sorted({str(r[key]) for r in records}, key=registry.by_number) for key in wanted}
     raise ValueError(f'--only={dict(wanted)} leaves no run; the plan has {seen}')
   kept |= {run.needs for run in runs if run.run_id in kept}
   return [run for run in runs if run.run_id in kept]

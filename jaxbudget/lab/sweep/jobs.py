@@ -69,7 +69,8 @@ def write(
 def directories(workdir: pathlib.Path) -> list[pathlib.Path]:
   """The jobs of a workdir, oldest first."""
   found = (workdir / DIRECTORY).glob('*') if (workdir / DIRECTORY).is_dir() else ()
-  return sorted(path for path in found if path.name.isdecimal() and (path / FILE).is_file())
+  jobs = (path for path in found if path.name.isdecimal() and (path / FILE).is_file())
+  return sorted(jobs, key=lambda path: int(path.name))
 
 
 def read(directory: pathlib.Path) -> dict[str, Any]:

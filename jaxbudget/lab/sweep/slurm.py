@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from jaxbudget.lab.run import files
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import jobs, slurm_task
+from jaxbudget.registry import by_number
 
 _TASKS = 'tasks.json'  # SLURM's names of the tasks, beside job.json
 _LOGS = 'logs'
@@ -218,7 +219,7 @@ def cancel(workdir: pathlib.Path) -> list[str]:
   Raises:
     Unwilling: SLURM does not answer.
   """
-  names = sorted({task.name for task in waiting(workdir).values()})
+  names = sorted({task.name for task in waiting(workdir).values()}, key=by_number)
   if names and shutil.which('scancel') is not None:
     asked = subprocess.run(['scancel', *names], capture_output=True, text=True, timeout=120)
     if asked.returncode:

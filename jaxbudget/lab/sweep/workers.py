@@ -19,6 +19,9 @@ from rich.console import Console
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import jobs, status
 from jaxbudget.lab.sweep.local import signals
+from jaxbudget.registry import by_number
+
+_DEVICES = pathlib.Path('/dev')
 
 
 def visible_gpus() -> list[str]:
@@ -26,8 +29,8 @@ def visible_gpus() -> list[str]:
   allowed = os.environ.get('CUDA_VISIBLE_DEVICES')
   if allowed is not None:
     return [name.strip() for name in allowed.split(',') if name.strip() not in ('', '-1')]
-  found = pathlib.Path('/dev').glob('nvidia[0-9]*')
-  return sorted(path.name.removeprefix('nvidia') for path in found)
+  found = (path.name.removeprefix('nvidia') for path in _DEVICES.glob('nvidia[0-9]*'))
+  return sorted(found, key=by_number)
 
 
 def shares(runs: list[Run], count: int) -> list[list[str]]:
