@@ -17,7 +17,9 @@ from jaxbudget import ledger, parallel
 from jaxbudget.keys import derive
 from jaxbudget.losses import cross_entropy
 from jaxbudget.state import RowMetrics, TrainState
-from jaxbudget.types import Augment, Batch, Cost, Data, Model, Outputs, Selector, plain_batch
+from jaxbudget.step import make_step, row_hooks
+from jaxbudget.task import CLASSIFICATION, Task
+from jaxbudget.types import Augment, Data, Model, Selector, plain_batch
 
 
 class Program(NamedTuple):
@@ -29,6 +31,7 @@ class Program(NamedTuple):
   selector: Selector  # without the fields that depend on the budget, see `make_program`
   optimizer: optax.GradientTransformation
   mesh: jax.sharding.Mesh | None = None  # devices to split batches over, see `parallel.py`
+  task: Task = CLASSIFICATION
 
 
 class Progress(NamedTuple):
@@ -56,8 +59,7 @@ def make_program(
   mesh: jax.sharding.Mesh | None = None,
 ) -> Program:
   """Strips a selector to its row hooks: what is left must not depend on the budget."""
-  row_hooks = selector._replace(facts=None, init=None, plan=None)
-  return Program(num_classes, model, augment, row_hooks, optimizer, mesh)
+  return Program(num_classes, model, augment, row_hooks(selector), optimizer, mesh)
 
 
 @partial(jax.jit, static_argnums=(0, 1), static_argnames='mesh', donate_argnums=2)
@@ -132,110 +134,21 @@ def train_rows(
   counts = state.times_trained.astype(jnp.float32)
   total = jnp.maximum(jnp.sum(counts), 1)
   entropy = jnp.sum(jax.scipy.special.entr(counts / total))
-  report = program.selector.report
-  figures = report(state.selector) if report else {}
+  figures = program.selector.report(state.selector)
   return state, Progress(state.row, state.metrics, entropy, figures)
 
 
 def _row(program, state, data, learning_rate, root):
-  """One plan row: which examples, and a step if any of them has weight."""
-  selector = program.selector
-  index, weight = state.plan.index[state.row], state.plan.weight[state.row]
-  batch = plain_batch(data, index, weight, program.num_classes)
-  batch = program.augment.train(derive(root, 'augment', state.epoch, state.row), batch)
-  batch = parallel.split(batch, program.mesh)
-  if selector.select is None:
-    scored = jnp.int32(0)
-    state = _step(program, state, batch, learning_rate, scored)
-  else:
-
-    def forward(batch: Batch) -> Outputs:
-      logits, _ = program.model.apply(state.params, state.model_state, batch.image, train=False)
-      return jax.lax.stop_gradient(Outputs(logits, cross_entropy(logits, batch.target)))
-
-    key = derive(root, 'select', state.epoch, state.row)
-    selector_state, batch, info = selector.select(state.selector, key, batch, forward)
-    state = state.replace(selector=selector_state)
-    scored = info['scored']
-    state = jax.lax.cond(
-      jnp.any(batch.weight > 0),
-      lambda: _sized_step(program, state, batch, learning_rate, scored),
-      lambda: _charge(state, scored, trained=0),
-    )
-  return state.replace(row=state.row + 1)
-
-
-def _sized_step(program, state, batch, learning_rate, scored):
-  """A step on the smallest listed prefix that holds every example of positive weight."""
-  sizes = program.selector.sizes
-  if not sizes:
-    return _step(program, state, batch, learning_rate, scored)
-
-  def on_prefix(size):
-    prefix = jax.tree.map(lambda x: x[:size], batch)
-    return lambda: _step(program, state, prefix, learning_rate, scored)
-
-  needed = jnp.count_nonzero(batch.weight > 0)
-  branch = jnp.searchsorted(jnp.array(sizes), needed)
-  return jax.lax.switch(branch, [on_prefix(size) for size in sizes])
-
-
-def _step(program, state, batch, learning_rate, scored):
-  """Forward, backward, SGD, feedback to the selector, and the row's entries in the books."""
-  selector = program.selector
-  batch = parallel.split(batch, program.mesh)
-  mask = batch.weight > 0 if selector.partial else None
-
-  def objective(params):
-    logits, model_state = program.model.apply(
-      params, state.model_state, batch.image, train=True, mask=mask
-    )
-    loss = cross_entropy(logits, batch.target)
-    weight = batch.weight
-    if selector.weigh:
-      weight = selector.weigh(state.selector, jax.lax.stop_gradient(loss), weight)
-    count = jnp.maximum(jnp.sum((weight > 0).astype(jnp.float32)), 1)
-    return jnp.sum(weight * loss) / count, (Outputs(logits, loss), weight, model_state)
-
-  (mean, aux), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-  outputs, weight, model_state = aux
-  outputs = jax.lax.stop_gradient(outputs)
-  updates, opt_state = program.optimizer.update(gradient, state.opt_state, state.params)
-  updates = jax.tree.map(lambda u: -learning_rate * u, updates)
-  state = state.replace(
-    params=optax.apply_updates(state.params, updates),
-    model_state=model_state,
-    opt_state=opt_state,
-    times_trained=state.times_trained.at[batch.index].add((weight > 0).astype(jnp.int32)),
+  """One plan row: gather its candidates, take the step, enter it into the books."""
+  row = state.row
+  batch = plain_batch(data, state.plan.index[row], state.plan.weight[row], program.num_classes)
+  step = make_step(
+    program.selector, program.model, program.optimizer, program.augment, program.task, program.mesh
   )
-  if selector.update:
-    state = state.replace(selector=selector.update(state.selector, batch, outputs))
-  real = batch.weight > 0
-  hit = (jnp.argmax(outputs.logits, -1) == jnp.argmax(batch.target, -1)) & real
-  return _charge(
-    state,
-    scored,
-    # Padding of a partial batch is not a sample.
-    trained=jnp.count_nonzero(real) if selector.partial else batch.weight.shape[0],
-    loss=mean,
-    correct=jnp.count_nonzero(hit),
-    examples=jnp.count_nonzero(real),
+  state, metrics = step(state, batch, learning_rate, root)
+  return state.replace(
+    metrics=jax.tree.map(lambda rows, own: rows.at[row].set(own), state.metrics, metrics)
   )
-
-
-def _charge(state, scored, trained, loss=0.0, correct=0, examples=0):
-  """Enters a row into the metrics and takes its cost off the allowance."""
-  m, row = state.metrics, state.row
-  trained = jnp.int32(trained)
-  metrics = RowMetrics(
-    loss=m.loss.at[row].set(loss),
-    correct=m.correct.at[row].set(correct),
-    examples=m.examples.at[row].set(examples),
-    scored=m.scored.at[row].set(scored),
-    trained=m.trained.at[row].set(trained),
-  )
-  cost = Cost(scored, trained, trained)
-  return state.replace(metrics=metrics, allowance=ledger.spend(state.allowance, cost))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), static_argnames='mesh')

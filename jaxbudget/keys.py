@@ -6,7 +6,7 @@ seed share their initial weights and their augmentation draws.
 
 import jax
 
-PURPOSES = ('init_model', 'init_selector', 'plan', 'augment', 'select')
+PURPOSES = ('init_model', 'init_selector', 'plan', 'augment', 'select', 'scan')
 
 
 def derive(root: jax.Array, purpose: str, *path: jax.Array | int) -> jax.Array:

@@ -15,7 +15,7 @@ from jaxbudget.types import Model, Plan, Selector, Spec, State
 
 @flax.struct.dataclass
 class RowMetrics:
-  """What each row of the epoch under way did; R row slots, zero where nothing happened."""
+  """What a row did, or each of the R rows of an epoch; zero where nothing happened."""
 
   loss: jax.Array  # f32[R]  weighted mean training loss
   correct: jax.Array  # i32[R]  examples classified as their main label
@@ -24,8 +24,8 @@ class RowMetrics:
   trained: jax.Array  # i32[R]  samples forwarded and back-propagated by the step
 
   @classmethod
-  def blank(cls, rows: int) -> 'RowMetrics':
-    """All zero, for `rows` row slots."""
+  def blank(cls, *rows: int) -> 'RowMetrics':
+    """All zero, for `rows` row slots; without an argument for one row."""
     counts = (jnp.zeros(rows, jnp.int32) for _ in range(4))
     return cls(jnp.zeros(rows, jnp.float32), *counts)
 

@@ -1,8 +1,8 @@
 """The vocabulary of jaxbudget: read this first, then `epoch.py`, then one selector.
 
-A *selector* decides which training samples a model sees. It is a value: five pure hooks
-and a few static facts, in the manner of an `optax.GradientTransformation`. The training
-epoch calls the hooks and never asks which method it is running.
+A *selector* decides which training samples a model sees. It is a value: pure hooks and a
+few static facts, in the manner of an `optax.GradientTransformation`. The training epoch
+calls the hooks and never asks which method it is running.
 
 Shapes: N training samples, s batch size, K candidates in a plan row, C classes,
 M samples shown in one picture (1; 2 under mixup; 4 under RICAP), R rows in a full epoch.
@@ -89,17 +89,87 @@ class Cost(NamedTuple):
     return self.scored + self.trained + 2 * self.backward
 
 
+class Scan(NamedTuple):
+  """Looks at all N samples in eval mode between two epochs, for a selector's `scan` hook.
+
+  The N forward passes are charged as scored. A scan that no longer fits under the budget is
+  left out and counted; one that was cut off begins again and is charged once.
+
+  Attributes:
+    every: epochs between two scans; 0 is never.
+    first: the epoch before which the first one runs.
+    wants: what the hook is given beside the losses, of `logits` and `features`.
+    on_host: the hook is plain Python on NumPy arrays, not to be compiled.
+  """
+
+  every: int = 0
+  first: int = 0
+  wants: tuple[str, ...] = ()
+  on_host: bool = False
+
+  def due(self, epoch: int) -> bool:
+    """Whether a scan comes before this epoch."""
+    return self.every > 0 and epoch >= self.first and (epoch - self.first) % self.every == 0
+
+
+class Seen(NamedTuple):
+  """What a scan saw of the N training samples; plain images, running BatchNorm statistics."""
+
+  loss: jax.Array  # f32[N]
+  logits: jax.Array | None = None  # f32[N,C], if wanted
+  features: Any = None  # f32[N,D], if wanted; on the host
+
+
+class Need(NamedTuple):
+  """What must exist before a run can start: something that another run leaves behind.
+
+  A factory says what it needs in `factory.needs = function`, `options -> tuple[Need, ...]`.
+  The other run is an ordinary run of the plan: trained once, shared, its cost told.
+
+  Attributes:
+    parameter: of the factory, annotated `Needed`, that takes what the other run leaves.
+    takes: `scores` (what its selector learned of each sample, f32[N]), or by its trained
+      weights, of all N samples, `loss` (f32[N]), `logits` (f32[N,C]), `features` (f32[N,D]).
+    selector: of the other run.
+    budget: B of the other run.
+    schedule: of the other run.
+    part: (i, n): trained on the i-th of n equal parts of the data only; (0, 1) is all.
+    count: as many runs, with seeds of their own; the parameter takes a tuple if not 1.
+    settings: further config keys that differ from this run's, e.g. `(('model', 'resnet8'),)`.
+  """
+
+  parameter: str
+  takes: str = 'scores'
+  selector: str = 'sgd'
+  budget: float = 1.0
+  schedule: str = 'step'
+  part: tuple[int, int] = (0, 1)
+  count: int = 1
+  settings: tuple[tuple[str, Any], ...] = ()
+
+
+# Annotates the parameters of a factory that take what it needs. They are never options, and
+# are None while a run is planned, when only its facts are asked for.
+Needed = Any
+
+
 class Facts(NamedTuple):
   """What is known of a selector's run before it starts; plain Python numbers.
 
+  The last three say what `jaxbudget.testing.check_selector` may hold the method to.
+
   Attributes:
     epochs: epochs to run (T, or fewer for methods that truncate training).
-    rows: plan rows in each epoch.
+    rows: plan rows in each epoch; where their number depends on the data, the most.
     candidates: K, samples gathered and augmented for a row.
     planned: predicted cost of the whole run (an expectation where chance decides).
     row_cost: the most that one row may spend; no row starts that could pass the cap.
     cap: samples that may be back-propagated in the run, if the method has an allowance of
-      its own under `budget_unit=backward`; None is the common one, floor(B*T*N).
+      its own under the unit `backward`; None is the common one, floor(B*T*N).
+    scan: when all samples are looked at, for the `scan` hook.
+    cost: `planned` is `exact`, what is spent is `expected` to be near it, or it is a `bound`.
+    distinct: no sample comes twice in an epoch's plan.
+    uniform_on_ties: where all samples look alike, all are as likely to be trained on.
   """
 
   epochs: int
@@ -108,14 +178,56 @@ class Facts(NamedTuple):
   planned: Cost
   row_cost: Cost
   cap: int | None = None
+  scan: Scan = Scan()
+  cost: str = 'exact'
+  distinct: bool = True
+  uniform_on_ties: bool = True
 
 
 Forward = Callable[[Batch], Outputs]  # eval-mode pass of the current model, no gradient
 Info = Mapping[str, jax.Array]  # info['scored']: i32[], forward passes really spent
 
 
+def take_all(state: State, key: Key, batch: Batch, forward: Forward) -> tuple[State, Batch, Info]:
+  """The `select` of a method that trains on its plan as it stands."""
+  del key, forward
+  return state, batch, {'scored': jnp.int32(0)}
+
+
+def keep_weights(state: State, loss: jax.Array, weight: jax.Array) -> jax.Array:
+  """The `weigh` of a method whose weights stand before the step."""
+  del state, loss
+  return weight
+
+
+def no_feedback(state: State, batch: Batch, outputs: Outputs) -> State:
+  """The `update` of a method that learns nothing from its steps."""
+  del batch, outputs
+  return state
+
+
+def no_scan(state: State, key: Key, seen: Seen) -> State:
+  """The `scan` of a method that never looks at all samples at once."""
+  del key, seen
+  return state
+
+
+def no_figures(state: State) -> Mapping[str, jax.Array]:
+  """The `report` of a method that has nothing to tell."""
+  del state
+  return {}
+
+
+def no_scores(state: State) -> None:
+  """The `scores` of a method that has nothing to hand on."""
+  del state
+
+
 class Selector(NamedTuple):
-  """A method of choosing samples: five pure hooks, each optional but `plan`.
+  """A method of choosing samples: pure hooks and a few static facts.
+
+  Every hook can be called: what a method does not need is an identity function of this
+  module, which the engine knows by its name and leaves out of the program.
 
   The first three fields may depend on the budget. The hooks of the *row program*
   (`select`, `weigh`, `update`) must not: whatever depends on budget, schedule or seed is
@@ -127,29 +239,31 @@ class Selector(NamedTuple):
     init: `key -> state`.
     plan: `(state, key, epoch) -> (state, Plan)`, once before each epoch.
     select: `(state, key, batch[K], forward) -> (state, batch[s], info)`, after
-      augmentation. May return all-zero weights: no step is taken. None: the batch as is.
+      augmentation. May return all-zero weights: no step is taken.
     weigh: `(state, loss[s], weight[s]) -> weight[s]`, inside the loss, on a loss whose
-      gradient is stopped. None: the weights as they are.
+      gradient is stopped.
     update: `(state, batch, outputs) -> state`, after a step that was taken; `outputs` are
-      those of the very forward pass that was trained on. None: no feedback.
+      those of the very forward pass that was trained on.
     report: `state -> {name: scalar}`, figures for the epoch's metrics line.
     sizes: train sizes, rising; the step runs on the smallest listed prefix that holds
       all examples of weight > 0. Empty: always the whole batch.
     partial: a batch may hold padding (weight 0), which BatchNorm must leave out.
     scores: `state -> f32[N]`, what the method learned of each sample; written as scores.npy
-      when the run ends. None: nothing to hand on.
+      when the run ends.
+    scan: `(state, key, seen) -> state`, before the epochs that `facts.scan` names.
   """
 
   facts: Facts
   init: Callable[[Key], State]
   plan: Callable[[State, Key, jax.Array], tuple[State, Plan]]
-  select: Callable[[State, Key, Batch, Forward], tuple[State, Batch, Info]] | None = None
-  weigh: Callable[[State, jax.Array, jax.Array], jax.Array] | None = None
-  update: Callable[[State, Batch, Outputs], State] | None = None
-  report: Callable[[State], Mapping[str, jax.Array]] | None = None
+  select: Callable[[State, Key, Batch, Forward], tuple[State, Batch, Info]] = take_all
+  weigh: Callable[[State, jax.Array, jax.Array], jax.Array] = keep_weights
+  update: Callable[[State, Batch, Outputs], State] = no_feedback
+  report: Callable[[State], Mapping[str, jax.Array]] = no_figures
   sizes: tuple[int, ...] = ()
   partial: bool = False
-  scores: Callable[[State], jax.Array] | None = None
+  scores: Callable[[State], jax.Array | None] = no_scores
+  scan: Callable[[State, Key, Seen], State] = no_scan
 
 
 class Model(NamedTuple):

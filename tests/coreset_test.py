@@ -20,7 +20,16 @@ from jaxbudget.selectors.coreset import (
 from jaxbudget.selectors.coreset import (
   coreset as coreset_factory,
 )
-from jaxbudget.types import Batch, Model, Outputs, Spec, blank_batch
+from jaxbudget.types import (
+  Batch,
+  Model,
+  Outputs,
+  Spec,
+  blank_batch,
+  keep_weights,
+  no_feedback,
+  take_all,
+)
 
 SPEC = Spec(num_examples=40, batch_size=4, num_classes=3, epochs=5, image_shape=(2, 2, 1))
 
@@ -77,7 +86,8 @@ def test_state_shape_does_not_depend_on_the_budget():
     for selector in (random_subset(SPEC, budget), coreset_factory(SPEC, budget, scores)):
       state = selector.init(jax.random.key(0))
       assert state.shape == (40,) and state.dtype == jnp.int32
-      assert selector.select is selector.weigh is selector.update is None
+      hooks = selector.select, selector.weigh, selector.update
+      assert hooks == (take_all, keep_weights, no_feedback)
 
 
 def test_coreset_keeps_the_highest_scores():

@@ -10,7 +10,7 @@ import pytest
 
 from jaxbudget.losses import cross_entropy
 from jaxbudget.selectors.ordered import hardest, ordered_sgd
-from jaxbudget.types import Data, Outputs, Spec, plain_batch
+from jaxbudget.types import Data, Outputs, Spec, plain_batch, take_all
 
 SPEC = Spec(64, 16, 3, 10, (1, 1, 4))
 
@@ -33,9 +33,7 @@ def step_gradient(selector, state, params, batch):
 
   def weighted_loss(params):
     outputs = linear_model(params, batch)
-    weight = batch.weight
-    if selector.weigh is not None:
-      weight = selector.weigh(state, jax.lax.stop_gradient(outputs.loss), weight)
+    weight = selector.weigh(state, jax.lax.stop_gradient(outputs.loss), batch.weight)
     return jnp.sum(weight * outputs.loss) / jnp.sum(weight > 0, dtype=jnp.float32)
 
   return jax.grad(weighted_loss)(params)
@@ -61,7 +59,7 @@ def test_gradient_is_that_of_the_mean_over_the_q_largest_losses(q):
     selector = ordered_sgd(SPEC, 0.5, backward=backward)
     state = selector.init(jax.random.key(0))._replace(q=jnp.int32(q))
     examples = batch
-    if selector.select is not None:
+    if selector.select is not take_all:
       forward = lambda batch: linear_model(params, batch)
       _, examples, info = selector.select(state, jax.random.key(0), batch, forward)
       assert int(info['scored']) == (16 if q < 16 else 0)
@@ -241,8 +239,7 @@ def test_all_budgets_share_one_row_program():
     def epoch(state, selector=a):
       key, batch = jax.random.key(0), make_batch()
       state, _ = selector.plan(state, key, jnp.int32(1))
-      if selector.select is not None:
-        state, batch, _ = selector.select(state, key, batch, forward)
+      state, batch, _ = selector.select(state, key, batch, forward)
       return selector.update(state, batch, forward(batch))
 
     chex.assert_trees_all_equal_shapes_and_dtypes(state, jax.eval_shape(epoch, state))

@@ -17,7 +17,7 @@ from jaxbudget import ledger, registry
 from jaxbudget.selectors import fifo
 from jaxbudget.selectors.fifo import Fifo
 from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle
-from jaxbudget.types import Cost, Selector, Spec
+from jaxbudget.types import Cost, Selector, Spec, no_figures
 
 TAILS = ('carry', 'flush')
 RATES = ('sampled', 'exact')
@@ -326,6 +326,6 @@ def selective_backprop(
     init=init,
     plan=plan,
     select=_select_exact(size) if exact else _select_sampled(size, tail, label_weights),
-    report=None if exact else _report,
+    report=no_figures if exact else _report,
     partial=tail == 'flush' and not exact,
   )

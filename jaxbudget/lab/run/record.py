@@ -160,7 +160,7 @@ def write(
   if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
     raise Diverged(books.epochs, int(state.row) - 1, 'after the last step the weights are')
   times_trained = np.asarray(state.times_trained)
-  scores = selector.scores(state.selector) if selector.scores else None
+  scores = selector.scores(state.selector)
 
   def write_files() -> None:
     files.write_weights(directory / files.LAST, params, state.model_state)

@@ -1,0 +1,139 @@
+"""The one training step: select -> loss -> weigh -> gradient -> update -> books.
+
+The epoch calls it for every row of a plan, and so can anybody's loop (examples/own_loop.py).
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jaxbudget import ledger, parallel
+from jaxbudget.keys import derive
+from jaxbudget.state import RowMetrics, TrainState
+from jaxbudget.task import CLASSIFICATION, Task
+from jaxbudget.types import Augment, Batch, Cost, Model, Outputs, Selector, take_all
+
+Step = Callable[[TrainState, Batch, jax.Array, jax.Array], tuple[TrainState, RowMetrics]]
+
+
+def make_step(
+  selector: Selector,
+  model: Model,
+  optimizer: optax.GradientTransformation,
+  augment: Augment | None = None,
+  task: Task = CLASSIFICATION,
+  mesh: Mesh | None = None,
+) -> Step:
+  """Makes the training step of a method.
+
+  Equal arguments give the identical function, and what of the selector may depend on the
+  budget plays no part: all budgets share one compiled program.
+
+  Args:
+    selector: the method.
+    model: the network.
+    optimizer: yields updates for a learning rate of 1.
+    augment: from gathered to trained-on samples; None takes them as they are.
+    task: what is learned.
+    mesh: devices to split batches over.
+
+  Returns:
+    `(state, batch[K], learning_rate f32[], root) -> (state, metrics)`: a step on the plan row
+    `state.row`, whose K candidates `batch` holds as they were gathered; `root` is the run's
+    key, and `metrics` the row's entry in the books, a `RowMetrics` of scalars.
+  """
+  return _make(row_hooks(selector), model, optimizer, augment, task, mesh)
+
+
+def row_hooks(selector: Selector) -> Selector:
+  """A selector without what may depend on the budget: equal for all budgets."""
+  return selector._replace(facts=None, init=None, plan=None, scan=None)
+
+
+@functools.lru_cache(maxsize=64)
+def _make(selector, model, optimizer, augment, task, mesh) -> Step:
+  """The step, for row hooks."""
+
+  def step(state, batch, learning_rate, root):
+    if augment is not None:
+      batch = augment.train(derive(root, 'augment', state.epoch, state.row), batch)
+    batch = parallel.split(batch, mesh)
+    if selector.select is take_all:
+      state, metrics = train(state, batch, learning_rate)
+      scored = jnp.int32(0)
+    else:
+      key = derive(root, 'select', state.epoch, state.row)
+      chosen, batch, info = selector.select(state.selector, key, batch, score(state))
+      state, scored = state.replace(selector=chosen), info['scored']
+      state, metrics = jax.lax.cond(
+        jnp.any(batch.weight > 0),
+        lambda: train_prefix(state, batch, learning_rate),
+        lambda: (state, RowMetrics.blank()),
+      )
+    metrics = metrics.replace(scored=scored)
+    cost = Cost(metrics.scored, metrics.trained, metrics.trained)
+    return state.replace(row=state.row + 1, allowance=ledger.spend(state.allowance, cost)), metrics
+
+  def score(state):
+    def forward(batch: Batch) -> Outputs:
+      logits, _ = model.apply(state.params, state.model_state, batch.image, train=False)
+      return jax.lax.stop_gradient(Outputs(logits, task.loss(logits, batch.target)))
+
+    return forward
+
+  def train_prefix(state, batch, learning_rate):
+    """A step on the smallest listed prefix that holds every example of positive weight."""
+    if not selector.sizes:
+      return train(state, batch, learning_rate)
+
+    def on_prefix(size):
+      prefix = jax.tree.map(lambda x: x[:size], batch)
+      return lambda: train(state, prefix, learning_rate)
+
+    needed = jnp.count_nonzero(batch.weight > 0)
+    branch = jnp.searchsorted(jnp.array(selector.sizes), needed)
+    return jax.lax.switch(branch, [on_prefix(size) for size in selector.sizes])
+
+  def train(state, batch, learning_rate):
+    """Forward, backward, optimizer, and feedback to the selector."""
+    batch = parallel.split(batch, mesh)
+    mask = batch.weight > 0 if selector.partial else None
+
+    def objective(params):
+      logits, model_state = model.apply(
+        params, state.model_state, batch.image, train=True, mask=mask
+      )
+      loss = task.loss(logits, batch.target)
+      weight = selector.weigh(state.selector, jax.lax.stop_gradient(loss), batch.weight)
+      count = jnp.maximum(jnp.sum((weight > 0).astype(jnp.float32)), 1)
+      return jnp.sum(weight * loss) / count, (Outputs(logits, loss), weight, model_state)
+
+    (mean, aux), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+    outputs, weight, model_state = aux
+    outputs = jax.lax.stop_gradient(outputs)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    updates = jax.tree.map(lambda u: -learning_rate * u, updates)
+    real = batch.weight > 0
+    hit = task.correct(outputs.logits, batch.target) & real
+    # Padding of a partial batch is not a sample.
+    trained = jnp.count_nonzero(real) if selector.partial else jnp.int32(batch.weight.shape[0])
+    metrics = RowMetrics.blank().replace(
+      loss=mean,
+      correct=jnp.count_nonzero(hit).astype(jnp.int32),
+      examples=jnp.count_nonzero(real).astype(jnp.int32),
+      trained=trained.astype(jnp.int32),
+    )
+    state = state.replace(
+      params=optax.apply_updates(state.params, updates),
+      model_state=model_state,
+      opt_state=opt_state,
+      selector=selector.update(state.selector, batch, outputs),
+      times_trained=state.times_trained.at[batch.index].add((weight > 0).astype(jnp.int32)),
+    )
+    return state, metrics
+
+  return step
