@@ -143,15 +143,23 @@ def affordable(allowance: Allowance) -> jax.Array:
   return _subtract(allowance.left, allowance.row)[0] >= 0
 
 
+def covers(allowance: Allowance, cost: Cost) -> jax.Array:
+  """Whether a cost of i32[] each still fits under the cap: bool[]."""
+  return _subtract(allowance.left, _amount(allowance, cost))[0] >= 0
+
+
 def spend(allowance: Allowance, cost: Cost) -> Allowance:
-  """Charges a row.
+  """Charges a row, or a look at all samples.
 
   Args:
-    allowance: before the row.
+    allowance: before it.
     cost: of i32[] each.
 
   Returns:
     The allowance after it.
   """
-  amount = sum(c * p for c, p in zip(cost, allowance.price, strict=True))
-  return allowance._replace(left=_subtract(allowance.left, amount))
+  return allowance._replace(left=_subtract(allowance.left, _amount(allowance, cost)))
+
+
+def _amount(allowance: Allowance, cost: Cost) -> jax.Array:
+  return sum(c * p for c, p in zip(cost, allowance.price, strict=True))

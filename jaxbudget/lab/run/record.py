@@ -39,6 +39,8 @@ class Books:
   rows: int = 0
   scored: int = 0
   trained: int = 0
+  scans: int = 0  # looks at all samples, in `scored`
+  scans_skipped: int = 0  # for lack of budget
   evaluated: int = 0
   compile_seconds: float = 0.0
   train_seconds: float = 0.0
@@ -65,6 +67,13 @@ class Books:
     for planes in self.selection.values():
       total += recording.unpack(planes, num_examples)
     return total
+
+
+def _scans(run: Run, books: Books) -> dict[str, int]:
+  """Looks at all samples so far, done and left out, for a method that takes any."""
+  if not run.parts.selector.facts.scan.every:
+    return {}
+  return {'scans': books.scans, 'scans_skipped': books.scans_skipped}
 
 
 def enter(
@@ -120,7 +129,7 @@ def enter(
       'cost': cost_record(books.rows, books.cost),
       'realised_budget': ledger.realised_budget(books.cost, run.parts.spec, run.cell.budget_unit),
       'seconds': seconds,
-      'selector': {key: float(value) for key, value in measured.report.items()},
+      'selector': {**_scans(run, books), **{k: float(v) for k, v in measured.report.items()}},
     }
   )
   books.lines += line
@@ -207,6 +216,7 @@ def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> di
     },
     'versions': versions(),
     'device': {**device_record(), 'devices': run.cell.devices or jax.device_count()},
+    **_scans(run, books),
     **({'forced': books.forced} if books.forced else {}),
   }
 

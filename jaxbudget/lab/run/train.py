@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import epoch, parallel, recording, schedules
+from jaxbudget import epoch, parallel, recording, scan, schedules
 from jaxbudget.lab.run import checkpoint, files, hosts, record
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.run.provenance import must_agree
@@ -125,6 +125,10 @@ def train(
   pending = None
   for e in range(live.books.epochs, facts.epochs):
     if live.books.begun == e:
+      if facts.scan.due(e):
+        if pending:  # its line of metrics does not hold what comes now
+          pending = _record(setting, live, pending)
+        _scan(setting, live, e)
       live.state = epoch.begin_epoch(parts.selector, live.state, e, setting.root, mesh)
       live.books.begun, live.row = e + 1, 0
     for measured in _rows(setting, live, e):  # noqa: B007  the last one is used
@@ -179,6 +183,34 @@ def _compile(setting: Setting, live: Live) -> None:
   now = time.monotonic()
   live.clock = now - live.books.open_seconds
   live.books.compile_seconds += now - start
+
+
+def _scan(setting: Setting, live: Live, e: int) -> None:
+  """Looks at all samples before epoch e, if the budget allows; stopped midway it begins again."""
+  parts, state, books = setting.run.parts, live.state, live.books
+  if not scan.affordable(state):
+    books.scans_skipped += 1
+    return
+
+  def between() -> None:
+    if hosts.any_of(setting.stop()):
+      _save(setting, live)
+      raise Stopped(f'{setting.run.run_id} is saved before epoch {e + 1}')
+
+  seen = scan.observe(
+    parts.model,
+    parts.augment.test,
+    state.params,
+    state.model_state,
+    setting.train_data,
+    setting.run.cell.evaluate_batch,
+    parts.selector.facts.scan.wants,
+    mesh=setting.program.mesh,
+    between=between,
+  )
+  live.state = scan.apply(parts.selector, state, seen, e, setting.root)
+  books.scans += 1
+  books.scored += parts.spec.num_examples
 
 
 def _rows(setting: Setting, live: Live, e: int):

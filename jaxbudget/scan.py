@@ -1,0 +1,115 @@
+"""Looking at all samples at once: what a method's `scan` is given, and how it is charged."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbudget import ledger, parallel
+from jaxbudget.keys import derive
+from jaxbudget.state import TrainState
+from jaxbudget.task import CLASSIFICATION, Task
+from jaxbudget.types import Cost, Data, Model, Seen, Selector
+
+
+def observe(
+  model: Model,
+  transform: Callable[[jax.Array], jax.Array],
+  params: Any,
+  model_state: Any,
+  data: Data,
+  batch_size: int,
+  wants: tuple[str, ...] = (),
+  task: Task = CLASSIFICATION,
+  mesh: jax.sharding.Mesh | None = None,
+  between: Callable[[], None] = lambda: None,
+) -> Seen:
+  """Passes all samples of a split through the model in eval mode.
+
+  Args:
+    model: the network.
+    transform: `Augment.test`.
+    params: of the model.
+    model_state: of the model.
+    data: the split, N samples.
+    batch_size: samples in a forward pass; the last batch is padded.
+    wants: `logits`, `features`, or both, beside the losses.
+    task: what is learned.
+    mesh: devices to split batches over.
+    between: called between batches; what it raises ends the pass.
+
+  Returns:
+    What was seen; features as NumPy arrays, for they may be large.
+  """
+  total = data.label.shape[0]
+  blocks = []
+  for start in range(0, total, batch_size):
+    between()
+    place = parallel.replicate(np.int32(start), mesh)
+    block = _block(
+      model, transform, batch_size, wants, task, mesh, params, model_state, data, place
+    )
+    if block.features is not None:
+      block = block._replace(features=np.asarray(block.features))
+    blocks.append(block)
+
+  def join(*parts):
+    together = np.concatenate if isinstance(parts[0], np.ndarray) else jnp.concatenate
+    return together(parts)[:total]
+
+  return jax.tree.map(join, *blocks)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
+def _block(model, transform, size, wants, task, mesh, params, model_state, data, start) -> Seen:
+  """What there is to see of `size` samples from `start` on, the last one repeated as padding."""
+  index = jnp.minimum(start + jnp.arange(size, dtype=jnp.int32), data.label.shape[0] - 1)
+  image = transform(parallel.split(data.image[index], mesh))
+  logits, _ = model.apply(params, model_state, image, train=False)
+  target = jax.nn.one_hot(data.label[index], logits.shape[-1], dtype=jnp.float32)
+  seen = Seen(
+    loss=task.loss(logits, target),
+    logits=logits if 'logits' in wants else None,
+    features=model.features(params, model_state, image) if 'features' in wants else None,
+  )
+  return parallel.everywhere(seen, mesh)
+
+
+def affordable(state: TrainState) -> bool:
+  """Whether looking at all samples still fits under the budget."""
+  return bool(ledger.covers(state.allowance, _cost(state)))
+
+
+def apply(selector: Selector, state: TrainState, seen: Seen, epoch: int, root: jax.Array):
+  """Hands what was seen to the method, and charges the N forward passes.
+
+  Args:
+    selector: the method.
+    state: between two epochs.
+    seen: of `observe`, with what `selector.facts.scan` wants.
+    epoch: the epoch about to begin, 0-based.
+    root: the run's key.
+
+  Returns:
+    The state after.
+  """
+  if selector.facts.scan.on_host:
+    key = derive(root, 'scan', epoch)
+    old = jax.device_get((state.selector, seen))
+    new = selector.scan(old[0], key, old[1])
+    placed = jax.tree.map(lambda a, b: jax.device_put(b, a.sharding), state.selector, new)
+  else:
+    placed = _hook(selector.scan, state.selector, root, np.int32(epoch), seen)
+  return state.replace(selector=placed, allowance=ledger.spend(state.allowance, _cost(state)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _hook(scan, selector_state, root, epoch, seen):
+  return scan(selector_state, derive(root, 'scan', epoch), seen)
+
+
+def _cost(state: TrainState) -> Cost:
+  return Cost(jnp.int32(state.times_trained.shape[0]), jnp.int32(0), jnp.int32(0))
