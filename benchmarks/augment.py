@@ -42,7 +42,7 @@ def make_epoch(augment, spec, model, data):
   """Compiles an epoch. Returns `number -> seconds`."""
   selector, optimizer = unif_sgd(spec, 1.0), optimizers.momentum_sgd(0.9, 1e-4)
   program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer)
-  state = init_state(0, spec, model, selector, optimizer, 1.0, 'backward')
+  state = init_state(0, spec, model, selector, optimizer, 1.0)
   rates = jnp.full(state.plan.index.shape[0], 0.01)
   root = jax.random.key(0)
 

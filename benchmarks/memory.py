@@ -42,7 +42,7 @@ def memory(side, num_examples, num_classes, width=64):
   model = make_model('resnet18', num_classes, shape, width, conv='lax')
   augment = make_augment('standard', info)
   program = epoch.make_program(num_classes, model, augment, selector, optimizer)
-  start = functools.partial(init_state, 0, spec, model, selector, optimizer, 0.3, 'backward')
+  start = functools.partial(init_state, 0, spec, model, selector, optimizer, 0.3)
   state, root = jax.eval_shape(start), jax.eval_shape(lambda: jax.random.key(0))
   array = jax.ShapeDtypeStruct
   data = Data(array((num_examples, *shape), jnp.uint8), array((num_examples,), jnp.int32))

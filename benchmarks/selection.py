@@ -46,7 +46,7 @@ class Case:
     self.selector, self.data, self.prepare = selector, data, prepare
     self.program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer)
     # Budget 1 for the cap: what is timed is whole epochs.
-    self.state = init_state(0, spec, model, selector, optimizer, 1.0, 'compute')
+    self.state = init_state(0, spec, model, selector, optimizer, ledger.as_budget(1, 'compute'))
     self.rates = jnp.full(self.state.plan.index.shape[0], 0.01)
     self.root = jax.random.key(0)
     self.run(0, stop=1)  # compiles, and warms up by one row

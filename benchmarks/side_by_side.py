@@ -51,7 +51,7 @@ def make_epoch(case: Case):
   optimizer = optimizers.momentum_sgd(0.9, 1e-4)
   program = epoch.make_program(10, model, make_augment('standard', info), selector, optimizer)
   root = jax.random.key(0)
-  state = init_state(0, spec, model, selector, optimizer, case.budget, 'backward')
+  state = init_state(0, spec, model, selector, optimizer, case.budget)
   rates = jnp.full(state.plan.index.shape[0], 0.1)
   stop = jnp.int32(selector.facts.rows)
   done = 0

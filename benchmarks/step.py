@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import record
 from record import Figure
 
-from jaxbudget import epoch
+from jaxbudget import epoch, ledger
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
@@ -40,7 +40,7 @@ def make_call(rule, width, batch, side, rows):
   optimizer = momentum_sgd(0.9, 1e-4)
   program = epoch.make_program(10, model, make_augment('standard', info), selector, optimizer)
   root = jax.random.key(1)
-  holder = [init_state(0, spec, model, selector, optimizer, 1.0, 'compute')]
+  holder = [init_state(0, spec, model, selector, optimizer, ledger.as_budget(1, 'compute'))]
   rates = jnp.full(holder[0].plan.index.shape[0], 0.01)
 
   def call(rows=rows):

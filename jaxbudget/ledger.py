@@ -3,6 +3,7 @@
 Unit: the forward pass of one sample is 1, its backward pass 2 (fidelity.md section 6).
 """
 
+import dataclasses
 import math
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxbudget import registry
 from jaxbudget.types import Cost, Facts, Spec
 
 BUDGET_UNITS = ('backward', 'compute')
@@ -35,17 +37,63 @@ def exact(number: Any) -> Fraction:
   return Fraction(str(np.asarray(number)[()]))
 
 
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """A share of full training, and what counts towards it. `budget * x` scales the share.
+
+  Attributes:
+    fraction: B in (0, 1], exact.
+    unit: `backward` counts back-propagated samples, as the paper does; `compute` charges every
+      pass, in forward equivalents.
+    spent: forward equivalents that the runs which this one needs have cost before it starts;
+      charged under `compute`.
+  """
+
+  fraction: Fraction
+  unit: str = 'backward'
+  spent: int = 0
+
+  def __post_init__(self):
+    if not 0 < self.fraction <= 1:
+      raise ValueError(f'budget must be in (0, 1], got {float(self.fraction):g}')
+    registry.check('budget_unit', self.unit, BUDGET_UNITS)
+
+  def __mul__(self, factor: Any) -> 'Budget':
+    return dataclasses.replace(self, fraction=self.fraction * exact(factor))
+
+  def __str__(self) -> str:
+    return f'{float(self.fraction):g}'
+
+
+def as_budget(budget: Any, unit: str = 'backward', spent: int = 0) -> Budget:
+  """A budget of what a caller may give.
+
+  Args:
+    budget: a `Budget`, which is returned as it is, or a number that `exact` takes.
+    unit: of a number.
+    spent: of a number.
+
+  Returns:
+    The budget.
+
+  Raises:
+    ValueError: out of range, or an unknown unit.
+  """
+  return budget if isinstance(budget, Budget) else Budget(exact(budget), unit, spent)
+
+
 def share(total: int, budget: Any) -> int:
   """floor(total * budget), exactly.
 
   Args:
     total: a whole number (samples, epochs).
-    budget: B in (0, 1], of any type that `exact` takes.
+    budget: a `Budget`, or B of any type that `exact` takes.
 
   Returns:
     A whole number: share(100, 0.29) is 29 although 100 * 0.29 < 29 in binary.
   """
-  return math.floor(total * exact(budget))
+  fraction = budget.fraction if isinstance(budget, Budget) else exact(budget)
+  return math.floor(total * fraction)
 
 
 def rows_of(samples: int, spec: Spec) -> int:
@@ -67,20 +115,21 @@ def price(cost: Cost, budget_unit: str) -> int:
   return int(sum(c * p for c, p in zip(cost, per_sample, strict=True)))
 
 
-def cap(spec: Spec, budget: float, budget_unit: str, facts: Facts) -> int:
+def cap(spec: Spec, budget: Any, facts: Facts) -> int:
   """The most a run may spend.
 
   Args:
     spec: sizes of the run.
-    budget: B.
-    budget_unit: `backward` or `compute`.
+    budget: a `Budget` or B.
     facts: of the selector; `facts.cap` replaces the common cap under `backward`.
 
   Returns:
-    floor(B*T*N) back-propagated samples, or 3 times that in forward equivalents.
+    floor(B*T*N) back-propagated samples, or under `compute` floor(3*B*T*N) forward
+    equivalents less what was spent before.
   """
-  if budget_unit == 'compute':
-    return share(3 * spec.epochs * spec.num_examples, budget)
+  budget = as_budget(budget)
+  if budget.unit == 'compute':
+    return max(0, share(3 * spec.epochs * spec.num_examples, budget) - budget.spent)
   if facts.cap is not None:
     return facts.cap
   return share(spec.epochs * spec.num_examples, budget)
@@ -123,13 +172,14 @@ class Allowance(NamedTuple):
   row: jax.Array  # i32[]  the most that one row may cost
 
 
-def allowance(spec: Spec, budget: float, budget_unit: str, facts: Facts) -> Allowance:
-  """The allowance of a run that has not started."""
-  total = cap(spec, budget, budget_unit, facts)
+def allowance(spec: Spec, budget: Any, facts: Facts) -> Allowance:
+  """The allowance of a run that has not started, for a `Budget` or B."""
+  budget = as_budget(budget)
+  total = cap(spec, budget, facts)
   return Allowance(
     left=jnp.array([total // _DIGIT, total % _DIGIT], jnp.int32),
-    price=Cost(*(jnp.int32(p) for p in _PRICES[budget_unit])),
-    row=jnp.int32(price(facts.row_cost, budget_unit)),
+    price=Cost(*(jnp.int32(p) for p in _PRICES[budget.unit])),
+    row=jnp.int32(price(facts.row_cost, budget.unit)),
   )
 
 

@@ -9,7 +9,7 @@ import optax
 
 from jaxbudget import ledger
 from jaxbudget.keys import derive
-from jaxbudget.ledger import Allowance
+from jaxbudget.ledger import Allowance, Budget
 from jaxbudget.types import Model, Plan, Selector, Spec, State
 
 
@@ -52,8 +52,7 @@ def init_state(
   model: Model,
   selector: Selector,
   optimizer: optax.GradientTransformation,
-  budget: float,
-  budget_unit: str,
+  budget: Budget | float,
 ) -> TrainState:
   """The state before the first epoch.
 
@@ -63,8 +62,7 @@ def init_state(
     model: to initialise.
     selector: the method.
     optimizer: yields updates for a learning rate of 1.
-    budget: B, for the cap.
-    budget_unit: `backward` or `compute`.
+    budget: for the cap; a number counts back-propagated samples.
 
   Returns:
     A state with an empty plan.
@@ -87,7 +85,7 @@ def init_state(
     ),
     metrics=RowMetrics.blank(padded),
     times_trained=jnp.zeros(spec.num_examples, jnp.int32),
-    allowance=ledger.allowance(spec, budget, budget_unit, selector.facts),
+    allowance=ledger.allowance(spec, budget, selector.facts),
   )
   # Weak types would turn strong in the first call and make the second one compile again.
   return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), state)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxbudget import ledger
 from jaxbudget.selectors import make_selector
 from jaxbudget.selectors.coreset import (
   Forgetting,
@@ -112,7 +113,6 @@ def test_coreset_breaks_ties_at_random_by_seed():
   ('options', 'scores', 'message'),
   [
     ({'score': 'forgeting'}, None, "did you mean 'forgetting'"),
-    ({'budget_unit': 'compute'}, None, 'its scoring run alone costs as much'),
     ({}, np.zeros(39), '40 numbers'),
     ({}, np.full(40, np.nan), '40 NaN'),
   ],
@@ -120,6 +120,11 @@ def test_coreset_breaks_ties_at_random_by_seed():
 def test_coreset_refuses(options, scores, message):
   with pytest.raises(ValueError, match=message):
     coreset_factory(SPEC, 0.3, scores, **options)
+
+
+def test_coreset_refuses_to_be_charged_for_its_scores():
+  with pytest.raises(ValueError, match='its scoring run alone costs as much'):
+    coreset_factory(SPEC, ledger.as_budget(0.3, 'compute'))
 
 
 def test_coreset_without_scores_can_be_planned_but_not_started():

@@ -175,20 +175,18 @@ CAPPED = {
 @settings(deadline=None, max_examples=15)
 def test_no_run_passes_its_cap(name, percent, unit, batch_size):
   spec = Spec(48, batch_size, 3, epochs=5, image_shape=(2, 2, 1))
-  options = dict(CAPPED[name])
-  if name in ('selective_backprop', 'ordered_sgd'):
-    options['budget_unit'] = unit
+  budget = ledger.as_budget(percent / 100, unit)
   try:
-    selector = make_selector(name, spec, percent / 100, options)
+    selector = make_selector(name, spec, budget, CAPPED[name])
   except ValueError as refused:
     assert 'budget' in str(refused) or 'batch' in str(refused) or 'epoch' in str(refused)
     return
-  state, history = toys.run(selector, percent / 100, spec, unit=unit)
+  state, history = toys.run(selector, budget, spec)
   del state
   scored = sum(int(p.metrics.scored.sum()) for p in history)
   trained = sum(int(p.metrics.trained.sum()) for p in history)
   spent = ledger.price(ledger.Cost(scored, trained, trained), unit)
-  cap = ledger.cap(spec, percent / 100, unit, selector.facts)
+  cap = ledger.cap(spec, budget, selector.facts)
   assert spent <= cap
   assert ledger.realised_budget(ledger.Cost(scored, trained, trained), spec, unit) <= max(
     percent / 100, cap / (spec.epochs * spec.num_examples)

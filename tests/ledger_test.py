@@ -72,9 +72,9 @@ def test_what_is_no_number_has_no_share(value):
 
 def test_caps_and_realised_budgets():
   facts = make_selector('sgd', PAPER, 1).facts
-  assert ledger.cap(PAPER, 0.3, 'backward', facts) == 3_000_000
-  assert ledger.cap(PAPER, 0.3, 'compute', facts) == 9_000_000
-  assert ledger.cap(PAPER, 0.3, 'backward', facts._replace(cap=7)) == 7
+  assert ledger.cap(PAPER, 0.3, facts) == 3_000_000
+  assert ledger.cap(PAPER, ledger.as_budget(0.3, 'compute'), facts) == 9_000_000
+  assert ledger.cap(PAPER, 0.3, facts._replace(cap=7)) == 7
   spent = facts.planned
   assert spent.forward_equivalents == 3 * 200 * 390 * 128
   for unit in ledger.BUDGET_UNITS:
@@ -96,7 +96,7 @@ def test_allowance_is_exact_beyond_32_bits(total, rows, unit):
   facts = Facts(1, 1, 1, Cost(), row_cost, cap=total)
   spec = spec if unit == 'backward' else Spec(total, 1, 2, 1, (1, 1, 1))
   total = total if unit == 'backward' else 3 * total
-  allowance = ledger.allowance(spec, 1.0, unit, facts)
+  allowance = ledger.allowance(spec, ledger.as_budget(1, unit), facts)
   for scored, trained in rows:
     fits = total >= ledger.price(row_cost, unit)
     assert bool(ledger.affordable(allowance)) == fits
@@ -116,3 +116,19 @@ def test_entropy_is_in_nats_and_ignores_the_unseen():
   c = np.array([1, 2, 5])
   p = c / 8
   assert ledger.entropy_nats(c) == pytest.approx(-(p * np.log(p)).sum())
+
+
+def test_a_budget_is_exact_scales_and_names_its_unit():
+  budget = ledger.as_budget(0.29)
+  assert budget == ledger.Budget(Fraction(29, 100)) and str(budget) == '0.29'
+  assert ledger.share(100, budget) == 29 and ledger.share(300, budget * (1 / 3)) == 29 - 1
+  assert ledger.share(300, budget * Fraction(1, 3)) == 29
+  assert ledger.as_budget(budget, 'compute') is budget
+  charged = ledger.as_budget(0.5, 'compute', spent=1000)
+  assert (charged * 0.5).spent == 1000 and (charged * 0.5).unit == 'compute'
+  facts = Facts(1, 1, 1, Cost(), Cost())
+  assert ledger.cap(PAPER, charged, facts) == 15_000_000 - 1000
+  for value, unit, message in ((0, 'backward', 'in .0, 1.'), (1.01, 'backward', 'got 1.01'),
+                               (0.5, 'computer', "did you mean 'compute'")):  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+      ledger.as_budget(value, unit)

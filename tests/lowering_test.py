@@ -36,7 +36,7 @@ def abstract_run(selector, spec, *, augment='standard', budget=0.5, **model):
   augment = make_augment(augment, info)
   optimizer = momentum_sgd(0.9, 1e-4)
   program = epoch.make_program(3, model, augment, selector, optimizer)
-  start = functools.partial(init_state, 0, spec, model, selector, optimizer, budget, 'backward')
+  start = functools.partial(init_state, 0, spec, model, selector, optimizer, budget)
   state, root = jax.eval_shape(start), jax.eval_shape(lambda: jax.random.key(0))
   array = jax.ShapeDtypeStruct
   data = Data(array((spec.num_examples, *shape), jnp.uint8), array((spec.num_examples,), jnp.int32))

@@ -57,7 +57,7 @@ def test_cells_of_every_file_run(name, arg, count, tmp_path):
     spec, facts = run.parts.spec, run.parts.selector.facts
     planned, cost = run.record()['planned'], result['cost']
     assert result['status'] == 'done'
-    assert cost['backward'] <= ledger.cap(spec, run.cell.budget, 'backward', facts)
+    assert cost['backward'] <= ledger.cap(spec, run.cell.budget, facts)
     if run.cell.selector in EXACT:
       assert {key: cost[key] for key in planned} == planned
     else:  # an expectation, and few samples

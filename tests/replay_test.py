@@ -11,6 +11,7 @@ import toys
 from faulty import linear_model  # noqa: F401  a fixture
 from rich.console import Console
 
+from jaxbudget import ledger
 from jaxbudget import recording as recording_lib
 from jaxbudget.lab import config
 from jaxbudget.lab.sweep import local
@@ -72,9 +73,8 @@ def test_a_run_on_it_counts_what_was_recorded(recording):
     ({'num_examples': 49}, 0.5, {}, '48 training samples.*49'),
     ({'epochs': 2}, 0.9, {}, '3 epochs, more than epochs=2'),
     ({}, 0.2, {}, 'budget=0.2 is less than'),
-    ({}, 0.44, {'budget_unit': 'compute'}, 'less than'),
+    ({}, ledger.as_budget(0.44, 'compute'), {}, 'less than'),
     ({}, 0.5, {'recording_digest': 'no'}, 'digest'),
-    ({}, 0.5, {'budget_unit': 'flops'}, 'budget_unit'),
   ],
 )
 def test_misfits_are_refused(recording, spec, budget, options, match):

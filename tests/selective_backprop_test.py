@@ -333,12 +333,12 @@ def test_staleness_skips_forwards_and_counts_them(rate):
 
 def test_compute_budget_sets_the_acceptance_rate():
   spec = Spec(51_200, 128, 10, 200, (32, 32, 3))
-  budget = 0.5
-  selector = selective_backprop(spec, budget, budget_unit='compute')
-  a = (budget * 200 - 1 - 200 / 3) / 199
+  budget = ledger.as_budget(0.5, 'compute')
+  selector = selective_backprop(spec, budget)
+  a = (0.5 * 200 - 1 - 200 / 3) / 199
   b = float(selector.init(jax.random.key(0)).power)
   assert b == pytest.approx(1 / a - 1)
-  cap = ledger.cap(spec, budget, 'compute', selector.facts)
+  cap = ledger.cap(spec, budget, selector.facts)
   planned = selector.facts.planned.forward_equivalents
   assert planned <= cap
   assert planned == pytest.approx(cap, rel=3e-3)  # 1/2048 of 3N an epoch lies between
@@ -354,19 +354,17 @@ def test_compute_budget_sets_the_acceptance_rate():
 @hypothesis.settings(deadline=None, max_examples=60)
 def test_planned_cost_stays_under_the_compute_cap(budget, staleness, epochs, prime, rate):
   spec = Spec(1000, 10, 3, epochs, (1, 1, 1))
-  make = functools.partial(
-    selective_backprop, spec, budget, staleness=staleness, prime=prime, rate=rate
-  )
+  charged = ledger.as_budget(budget, 'compute')
   primed = prime and rate == 'sampled'
   fixed = primed + -(-epochs // staleness) / 3
   try:
-    facts = make(budget_unit='compute').facts
+    facts = selective_backprop(spec, charged, staleness=staleness, prime=prime, rate=rate).facts
   except ValueError as refusal:
     tight = epochs * budget - fixed < 1e-6 or 'no batch fits' in str(refusal)
     assert tight, refusal
     return
   assert epochs * budget > fixed
-  cap = ledger.cap(spec, budget, 'compute', facts)
+  cap = ledger.cap(spec, charged, facts)
   assert facts.planned.forward_equivalents <= cap + 3  # rounding of one expected sample
 
 
@@ -379,7 +377,6 @@ def test_planned_cost_stays_under_the_compute_cap(budget, staleness, epochs, pri
     ({'tail': 'flsh'}, "did you mean 'flush'"),
     ({'rate': 'exactly'}, "did you mean 'exact'"),
     ({'label_weights': 'frist'}, "did you mean 'first'"),
-    ({'budget_unit': 'computer'}, "did you mean 'compute'"),
     ({'staleness': 0}, 'staleness must be 1'),
     ({'staleness': 1.5}, 'staleness must be 1'),
     ({'budget': 0.0}, r'budget must be in \(0, 1\]'),
@@ -394,7 +391,9 @@ def test_refuses_bad_options(options, message):
 
 
 def test_compute_budget_is_divided_exactly():
-  make = functools.partial(selective_backprop, budget_unit='compute')
+  def make(spec, budget, **options):
+    return selective_backprop(spec, ledger.as_budget(budget, 'compute'), **options)
+
   # a = .36 - 1/3 = 2/75, of 30 million 800,000 samples an epoch; in floats one less.
   spec = Spec(30_000_000, 10, 3, 10, (1, 1, 1))
   for budget in (0.36, np.float32(0.36)):
@@ -409,7 +408,10 @@ def test_compute_budget_is_divided_exactly():
 def test_compute_budget_too_small_for_scoring_is_refused_unless_room_is_made():
   spec = Spec(50_000, 128, 10, 200, (32, 32, 3))
   least = 1 / 3 + 1 / 200
-  make = functools.partial(selective_backprop, spec, budget_unit='compute')
+
+  def make(budget, **options):
+    return selective_backprop(spec, ledger.as_budget(budget, 'compute'), **options)
+
   with pytest.raises(ValueError, match=r'impossible for selective_backprop at budget=0.3.*0.3383'):
     make(0.3)
   with pytest.raises(ValueError, match='prime=False'):
@@ -424,7 +426,7 @@ def test_compute_budget_too_small_for_scoring_is_refused_unless_room_is_made():
 def test_all_budgets_share_one_row_program():
   spec = make_spec()
   a = selective_backprop(spec, 0.2, history=8)
-  b = selective_backprop(spec, 0.9, b=3.0, prime=False, budget_unit='compute', history=8)
+  b = selective_backprop(spec, ledger.as_budget(0.9, 'compute'), b=3.0, prime=False, history=8)
   assert a.select is b.select
   key = jax.random.key(0)
   chex.assert_trees_all_equal_shapes_and_dtypes(a.init(key), b.init(key))

@@ -68,7 +68,7 @@ def test_cost_keeps_to_plan_and_cap(variant):
   scored = sum(int(p.metrics.scored.sum()) for p in history)
   trained_on = sum(int(p.metrics.trained.sum()) for p in history)
   spent, planned = Cost(scored, trained_on, trained_on), selector.facts.planned
-  cap = ledger.cap(toys.SPEC, budget, 'backward', selector.facts)
+  cap = ledger.cap(toys.SPEC, budget, selector.facts)
   assert trained_on <= cap
   assert trained_on > 0
   if variant not in EXPECTED:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import epoch
+from jaxbudget import epoch, ledger
 from jaxbudget import recording as recording_lib
 from jaxbudget.optimizers import momentum_sgd
 from jaxbudget.state import init_state
@@ -55,7 +55,7 @@ def start(selector, budget, spec=SPEC, seed=0, unit='backward', model=MODEL):
   """Program and initial state of a run."""
   optimizer = momentum_sgd(0.9, 1e-4)
   program = epoch.make_program(spec.num_classes, model, AUGMENT, selector, optimizer)
-  return program, init_state(seed, spec, model, selector, optimizer, budget, unit)
+  return program, init_state(seed, spec, model, selector, optimizer, ledger.as_budget(budget, unit))
 
 
 def rates(state, value=0.1):

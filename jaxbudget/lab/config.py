@@ -32,7 +32,7 @@ INCIDENTAL = (
   'seeds',
   'slurm',
 )
-_NOT_OPTIONS = ('budget_unit', 'scores')  # a key of its own; an array from another run
+_NOT_OPTIONS = ('scores',)  # an array from another run
 INCIDENTAL_OPTIONS = ('recording',)  # the file counts by its digest, not by its place
 OPTION_KEYS = ('selector_options', 'augment_options')
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxbudget import registry
+from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.selectors import (
   coreset,
   importance,
@@ -46,14 +47,14 @@ def keyword_options(factory: Callable) -> dict[str, Any]:
 
 
 def make_selector(
-  name: str, spec: Spec, budget: float, options: Mapping[str, Any] | None = None
+  name: str, spec: Spec, budget: Budget | float, options: Mapping[str, Any] | None = None
 ) -> Selector:
   """Builds a method by name.
 
   Args:
     name: a key of `SELECTORS`.
     spec: sizes of the run.
-    budget: B in (0, 1].
+    budget: a `Budget`, or B in (0, 1] of back-propagated samples.
     options: keyword options of the method.
 
   Returns:
@@ -66,6 +67,4 @@ def make_selector(
   known = keyword_options(SELECTORS[name])
   for option in options or {}:
     registry.check(f'option of {name}', option, known)
-  if not 0 < budget <= 1:
-    raise ValueError(f'budget must be in (0, 1], got {budget}')
-  return SELECTORS[name](spec, budget, **(options or {}))
+  return SELECTORS[name](spec, as_budget(budget), **(options or {}))

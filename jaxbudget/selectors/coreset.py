@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import ledger, registry
+from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.selectors.sgd import as_plan, plain_facts, sgd, shuffle
 from jaxbudget.types import Batch, Cost, Key, Model, Outputs, Selector, Spec
 
@@ -20,7 +21,7 @@ FROM_MODEL = ('least_confidence', 'entropy', 'kcenter')  # scores of a trained m
 SCORES = ('forgetting', *FROM_MODEL)
 
 
-def _fixed_subset(spec: Spec, budget: float, init: Callable[[Key], jax.Array]) -> Selector:
+def _fixed_subset(spec: Spec, budget: Budget | float, init: Callable[[Key], jax.Array]) -> Selector:
   """Trains on one subset throughout.
 
   The state is i32[N], all samples with the subset in front, so that its shape, and with it
@@ -38,7 +39,7 @@ def _fixed_subset(spec: Spec, budget: float, init: Callable[[Key], jax.Array]) -
   return Selector(facts, init, plan)
 
 
-def random_subset(spec: Spec, budget: float) -> Selector:
+def random_subset(spec: Spec, budget: Budget | float) -> Selector:
   """One uniform subset of floor(N*B) samples, drawn before the run (fidelity.md 2.8).
 
   The subsets of equal seeds are nested: a larger budget adds samples.
@@ -62,11 +63,10 @@ def random_subset(spec: Spec, budget: float) -> Selector:
 
 def coreset(
   spec: Spec,
-  budget: float,
+  budget: Budget | float,
   scores: np.ndarray | None = None,
   *,
   score: str = 'forgetting',
-  budget_unit: str = 'backward',
 ) -> Selector:
   """The floor(N*B) samples of highest score, ties broken at random (fidelity.md 2.9).
 
@@ -77,7 +77,6 @@ def coreset(
       but not started.
     score: `forgetting` (forgetting events), or from the scoring run's trained model
       `least_confidence`, `entropy` or `kcenter`, see `scores_from_model`.
-    budget_unit: must be `backward`, which does not charge the selection.
 
   Returns:
     A selector.
@@ -86,8 +85,8 @@ def coreset(
     ValueError: an option out of range, scores that do not fit, or no full batch fits.
   """
   registry.check('score', score, SCORES)
-  registry.check('budget_unit', budget_unit, ledger.BUDGET_UNITS)
-  if budget_unit == 'compute':
+  budget = as_budget(budget)
+  if budget.unit == 'compute':
     raise ValueError(
       "budget_unit='compute' is impossible for coreset: its scoring run alone costs as much "
       "as full training; use budget_unit='backward', and see `selection` in plan.json"
@@ -156,7 +155,7 @@ def forgetting_scores(state: Forgetting) -> jax.Array:
   return jnp.where(state.learned, state.events.astype(jnp.float32), jnp.inf)
 
 
-def forgetting_sgd(spec: Spec, budget: float = 1.0) -> Selector:
+def forgetting_sgd(spec: Spec, budget: Budget | float = 1.0) -> Selector:
   """SGD that counts how often each sample is forgotten: the scoring run (fidelity.md 2.9).
 
   Toneva et al., `An Empirical Study of Example Forgetting during Deep Neural Network

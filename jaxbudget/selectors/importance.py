@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbudget import ledger, registry, scores
+from jaxbudget.ledger import Budget
 from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle, sort_by, unif_sgd
 from jaxbudget.selectors.wrappers import warm_up
 from jaxbudget.types import Selector, Spec
@@ -183,7 +184,7 @@ def report(state: Importance) -> dict[str, jax.Array]:
 
 def p_sgd(
   spec: Spec,
-  budget: float,
+  budget: Budget | float,
   *,
   warmup: int = 0,
   average: bool = True,
@@ -214,7 +215,7 @@ def p_sgd(
 
 def c_sgd(
   spec: Spec,
-  budget: float,
+  budget: Budget | float,
   *,
   warmup: int = 0,
   average: bool = True,

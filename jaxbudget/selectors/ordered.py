@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbudget import ledger, registry
+from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle
 from jaxbudget.types import Outputs, Selector, Spec
 
@@ -96,11 +97,8 @@ def _report(state):
   return {'q': state.q}
 
 
-def _refuse_bad_options(thresholds, backward, budget, budget_unit):
+def _refuse_bad_options(thresholds, backward):
   registry.check('backward', backward, BACKWARDS)
-  registry.check('budget_unit', budget_unit, ledger.BUDGET_UNITS)
-  if not 0 < budget <= 1:
-    raise ValueError(f'budget must be in (0, 1], got {budget}')
   if not thresholds or not all(0 < t <= 100 for t in thresholds):
     raise ValueError(f'thresholds must be percent in (0, 100], got {thresholds}')
   if any(a >= b for a, b in zip(thresholds, thresholds[1:], strict=False)):
@@ -109,12 +107,11 @@ def _refuse_bad_options(thresholds, backward, budget, budget_unit):
 
 def ordered_sgd(
   spec: Spec,
-  budget: float,
+  budget: Budget | float,
   *,
   thresholds: tuple[float, ...] = (80, 90, 95, 99.5),
   backward: str = 'dense',
   lr_drop: bool = False,
-  budget_unit: str = 'backward',
 ) -> Selector:
   """Minimises the mean of the q largest losses of each batch, for floor(T*B) epochs.
 
@@ -129,7 +126,7 @@ def ordered_sgd(
   of these q alone, and the running averages follow hard samples only, so the ranking, the
   gradient and the evaluated model all differ from `dense`; they agree when BatchNorm is
   frozen. A batch costs s + 3q instead of 3s. The saving is not turned into more epochs
-  under `budget_unit='compute'`: the schedule is part of the method, and how soon q falls is
+  under the unit `compute`: the schedule is part of the method, and how soon q falls is
   not known beforehand. For the same reason the planned cost of both forms is the dense one,
   which `compact` can only undercut.
 
@@ -141,7 +138,6 @@ def ordered_sgd(
     lr_drop: halve the gradient for good once the last threshold is reached, upstream's side
       effect on the learning rate. As a weight in the loss, since the rate follows the
       schedule: weight decay and earlier momentum are not halved.
-    budget_unit: `backward` or `compute`.
 
   Returns:
     A selector.
@@ -150,7 +146,8 @@ def ordered_sgd(
     ValueError: an option out of range, or a budget that leaves no epoch.
   """
   thresholds = tuple(thresholds)
-  _refuse_bad_options(thresholds, backward, budget, budget_unit)
+  budget = as_budget(budget)
+  _refuse_bad_options(thresholds, backward)
   size = spec.batch_size
   facts = plain_facts(spec, ledger.share(spec.epochs, budget), spec.num_examples)
   levels = tuple(max(1, size >> j) for j in range(len(thresholds) + 1))

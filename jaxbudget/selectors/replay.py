@@ -4,18 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import ledger, registry
+from jaxbudget import ledger
+from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.recording import digest, read
 from jaxbudget.types import Cost, Facts, Plan, Selector, Spec
 
 
 def replay(
   spec: Spec,
-  budget: float,
+  budget: Budget | float,
   *,
   recording: str = '',
   recording_digest: str = '',
-  budget_unit: str = 'backward',
 ) -> Selector:
   """Epoch by epoch the samples that a recorded run was trained on, shuffled anew.
 
@@ -30,7 +30,6 @@ def replay(
     recording: directory of a finished run trained with `record_selection=True`, or its
       selection.npz.
     recording_digest: what `recording.digest` must say of it; empty: not checked.
-    budget_unit: `backward` or `compute`.
 
   Returns:
     A selector.
@@ -38,7 +37,7 @@ def replay(
   Raises:
     ValueError: there is no such recording, or it does not fit data, epochs or budget.
   """
-  registry.check('budget_unit', budget_unit, ledger.BUDGET_UNITS)
+  budget = as_budget(budget)
   if not recording:
     raise ValueError(
       'replay needs a recording: selector=replay:DIR, DIR a run with record_selection=True'
@@ -47,7 +46,7 @@ def replay(
   if recording_digest not in ('', found):
     raise ValueError(f'recording={recording!r} has digest {found}, expected {recording_digest}')
   counts = read(recording)  # [E,N]
-  _refuse_misfits(counts, spec, budget, budget_unit, recording)
+  _refuse_misfits(counts, spec, budget, recording)
   size, samples = spec.batch_size, counts.sum(axis=1, dtype=np.int64)
   rows = -(-samples // size)
   partial = bool((samples % size).any())
@@ -85,7 +84,7 @@ def replay(
   return Selector(facts, init, plan, partial=partial)
 
 
-def _refuse_misfits(counts, spec, budget, budget_unit, recording):
+def _refuse_misfits(counts, spec, budget, recording):
   epochs, num_examples = counts.shape
   if num_examples != spec.num_examples:
     raise ValueError(
@@ -100,7 +99,7 @@ def _refuse_misfits(counts, spec, budget, budget_unit, recording):
   full, later = spec.epochs * spec.num_examples, (spec.epochs - 1) * spec.num_examples
   # Selective Backprop may train on all samples in a first epoch over the budget.
   cap = spec.num_examples + ledger.share(later, budget)
-  if budget_unit == 'compute':
+  if budget.unit == 'compute':
     cap = ledger.share(full, budget) - spec.batch_size
   if spent > cap:
     raise ValueError(

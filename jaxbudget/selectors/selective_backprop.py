@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import ledger, registry
+from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.selectors import fifo
 from jaxbudget.selectors.fifo import Fifo
 from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle
@@ -168,7 +169,7 @@ def _affordable_acceptance(spec, budget, primed, measured):
   Scoring passes cost measured*N, primed epochs 3*primed*N, the rest 3aN an epoch.
   """
   fixed = primed + Fraction(measured, 3)
-  rate = (spec.epochs * ledger.exact(budget) - fixed) / max(1, spec.epochs - primed)
+  rate = (spec.epochs * budget.fraction - fixed) / max(1, spec.epochs - primed)
   if rate <= 0:
     raise ValueError(
       f"budget_unit='compute' is impossible for selective_backprop at budget={budget}: "
@@ -199,13 +200,10 @@ def _sampled_facts(spec, acceptance, primed, measured):
   )
 
 
-def _refuse_bad_options(spec, budget, b, history, tail, rate, staleness, label_weights, unit):
+def _refuse_bad_options(spec, b, history, tail, rate, staleness, label_weights):
   registry.check('tail', tail, TAILS)
   registry.check('rate', rate, RATES)
   registry.check('label_weights', label_weights, LABEL_WEIGHTS)
-  registry.check('budget_unit', unit, ledger.BUDGET_UNITS)
-  if not 0 < budget <= 1:
-    raise ValueError(f'budget must be in (0, 1], got {budget}')
   if b is not None and not 0 <= b < math.inf:
     raise ValueError(f'b must be 0 or more (0 accepts everything), got {b}')
   if history < spec.batch_size:
@@ -216,7 +214,7 @@ def _refuse_bad_options(spec, budget, b, history, tail, rate, staleness, label_w
 
 def selective_backprop(
   spec: Spec,
-  budget: float,
+  budget: Budget | float,
   *,
   b: float | None = None,
   history: int = 1024,
@@ -225,7 +223,6 @@ def selective_backprop(
   rate: str = 'sampled',
   staleness: int = 1,
   label_weights: str = 'own',
-  budget_unit: str = 'backward',
 ) -> Selector:
   """Trains on samples accepted with probability percentile(loss)^b (fidelity.md 2.6).
 
@@ -241,14 +238,14 @@ def selective_backprop(
   With `staleness=k` only every k-th epoch scores; the epochs between choose by the losses
   measured there and show only samples that have one. Augmentation is fresh all the same.
 
-  Under `budget_unit='compute'` a run of T epochs, P of them primed (0 or 1) and
+  Under the unit `compute` a run of T epochs, P of them primed (0 or 1) and
   S = ceil(T/k) scored, costs SN + 3PN + 3(T-P)aN forward equivalents at acceptance rate a;
   setting this to 3BTN gives a = (BT - P - S/3) / (T - P) and b = 1/a - 1.
 
   Args:
     spec: sizes of the run.
     budget: B.
-    b: selectivity; None: 1/B - 1 (or from `budget_unit='compute'`, see above). A run with
+    b: selectivity; None: 1/B - 1 (or under `compute`, see above). A run with
       smaller b spends faster and is stopped at the cap.
     history: R, losses remembered; at least a batch.
     prime: the first epoch accepts everything and leaves the history empty.
@@ -258,7 +255,6 @@ def selective_backprop(
     staleness: k >= 1, epochs that one scoring pass serves.
     label_weights: mixed examples are trained on their `own` targets, or all with the label
       shares of the `first` in the batch, as the released code did (fidelity.md Q3).
-    budget_unit: `backward` or `compute`.
 
   Returns:
     A selector.
@@ -266,19 +262,20 @@ def selective_backprop(
   Raises:
     ValueError: an option out of range, or a budget that the scoring alone uses up.
   """
-  _refuse_bad_options(spec, budget, b, history, tail, rate, staleness, label_weights, budget_unit)
+  budget = as_budget(budget)
+  _refuse_bad_options(spec, b, history, tail, rate, staleness, label_weights)
   exact = rate == 'exact'
   primed = int(prime and not exact)
   measured = -(-spec.epochs // staleness)
-  acceptance = ledger.exact(budget)
-  if budget_unit == 'compute':
+  acceptance = budget.fraction
+  if budget.unit == 'compute':
     acceptance = _affordable_acceptance(spec, budget, primed, measured)
   b = float(1 / acceptance - 1 if b is None else b)
   if exact:
     facts = _exact_facts(spec, acceptance, measured)
   else:
     facts = _sampled_facts(spec, stationary_acceptance(b, history), primed, measured)
-  if primed and budget_unit == 'backward':
+  if primed and budget.unit == 'backward':
     later = ledger.share((spec.epochs - 1) * spec.num_examples, budget)
     facts = facts._replace(cap=spec.num_examples + later)
 

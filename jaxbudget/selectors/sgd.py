@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbudget import ledger
+from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.types import Cost, Facts, Plan, Selector, Spec
 
 
@@ -106,7 +107,7 @@ def _shuffled_rows(spec: Spec, facts: Facts) -> Selector:
   return Selector(facts, init, plan)
 
 
-def sgd(spec: Spec, budget: float = 1.0) -> Selector:
+def sgd(spec: Spec, budget: Budget | float = 1.0) -> Selector:
   """All samples every epoch, in random order (fidelity.md 2.1).
 
   Args:
@@ -119,7 +120,7 @@ def sgd(spec: Spec, budget: float = 1.0) -> Selector:
   Raises:
     ValueError: a budget below 1.
   """
-  if budget != 1:
+  if as_budget(budget).fraction != 1:
     raise ValueError(
       f"selector 'sgd' sees everything: budget must be 1, got {budget} "
       "(for fewer epochs use 'scan_sgd', for fewer samples 'unif_sgd')"
@@ -127,7 +128,7 @@ def sgd(spec: Spec, budget: float = 1.0) -> Selector:
   return _shuffled_rows(spec, plain_facts(spec, spec.epochs, spec.num_examples))
 
 
-def scan_sgd(spec: Spec, budget: float) -> Selector:
+def scan_sgd(spec: Spec, budget: Budget | float) -> Selector:
   """SGD for floor(T*B) epochs with the schedule compressed to them (fidelity.md 2.2).
 
   Args:
@@ -144,7 +145,7 @@ def scan_sgd(spec: Spec, budget: float) -> Selector:
   return _shuffled_rows(spec, plain_facts(spec, epochs, spec.num_examples))
 
 
-def unif_sgd(spec: Spec, budget: float) -> Selector:
+def unif_sgd(spec: Spec, budget: Budget | float) -> Selector:
   """floor(N*B) samples, uniform without replacement, drawn anew each epoch (fidelity.md 2.3).
 
   Args:

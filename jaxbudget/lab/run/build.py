@@ -11,6 +11,7 @@ from jaxbudget import ledger, registry, schedules
 from jaxbudget.augment import AUGMENTS, make_augment
 from jaxbudget.data import Info
 from jaxbudget.lab import fidelity
+from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import momentum_sgd
 from jaxbudget.selectors import SELECTORS, keyword_options, make_selector
@@ -21,6 +22,7 @@ class Parts(NamedTuple):
   """What a run is made of. Nothing here has touched a device yet."""
 
   spec: Spec
+  budget: Budget
   model: Model
   augment: Augment
   selector: Selector
@@ -55,8 +57,6 @@ def options(cell: FrozenConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
     {key: default if value[key] is None else value[key] for key, default in known.items()}
     for known, value in zip(own, decided, strict=True)
   ]
-  if 'budget_unit' in filled[0]:  # methods whose selection rate depends on the accounting
-    filled[0]['budget_unit'] = cell.budget_unit
   return filled[0], filled[1]
 
 
@@ -99,13 +99,14 @@ def build(cell: FrozenConfigDict, info: Info) -> Parts:
     image_shape=info.image_shape,
     parts=augment.parts,
   )
-  selector = make_selector(cell.selector, spec, cell.budget, chosen[0])
+  budget = as_budget(cell.budget, cell.budget_unit)
+  selector = make_selector(cell.selector, spec, budget, chosen[0])
   facts = selector.facts
   schedule = schedules.make_schedule(
     cell.schedule, facts.epochs, facts.rows, cell.learning_rate, cell.final_learning_rate
   )
   optimizer = momentum_sgd(cell.momentum, cell.weight_decay)
-  return Parts(spec, model, augment, selector, optimizer, schedule, *chosen)
+  return Parts(spec, budget, model, augment, selector, optimizer, schedule, *chosen)
 
 
 def _attempt(faults: list[str], function: Callable, *args, **kwargs) -> Any:

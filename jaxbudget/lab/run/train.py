@@ -157,8 +157,7 @@ def _begin(run: Run) -> Live:
     parts.model,
     parts.selector,
     parts.optimizer,
-    cell.budget,
-    cell.budget_unit,
+    parts.budget,
   )
   weights = jax.tree.map(jnp.copy, (state.params, state.model_state))
   on_cpu = jax.default_backend() == 'cpu'

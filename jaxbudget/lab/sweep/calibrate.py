@@ -104,7 +104,7 @@ def _time_network(run: Run, seconds: float) -> tuple[float, float]:
   )
   selector = make_selector('sgd', spec, 1.0)
   root = jax.random.key(0)
-  state = init_state(0, spec, parts.model, selector, parts.optimizer, 1.0, 'backward')
+  state = init_state(0, spec, parts.model, selector, parts.optimizer, 1.0)
   state = epoch.begin_epoch(selector, state, 0, root)
   program = epoch.make_program(spec.num_classes, parts.model, plain, selector, parts.optimizer)
   data = _random_split(run, spec.num_examples)
