@@ -1,0 +1,120 @@
+"""Learning-rate schedules that know the budget: functions of the plan row.
+
+All are shapes over the progress of the run, so that a budget compresses them as a whole.
+Progress is measured in plan rows, not in optimizer updates: a step that a method decides
+not to take does not stretch the schedule (fidelity.md 1.5 and 2.6).
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from jaxbudget import registry
+from jaxbudget.schedules import cycles, decay, trapezoids
+
+# (epochs, rows, learning_rate, final, *, options) -> (row -> learning rate)
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+  'constant': decay.constant,
+  'linear': decay.linear,
+  'step': decay.step,
+  'cosine': decay.cosine,
+  'poly': decay.poly,
+  'exp': decay.exp,
+  'htd': decay.htd,
+  'rex': decay.rex,
+  'clr': cycles.clr,
+  'onecycle': cycles.onecycle,
+  'wsd': trapezoids.wsd,
+  'airbench': trapezoids.airbench,
+  'dawn': trapezoids.dawn,
+}
+
+# (epochs, rows, *, the options of the schedule) -> (row -> momentum)
+MOMENTA: dict[str, Callable[..., optax.Schedule]] = {
+  'clr': cycles.clr_momentum,
+  'onecycle': cycles.onecycle_momentum,
+}
+
+
+def make_schedule(
+  name: str,
+  epochs: int,
+  rows: int,
+  learning_rate: float,
+  final: float,
+  options: Mapping[str, Any] | None = None,
+) -> optax.Schedule:
+  """Builds a schedule by name.
+
+  Args:
+    name: a key of `SCHEDULES`.
+    epochs: E, epochs of the run.
+    rows: plan rows in an epoch.
+    learning_rate: the largest rate.
+    final: rate of the last row, where the schedule has no rule of its own for it.
+    options: keyword options of the schedule.
+
+  Returns:
+    `row -> learning rate`.
+
+  Raises:
+    ValueError: unknown name or option, or values the schedule refuses.
+  """
+  registry.check('schedule', name, SCHEDULES)
+  _check_options(name, options)
+  return SCHEDULES[name](epochs, rows, learning_rate, final, **(options or {}))
+
+
+def make_momentum(
+  name: str, epochs: int, rows: int, options: Mapping[str, Any] | None = None
+) -> optax.Schedule | None:
+  """Builds the momentum that belongs to a schedule.
+
+  Args:
+    name: a key of `SCHEDULES`.
+    epochs: E, epochs of the run.
+    rows: plan rows in an epoch.
+    options: keyword options of the schedule.
+
+  Returns:
+    `row -> momentum`; None for a schedule that leaves it to the optimizer.
+
+  Raises:
+    ValueError: unknown name or option, or values the schedule refuses.
+  """
+  registry.check('schedule', name, SCHEDULES)
+  _check_options(name, options)
+  return MOMENTA[name](epochs, rows, **(options or {})) if name in MOMENTA else None
+
+
+def _check_options(name: str, options: Mapping[str, Any] | None) -> None:
+  parameters = inspect.signature(SCHEDULES[name]).parameters.values()
+  known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+  for option in options or {}:
+    registry.check(f'option of {name}', option, known)
+
+
+def tabulate(schedule: optax.Schedule, epochs: int, rows: int, padded_rows: int) -> np.ndarray:
+  """Lays a schedule out for a whole run.
+
+  Args:
+    schedule: `row -> learning rate`.
+    epochs: E, epochs of the run.
+    rows: plan rows in an epoch.
+    padded_rows: R >= rows, row slots of a full epoch.
+
+  Returns:
+    f32[E,R]; the slots of rows that do not exist hold 0.
+  """
+  total = epochs * rows
+  exact = total <= 2**24  # float32 holds these numbers; optax's schedules promote ints
+  table = np.zeros((epochs, padded_rows), np.float32)
+  with jax.enable_x64(not exact):
+    row = np.arange(total, dtype=np.float32 if exact else np.float64)
+    rates = np.broadcast_to(np.asarray(schedule(row)), row.shape)  # a constant may be a scalar
+    table[:, :rows] = rates.reshape(epochs, rows)
+  return table

@@ -1,0 +1,113 @@
+"""What schedules are made of: progress, pieces, and the ramp before any of them."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def check(schedule: str, fits: bool, fault: str) -> None:
+  """Refuses an option of a schedule.
+
+  Args:
+    schedule: its name.
+    fits: whether the option is in range.
+    fault: the option, its value and what is allowed.
+
+  Raises:
+    ValueError: it does not fit.
+  """
+  if not fits:
+    raise ValueError(f'schedule {schedule!r}: {fault}')
+
+
+def last_row(epochs: int, rows: int) -> int:
+  """The row where progress is 1; a run of one row stays at progress 0."""
+  return max(1, epochs * rows - 1)
+
+
+def over_progress(
+  last: int, first: float, final: float, height: Callable[[jax.Array], jax.Array]
+) -> optax.Schedule:
+  """A schedule by its height over progress u = row / last: final + (first - final) height(u).
+
+  Args:
+    last: the row where progress is 1.
+    first: rate at height 1.
+    final: rate at height 0.
+    height: of progress in [0, 1].
+
+  Returns:
+    `row -> rate`.
+  """
+  return lambda row: final + (first - final) * height(jnp.clip(row / last, 0, 1))
+
+
+def straight(share: jax.Array) -> jax.Array:
+  """What is left of a piece after a share of it: a straight line."""
+  return 1 - share
+
+
+def half_cosine(share: jax.Array) -> jax.Array:
+  """What is left of a piece after a share of it: half a cosine."""
+  return (1 + jnp.cos(jnp.pi * share)) / 2
+
+
+def pieces(
+  knots: Sequence[float],
+  values: Sequence[float],
+  left: Callable[[jax.Array], jax.Array] = straight,
+) -> optax.Schedule:
+  """A schedule through given points.
+
+  Args:
+    knots: rows, not falling; the value at each is exact.
+    values: rates there.
+    left: what is left of a piece's difference after a share of the piece.
+
+  Returns:
+    `row -> rate`, constant outside the knots.
+  """
+
+  def schedule(row):
+    rate = values[0]
+    for start, end, a, b in zip(knots, knots[1:], values, values[1:], strict=False):
+      share = jnp.clip((row - start) / max(end - start, 1e-9), 0, 1)
+      rate = jnp.where(row > start, b + (a - b) * left(share), rate)
+    return rate
+
+  return schedule
+
+
+def warm_up(
+  schedule: optax.Schedule, epochs: int, rows: int, share: float, start: float = 0.0
+) -> optax.Schedule:
+  """Climbs to a schedule's first rate, then runs all of the schedule in the rows that are left.
+
+  Args:
+    schedule: `row -> rate` over epochs*rows rows.
+    epochs: E, epochs of the run.
+    rows: plan rows in an epoch.
+    share: of the run's rows, [0, 1); 0 gives `schedule` itself.
+    start: share of the first rate to climb from; 1 waits at the first rate.
+
+  Returns:
+    `row -> rate`.
+
+  Raises:
+    ValueError: a share out of range.
+  """
+  if not 0 <= share < 1:
+    raise ValueError(f'warmup must be a share of the run in [0, 1), got {share}')
+  ramp = round(share * epochs * rows)
+  if ramp == 0:
+    return schedule
+  last = last_row(epochs, rows)
+  pace = last / max(1, last - ramp)  # rows of the schedule that one row passes
+
+  def warmed(row):
+    climbing = schedule(jnp.zeros_like(row)) * (start + (1 - start) * row / ramp)
+    return jnp.where(row < ramp, climbing, schedule(jnp.maximum(row - ramp, 0) * pace))
+
+  return warmed
