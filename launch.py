@@ -60,7 +60,9 @@ def main(argv: list[str]) -> int:
   """Hands the flags to the launcher; the exit code is its answer."""
   logging.set_verbosity(logging.WARNING)
   from jaxbudget.lab import launcher  # JAX is not needed for --help
+  from jaxbudget.lab.run import process
 
+  process.guard_streams()
   if len(argv) > 1:
     return launcher.refuse(f'unexpected arguments: {" ".join(argv[1:])}')
   if _CONFIG.value is None and not (_WORKDIR.value and _STAGE.value in _NO_CONFIG):
@@ -101,6 +103,9 @@ def _parse(argv: list[str]) -> list[str]:
   except Exception as e:  # a config file is a program, anything can happen in it
     said = str(e).strip().splitlines() or ['']
     message = f'the config cannot be read: {type(e).__name__}: {said[-1].strip()}'
+  from jaxbudget.lab.run import process
+
+  process.guard_streams()
   print(f'refused: {message.strip()}', file=sys.stderr)
   sys.exit(2)
 

@@ -82,7 +82,7 @@ def main():
   few, every = reference(directory, 'few'), reference(directory, 'all')
   parts = {
     'SIGKILL': lambda place: campaign.kills(place, 'all', every, given.kills),
-    'SIGTERM and SIGINT': lambda place: campaign.terminations(place, 'all', every, given.stops),
+    'signals': lambda place: campaign.terminations(place, 'all', every, given.stops),
     'launches at once': lambda place: campaign.crowd(place, 'all', every, given.crowd),
     'damaged files': lambda place: campaign.damages(place, 'few', few),
     'full disk': lambda place: campaign.full_disks(place, 'few', few, given.full),

@@ -54,7 +54,7 @@ def observe(
     )
     if block.features is not None:
       block = block._replace(features=np.asarray(block.features))
-    blocks.append(block)
+    blocks.append(jax.block_until_ready(block))  # else all would be dispatched before one is done
 
   def join(*parts):
     together = np.concatenate if isinstance(parts[0], np.ndarray) else jnp.concatenate

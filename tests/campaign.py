@@ -21,6 +21,8 @@ from collections.abc import Iterator
 import faulty
 import pytest
 
+from jaxbudget.lab.run.process import STOP
+
 ROOT = pathlib.Path(__file__).parents[1]
 _TRAINED = re.compile(r'^(\S+): \d+\.\d\d %$', re.MULTILINE)
 
@@ -138,17 +140,18 @@ def _place(said: str) -> str:
 def terminations(
   directory: pathlib.Path, cells: str, expected: dict, count: int, seed: int = 0
 ) -> Counter:
-  """SIGTERM and SIGINT at random moments of training: saved within seconds, then gone on with."""
+  """Signals at random moments of training: saved within seconds, then gone on with."""
   rng, stopped, grids = random.Random(seed), Counter(), 0
-  while stopped['SIGTERM'] + stopped['SIGINT'] < count:
+  numbers = [n for n in STOP if signal.getsignal(n) != signal.SIG_IGN]  # launches inherit that
+  while sum(stopped[number.name] for number in numbers) < count:
     grids += 1
     workdir = directory / f'terms{grids}'
     while True:
-      enough = stopped['SIGTERM'] + stopped['SIGINT'] >= count
+      enough = sum(stopped[number.name] for number in numbers) >= count
       process = start(workdir, cells)
       if not enough and _wait_for_training(process, workdir):
         time.sleep(rng.uniform(0, 2))
-        number = rng.choice([signal.SIGTERM, signal.SIGINT])
+        number = rng.choice(numbers)
         process.send_signal(number)
         asked = time.monotonic()
       code, said = finish(process)

@@ -1,6 +1,7 @@
 """Fixed subsets, forgetting events and core-set scores, fidelity.md 2.8 and 2.9."""
 
 import itertools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -210,6 +211,16 @@ def test_kcenter_against_brute_force_on_50_points():
     assert order.tolist() == brute_force_kcenter(features, order[:initial], samples)
 
 
+def test_kcenter_stops_between_calls_that_change_nothing(monkeypatch):
+  features = jax.random.normal(jax.random.key(3), (40, 3))
+  whole = np.asarray(kcenter_order(features, jax.random.key(0), 30, 2))
+  monkeypatch.setattr(sys.modules['jaxbudget.selectors.coreset'], '_READ', 7 * features.nbytes)
+  asked = []
+  order = kcenter_order(features, jax.random.key(0), 30, 2, between=lambda: asked.append(0))
+  np.testing.assert_array_equal(order, whole)
+  assert len(asked) == 5
+
+
 def test_kcenter_is_nested_and_survives_duplicates():
   features = jnp.repeat(jnp.arange(5.0), 4)[:, None] * jnp.ones((1, 2))
   key = jax.random.key(2)
@@ -240,6 +251,7 @@ def known_model():
 
 @pytest.mark.parametrize('score', ['least_confidence', 'entropy', 'kcenter'])
 def test_scores_of_a_model(score):
+  asked = []
   image = np.random.default_rng(2).integers(0, 256, (11, 2, 2, 1), np.uint8)
   x = image.reshape(11, -1).astype(np.float64) / 255
   scores = scores_from_model(
@@ -252,7 +264,9 @@ def test_scores_of_a_model(score):
     samples=6,
     key=jax.random.key(5),
     batch_size=4,
+    between=lambda: asked.append(0),
   )
+  assert len(asked) == 3 + (score == 'kcenter')
   p = np.exp(4 * x[:, :3]) / np.exp(4 * x[:, :3]).sum(1, keepdims=True)
   if score == 'least_confidence':
     np.testing.assert_allclose(scores, 1 - p.max(1), rtol=1e-5)

@@ -209,12 +209,38 @@ def test_evaluation_counts_every_example_once():
   split = toys.data(45)
   logits, _ = toys.MODEL.apply(params, model_state, toys.AUGMENT.test(split.image), train=False)
   hits = int((logits.argmax(-1) == split.label).sum())
-  loss = float(cross_entropy(logits, jax.nn.one_hot(split.label, 3)).sum())
-  for size in (45, 10, 7, 64):
-    batches = jnp.int32(-(-45 // size))
-    got = epoch.evaluate(toys.MODEL, toys.AUGMENT.test, size, params, model_state, split, batches)
-    assert int(got.correct) == hits
-    assert float(got.loss) == pytest.approx(loss, rel=1e-5)
+  loss, losses = float(cross_entropy(logits, jax.nn.one_hot(split.label, 3)).sum()), {}
+  for size, cuts in ((45, [0, 1]), (10, [0, 5]), (10, [0, 1, 1, 4, 5]), (7, [0, 7]), (64, [0, 1])):
+    sums = epoch.Evaluation.blank()
+    for start, stop in zip(cuts, cuts[1:], strict=False):
+      place = jnp.int32(start), jnp.int32(stop)
+      fixed = toys.MODEL, toys.AUGMENT.test, size, params, model_state, split
+      sums = epoch.evaluate(*fixed, sums, *place)
+    assert int(sums.correct) == hits
+    assert float(sums.loss) == pytest.approx(loss, rel=1e-5)
+    losses.setdefault(size, set()).add(float(sums.loss))
+  assert all(len(bits) == 1 for bits in losses.values()), 'cuts must not change a bit'
+
+
+@pytest.mark.parametrize(
+  'size, batch_size, shape, bound, chosen',
+  [
+    (10_000, 128, (32, 32, 3), 250, 250),  # CIFAR: what it always was
+    (26_032, 128, (32, 32, 3), 250, 250),
+    (10_000, 128, (32, 32, 3), 0, 256),
+    (12, 4, (224, 224, 3), 250, 5),
+    (12, 128, (224, 224, 3), 250, 12),  # no more than there are
+    (5_000, 32, (224, 224, 3), 250, 32),  # no more than training takes
+    (5_000, 8, (4096, 4096, 1), 250, 8),
+    (3, 1, (4096, 4096, 1), 0, 1),
+    (360, 32, (8, 8, 1), 360, 360),
+    (10**6, 128, (8, 8, 1), 0, 4096),
+    (7, 128, (1, 1, 1), 1, 1),
+  ],
+)
+def test_an_evaluation_batch_fits_the_split_and_the_memory(size, batch_size, shape, bound, chosen):
+  spec = Spec(size, batch_size, 10, 1, shape)
+  assert epoch.forward_batch(size, spec, bound) == chosen
 
 
 def test_the_state_is_donated():

@@ -35,7 +35,7 @@ VALUES = {
   'fidelity': (['released', 'corrected'], ['exact', '']),
   'seeds': ([1, (3,), (0, 1)], [0, -1, (), (1, 1), 2.5, 'a', (2**31,), None]),
   'evaluate_every': ([1, 2, 100], [0, -1]),
-  'evaluate_batch': ([16, 1, 1000], [0, -5, 10**12]),
+  'evaluate_batch': ([16, 1, 1000, 0, 10**12], [-5]),
   'rows_per_call': ([0, 1, 10**6], [-1]),
   'checkpoint_every': ([1e-9, 300.0], [0.0, -1.0, NAN]),
   'devices': ([0, 1, 2], [-1, 64]),

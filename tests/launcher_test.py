@@ -33,7 +33,7 @@ def trained(tmp_path_factory):
   """A workdir with two cells of two seeds, trained through the command line."""
   directory = tmp_path_factory.mktemp('launch')
   (directory / 'two.py').write_text(
-    'from jaxbudget import config\n'
+    'from jaxbudget.lab import config\n'
     'def get_config(arg=None):\n'
     "  grid = ({'selector': 'unif_sgd'}, {'selector': 'p_sgd'})\n"
     f'  return config.defaults(**{{**{TINY}, "seeds": 2, "grid": grid}}, **config.parse_arg(arg))\n'

@@ -91,9 +91,9 @@ def test_every_augmentation_lowers_for_accelerators(name, augment):
 
 def test_evaluation_lowers_for_accelerators():
   selector, _ = make('sgd')
-  program, state, data, *_, batches = abstract_run(selector, toys.SPEC)
-  transform = program.augment.test
-  arguments = program.model, transform, 8, state.params, state.model_state, data, batches
+  program, state, data, *_, place = abstract_run(selector, toys.SPEC)
+  weights, sums = (state.params, state.model_state), jax.eval_shape(epoch.Evaluation.blank)
+  arguments = program.model, program.augment.test, 8, *weights, data, sums, place, place
   for text in lowered(epoch.evaluate, *arguments).values():
     assert convolutions(text) == {'b': LAYERS}
 

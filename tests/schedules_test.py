@@ -14,7 +14,8 @@ from jaxbudget.ledger import share
 
 def table(name, epochs, rows, padded=None, final=1e-6, **options):
   schedule = schedules.make_schedule(name, epochs, rows, 0.1, final, options)
-  return schedules.tabulate(schedule, epochs, rows, padded or rows)
+  rates = schedules.by_epoch(schedule, epochs, rows, padded or rows)
+  return np.stack([rates(e) for e in range(epochs)])
 
 
 ROW = np.arange(640, dtype=np.float32)  # one shape for all runs: operations compile once
@@ -53,7 +54,7 @@ def test_step_drops_at_a_third_and_two_thirds(epochs, milestones):
 
 def test_rows_are_told_apart_beyond_those_that_float32_can_count():
   place = 2**24 + 1
-  (rates,) = schedules.tabulate(lambda row: row == place, 1, place + 2, place + 2)
+  rates = schedules.by_epoch(lambda row: row == place, 1, place + 2, place + 2)(0)
   assert np.flatnonzero(rates).tolist() == [place]
 
 
@@ -222,6 +223,16 @@ def test_a_single_row_runs_at_the_first_rate():
   for name in ('linear', 'cosine', 'poly', 'rex', 'exp'):
     np.testing.assert_allclose(table(name, 1, 1), [[0.1]], rtol=1e-6)
   np.testing.assert_array_equal(table('constant', 2, 2, 3), np.float32([[0.1, 0.1, 0]] * 2))
+
+
+@pytest.mark.parametrize('name', schedules.SCHEDULES)
+def test_long_runs_are_laid_out_in_parts(name, monkeypatch):
+  whole = table(name, 10, 7, padded=9)
+  monkeypatch.setattr(schedules, '_BLOCK', 9 * 4)
+  np.testing.assert_array_equal(table(name, 10, 7, padded=9), whole)
+  monkeypatch.undo()
+  schedule = schedules.make_schedule(name, 10**6, 10**4, 0.1, 1e-6)  # 40 GB as a table
+  assert np.isfinite(schedules.by_epoch(schedule, 10**6, 10**4, 10**4)(10**5)).all()
 
 
 def test_unknown_schedule_names_the_closest():

@@ -12,7 +12,7 @@ from faulty import linear_model  # noqa: F401  a fixture
 from ml_collections import FrozenConfigDict
 from rich.console import Console
 
-from jaxbudget import recording
+from jaxbudget import epoch, recording
 from jaxbudget.lab.run import checkpoint, files
 from jaxbudget.lab.run import train as train_lib
 from jaxbudget.lab.run.checkpoint import Refused
@@ -42,8 +42,9 @@ def with_cell(run: Run, **values) -> Run:
 
 
 def stop_after(asks: int):
+  """Stops at the n-th ask once the two programs are compiled."""
   counter = itertools.count(1)
-  return lambda: next(counter) >= asks
+  return lambda: next(counter) >= asks + 2
 
 
 def train_whole(values, directory: pathlib.Path) -> int:
@@ -96,6 +97,81 @@ def started(values, directory, asks=3, **kwargs):
 @pytest.fixture
 def values(dataset):
   return faulty.settings(dataset, selector='unif_sgd', rows_per_call=1)
+
+
+def dispatched(monkeypatch, name: str, then=lambda: None) -> list[tuple]:
+  """Notes the arguments of every call of a program of `epoch`."""
+  calls, program = [], getattr(epoch, name)
+
+  def noted(*arguments, **more):
+    calls.append(arguments)
+    then()
+    return program(*arguments, **more)
+
+  monkeypatch.setattr(epoch, name, noted)
+  return calls
+
+
+def test_a_stop_does_not_wait_for_an_evaluation_and_loses_none_of_it(
+  dataset, tmp_path, monkeypatch
+):
+  (run,), datasets = faulty.planned(faulty.settings(dataset, evaluate_batch=4, epochs=2))
+  whole, pieces = tmp_path / 'whole', tmp_path / 'pieces'
+  whole.mkdir()
+  pieces.mkdir()
+  expected = train(run, *placed(datasets), whole)
+  calls = dispatched(monkeypatch, 'evaluate')
+  seen = []
+  for _ in range(20):  # stops after each call of the evaluation
+    before = len(calls)
+    try:
+      result = train(run, *placed(datasets), pieces, stop=lambda: len(calls) > before + 1)  # noqa: B023
+      break
+    except Stopped:
+      seen.append(checkpoint.load(pieces).record['batches'])
+  assert seen[:3] == [1, 2, 3], 'batches of the first epoch'
+  places = [(int(start), int(stop)) for *_, start, stop in calls]
+  assert [place for place in places if place[0] < place[1]] == [(i, i + 1) for i in range(5)] * 2
+  assert faulty.without_seconds(result) == faulty.without_seconds(expected)
+  for name in ('params.msgpack', 'best.msgpack', 'counts.npy'):
+    assert (pieces / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_stop_while_programs_are_compiled_leaves_all_as_it_was(values, tmp_path):
+  (run,), datasets = faulty.planned(values)
+  with pytest.raises(Stopped, match='left as it was'):
+    train(run, *placed(datasets), tmp_path, stop=lambda: True)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_calls_last_about_a_second(monkeypatch):
+  assert [train_lib._next_size(8, seconds) for seconds in (0.1, 0.4, 0.6, 1.9, 2.1)] == [
+    16, 16, 8, 8, 4,
+  ]  # fmt: skip
+  assert train_lib._next_size(1, 600.0) == 1
+  monkeypatch.setattr(train_lib.jax, 'default_backend', lambda: 'gpu')
+  assert [train_lib._next_size(8, seconds) for seconds in (4.0, 6.0, 25.0)] == [16, 8, 4]
+
+
+def test_seconds_of_evaluation_are_told_from_those_of_training(dataset, tmp_path, monkeypatch):
+  (run,), datasets = faulty.planned(faulty.settings(dataset, evaluate_batch=4, epochs=2))
+  now = 0.0
+
+  def last(seconds):
+    def wait():
+      nonlocal now
+      now += seconds
+
+    return wait
+
+  monkeypatch.setattr(train_lib.time, 'monotonic', lambda: now)
+  rows = dispatched(monkeypatch, 'train_rows', last(1.0))
+  batches = dispatched(monkeypatch, 'evaluate', last(100.0))
+  result = train(run, *placed(datasets), tmp_path)
+  lines = [json.loads(x) for x in (tmp_path / files.METRICS).read_text().splitlines()]
+  assert [line['seconds']['evaluate'] for line in lines] == [500.0, 500.0]
+  assert sum(line['seconds']['train'] for line in lines) == len(rows) - 1
+  assert result['seconds']['compile'] == 101.0 and len(batches) == 1 + 2 * 5
 
 
 def test_other_conditions_are_refused_with_what_differs(values, tmp_path, monkeypatch):
@@ -202,7 +278,7 @@ def test_checkpoints_come_by_the_clock(values, tmp_path, monkeypatch):
   train(with_cell(run, checkpoint_every=1e9), *placed(datasets), tmp_path)
   assert not saved
   train(with_cell(run, checkpoint_every=1e-9), *placed(datasets), tmp_path)
-  assert len(saved) == 12 and len(list(tmp_path.glob('*.ckpt'))) == 2
+  assert len(saved) == 12 + 1 and len(list(tmp_path.glob('*.ckpt'))) == 2
 
 
 def test_seconds_before_a_stop_are_not_lost(values, tmp_path, monkeypatch):

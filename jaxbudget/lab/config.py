@@ -78,9 +78,9 @@ def defaults(**overrides: Any) -> ConfigDict:
       'fidelity': 'corrected',  # or released: as the published code did it
       'seeds': (0, 1, 2),  # or an int n for 0..n-1
       'evaluate_every': 1,  # epochs; the last epoch is always evaluated
-      'evaluate_batch': 250,
+      'evaluate_batch': 250,  # test images in a forward pass, at most; 0: by memory alone
       'devices': 1,  # to split each batch over; 0: all there are
-      'rows_per_call': 0,  # rows in one dispatch; 0: an epoch, on CPU about a second
+      'rows_per_call': 0,  # rows in one call to the device; 0: about a second, ten on a GPU
       'checkpoint_every': 300.0,  # seconds
       'record_selection': False,  # keep, for each epoch, how often each sample was trained on
       'slurm': {  # what each task of a job array gets, under --executor=slurm

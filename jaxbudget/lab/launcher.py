@@ -14,7 +14,7 @@ from jaxbudget import data, parallel
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import report
 from jaxbudget.lab.paper import deviations
-from jaxbudget.lab.run import files, hosts
+from jaxbudget.lab.run import files, hosts, process
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import calibrate as calibrate_lib
 from jaxbudget.lab.sweep import control, grid, inputs, local, plan_file, slurm, status, workers
@@ -73,7 +73,7 @@ def launch(
 
   Returns:
     The exit code: 0 done or submitted, 1 a run failed or a file could not be written, 2 refused
-    (config, data, or every run there is to resume), 130 or 143 stopped by a signal.
+    (config, data, or every run there is to resume), 128 + its number stopped by a signal.
   """
   options = Options(**options)
   if options.distributed:
@@ -88,11 +88,14 @@ def launch(
   inputs.use_compilation_cache()
   begin = _on_workdir if stage in _WORKDIR_STAGES else _launch
   try:
-    with hosts.together():
+    with process.answering(), hosts.together():
       return begin(config, workdir, stage, options, console)
   except KeyboardInterrupt:
     print('stopped', file=sys.stderr)
     return 130
+  except process.Signalled as e:
+    print(e, file=sys.stderr)
+    return 128 + e.number
   except slurm.Unwilling as e:
     print(f'failed: {e}', file=sys.stderr)
     return FAILED

@@ -5,6 +5,7 @@ Progress is measured in plan rows, not in optimizer updates: a step that a metho
 not to take does not stretch the schedule (fidelity.md 1.5 and 2.6).
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -98,8 +99,13 @@ def _check_options(name: str, options: Mapping[str, Any] | None) -> None:
     registry.check(f'option of {name}', option, known)
 
 
-def tabulate(schedule: optax.Schedule, epochs: int, rows: int, padded_rows: int) -> np.ndarray:
-  """Lays a schedule out for a whole run.
+_BLOCK = 2**22  # rates that are laid out at a time
+
+
+def by_epoch(
+  schedule: optax.Schedule, epochs: int, rows: int, padded_rows: int
+) -> Callable[[int], np.ndarray]:
+  """Lays a schedule out, some epochs at a time: a table of all might not fit in memory.
 
   Args:
     schedule: `row -> learning rate`.
@@ -108,13 +114,18 @@ def tabulate(schedule: optax.Schedule, epochs: int, rows: int, padded_rows: int)
     padded_rows: R >= rows, row slots of a full epoch.
 
   Returns:
-    f32[E,R]; the slots of rows that do not exist hold 0.
+    `epoch -> f32[R]`; the slots of rows that do not exist hold 0.
   """
-  total = epochs * rows
-  exact = total <= 2**24  # float32 holds these numbers; optax's schedules promote ints
-  table = np.zeros((epochs, padded_rows), np.float32)
-  with jax.enable_x64(not exact):
-    row = np.arange(total, dtype=np.float32 if exact else np.float64)
-    rates = np.broadcast_to(np.asarray(schedule(row)), row.shape)  # a constant may be a scalar
-    table[:, :rows] = rates.reshape(epochs, rows)
-  return table
+  exact = epochs * rows <= 2**24  # float32 holds these numbers; optax's schedules promote ints
+  size = max(1, min(epochs, _BLOCK // padded_rows))
+
+  @functools.lru_cache(maxsize=2)
+  def block(number: int) -> np.ndarray:
+    first, table = number * size * rows, np.zeros((size, padded_rows), np.float32)
+    with jax.enable_x64(not exact):
+      row = np.arange(first, first + size * rows).astype(np.float32 if exact else np.float64)
+      rates = np.broadcast_to(np.asarray(schedule(row)), row.shape)  # a constant may be a scalar
+      table[:, :rows] = rates.reshape(size, rows)
+    return table
+
+  return lambda epoch: block(epoch // size)[epoch % size]

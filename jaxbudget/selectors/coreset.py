@@ -4,7 +4,6 @@ A core-set needs a score of every sample before training starts. Scores come of 
 run*: a full run of `forgetting_sgd`, an ordinary run of the plan (fidelity.md 2.8, 2.9).
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -208,6 +207,7 @@ def scores_from_model(
   samples: int,
   key: Key,
   batch_size: int = 250,
+  between: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
   """Scores samples by a trained model, in eval mode on plain images.
 
@@ -225,6 +225,7 @@ def scores_from_model(
     samples: how many samples will be kept (kcenter stops there).
     key: for the first centres of kcenter.
     batch_size: images in a forward pass.
+    between: called between calls to the device; may raise to stop.
 
   Returns:
     f32[N], high for samples to keep.
@@ -250,16 +251,26 @@ def scores_from_model(
     padding = [(0, batch_size - len(piece))] + [(0, 0)] * (image.ndim - 1)
     output = forward(params, model_state, jax.device_put(np.pad(piece, padding)))
     pieces.append(np.asarray(output)[: len(piece)])
+    between()
   found = np.concatenate(pieces)
   if score != 'kcenter':
     return found
   rank = np.zeros(len(image), np.float32)
-  rank[np.asarray(kcenter_order(jnp.asarray(found), key, samples))] = np.arange(samples, 0, -1)
+  order = kcenter_order(jnp.asarray(found), key, samples, between=between)
+  rank[np.asarray(order)] = np.arange(samples, 0, -1)
   return rank
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def kcenter_order(features: jax.Array, key: Key, samples: int, initial: int = 1000) -> jax.Array:
+_READ = 2**33  # bytes of features that a call reads, about a second's work for a CPU
+
+
+def kcenter_order(
+  features: jax.Array,
+  key: Key,
+  samples: int,
+  initial: int = 1000,
+  between: Callable[[], None] = lambda: None,
+) -> jax.Array:
   """Greedy k-centre: the next centre is the sample farthest from all centres so far.
 
   Args:
@@ -267,12 +278,27 @@ def kcenter_order(features: jax.Array, key: Key, samples: int, initial: int = 10
     key: a typed key.
     samples: k <= N, centres to find.
     initial: centres drawn at random before the greedy ones.
+    between: called between calls to the device; may raise to stop.
 
   Returns:
     i32[k], distinct, in the order found.
   """
   count = features.shape[0]
   first = shuffle(key, jnp.arange(count, dtype=jnp.int32))
+  order = jnp.zeros(samples, jnp.int32)
+  distance = jnp.full(count, jnp.inf, jnp.float32)
+  step = max(1, _READ // features.nbytes)
+  for start in range(0, samples, step):
+    place = jnp.int32(start), jnp.int32(min(start + step, samples))
+    order, distance = _add_centres(features, first, order, distance, jnp.int32(initial), *place)
+    order.block_until_ready()
+    between()
+  return order
+
+
+@jax.jit
+def _add_centres(features, first, order, distance, initial, start, stop):
+  """Finds the centres from `start` on and before `stop`."""
 
   def add(k, carry):
     order, distance = carry
@@ -283,6 +309,4 @@ def kcenter_order(features: jax.Array, key: Key, samples: int, initial: int = 10
     distance = jnp.minimum(distance, squared).at[centre].set(-1)
     return order.at[k].set(centre), distance
 
-  order = jnp.zeros(samples, jnp.int32)
-  distance = jnp.full(count, jnp.inf, jnp.float32)
-  return jax.lax.fori_loop(0, samples, add, (order, distance))[0]
+  return jax.lax.fori_loop(start, stop, add, (order, distance))

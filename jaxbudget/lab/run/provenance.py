@@ -15,7 +15,14 @@ _PACKAGES = ('jaxbudget', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
 _SOURCE = pathlib.Path(__file__).parents[2]
 # Sources that decide nothing about the numbers of a run that has started.
 _NOT_NUMERICS = ('data/', 'lab/launcher.py', 'lab/paper/', 'lab/report/', 'lab/sweep/')
-_NOT_NUMERICS_FILES = ('__init__.py', 'hosts.py', 'loading.py', 'lock.py', 'provenance.py')
+_NOT_NUMERICS_FILES = (
+  '__init__.py',
+  'hosts.py',
+  'loading.py',
+  'lock.py',
+  'process.py',
+  'provenance.py',
+)
 
 
 @functools.cache

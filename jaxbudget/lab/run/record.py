@@ -35,6 +35,7 @@ class Books:
   """Plain values, saved with every checkpoint."""
 
   begun: int = 0  # epochs that have a plan
+  batches: int = 0  # of the test set, in the evaluation under way
   epochs: int = 0  # finished and recorded
   rows: int = 0
   scored: int = 0

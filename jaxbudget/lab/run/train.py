@@ -7,7 +7,7 @@ What an epoch measured is fetched after the next one was dispatched.
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,9 @@ from jaxbudget.lab.run.run import Run
 from jaxbudget.state import TrainState, init_state
 from jaxbudget.types import Data
 
-_CALL_SECONDS = 1.0  # on CPU a dispatch lasts about this long, so that signals are answered
+# About how long a call to the device lasts, so that signals are answered in between; on an
+# accelerator longer, so that most epochs are one call.
+_CPU_SECONDS, _SECONDS = 1.0, 10.0
 
 
 class Stopped(Exception):  # noqa: N818  it is no error
@@ -32,15 +34,19 @@ class Stopped(Exception):  # noqa: N818  it is no error
 
 @dataclasses.dataclass
 class Live:
-  """What changes while a run runs. Its checkpoints hold state, best and books."""
+  """What changes while a run runs. Its checkpoints hold state, best, sums and books."""
 
   state: TrainState
   best: Best
+  sums: epoch.Evaluation  # of the evaluation under way
   books: Books
   counted: np.ndarray  # i32[N]  times trained on in the epochs recorded, under record_selection
   row: int  # the next row to dispatch
   rows_per_call: int
+  batches_per_call: int  # of an evaluation
   clock: float  # when the device was last known to be done with earlier work
+  saved_at: float
+  pending: 'Pending | None' = None  # the epoch that is dispatched, but not yet recorded
 
 
 class Setting(NamedTuple):
@@ -51,11 +57,12 @@ class Setting(NamedTuple):
   root: jax.Array  # the run's key
   train_data: Data
   test_data: Data
-  learning_rate: np.ndarray  # f32[E,R]
+  learning_rate: Callable[[int], np.ndarray]  # f32[R] of an epoch
+  evaluation_batch: int  # test images in a forward pass
   directory: pathlib.Path
   belongs_to: dict[str, Any]  # what its checkpoints belong to
   progress: Callable[[int, int], None]  # told (epochs done, rows done in the one under way)
-  stop: Callable[[], bool]  # asked between dispatches
+  stop: Callable[[], bool]  # asked between calls to the device
 
 
 class Pending(NamedTuple):
@@ -65,6 +72,7 @@ class Pending(NamedTuple):
   measured: epoch.Progress
   evaluation: epoch.Evaluation | None
   times_trained: jax.Array | None  # i32[N]  under record_selection
+  trained_at: float | None  # when its rows were done, if they were waited for
 
 
 def train(
@@ -87,7 +95,7 @@ def train(
     test_data: likewise.
     directory: of the run; exists.
     progress: told (epochs done, rows done in the epoch under way).
-    stop: asked between dispatches; True saves the state and raises `Stopped`.
+    stop: asked between calls to the device; True saves the state and raises `Stopped`.
     fingerprint: of the data set; a checkpoint must have been trained on the same data.
     resume: `auto`, or `force` to go on from a checkpoint of other code, versions or device,
       which result.json then says under `forced`.
@@ -111,40 +119,36 @@ def train(
   test_data = parallel.replicate(test_data, mesh)
   live = _begin(run)
   padded_rows = live.state.plan.index.shape[0]
-  rates = schedules.tabulate(parts.schedule, facts.epochs, facts.rows, padded_rows)
+  rates = schedules.by_epoch(parts.schedule, facts.epochs, facts.rows, padded_rows)
   belongs_to = {'run': run.run_id, 'data': fingerprint, **must_agree()}
   belongs_to['devices'] = run.cell.devices or jax.device_count()
   root = parallel.replicate(jax.random.key(run.seed), mesh)
+  size = epoch.forward_batch(len(test_data.label), parts.spec, run.cell.evaluate_batch)
   setting = Setting(
-    run, program, root, train_data, test_data, rates, directory, belongs_to, progress, stop
+    run, program, root, train_data, test_data, rates, size, directory, belongs_to, progress, stop
   )
   _restore(setting, live, resume, note)
-  live.state, live.best = parallel.replicate((live.state, live.best), mesh)
+  live.state, live.best, live.sums = parallel.replicate((live.state, live.best, live.sums), mesh)
   _compile(setting, live)
-  saved_at = time.monotonic()
-  pending = None
   for e in range(live.books.epochs, facts.epochs):
+    short = _is_short(setting, live)
+    if not short:
+      _settle(setting, live)
     if live.books.begun == e:
       if facts.scan.due(e):
-        if pending:  # its line of metrics does not hold what comes now
-          pending = _record(setting, live, pending)
+        _settle(setting, live)  # its line of metrics does not hold what comes now
         _scan(setting, live, e)
       live.state = epoch.begin_epoch(parts.selector, live.state, e, setting.root, mesh)
-      live.books.begun, live.row = e + 1, 0
-    for measured in _rows(setting, live, e):  # noqa: B007  the last one is used
-      stopping = hosts.any_of(stop())
-      if stopping or hosts.agree(time.monotonic() - saved_at > run.cell.checkpoint_every):
-        if pending:
-          pending = _record(setting, live, pending)
-        _save(setting, live)
-        saved_at = time.monotonic()
-      if stopping:
-        raise Stopped(f'{run.run_id} is saved at epoch {e + 1}')
-    before, pending = pending, _after_rows(setting, live, e, measured)
-    if before:
-      _record(setting, live, before)
-  if pending:
-    _record(setting, live, pending)
+      live.books.begun, live.books.batches, live.row = e + 1, 0, 0
+    for measured in _rows(setting, live, e, short):  # noqa: B007  the last one is used
+      _pause(setting, live)
+    trained_at = None if short else time.monotonic()
+    for _ in _evaluate(setting, live, e, short):
+      _pause(setting, live)
+    _after(setting, live, e, measured, trained_at)
+    if not short:
+      _settle(setting, live)
+  _settle(setting, live)
   return record.write(directory, run, live.books, live.state, live.best)
 
 
@@ -160,15 +164,17 @@ def _begin(run: Run) -> Live:
     parts.budget,
   )
   weights = jax.tree.map(jnp.copy, (state.params, state.model_state))
-  on_cpu = jax.default_backend() == 'cpu'
   return Live(
     state=state,
     best=Best(jnp.int32(-1), jnp.int32(0), *weights),
+    sums=epoch.Evaluation.blank(),
     books=Books(),
     counted=np.zeros(parts.spec.num_examples, np.int32),
     row=0,
-    rows_per_call=cell.rows_per_call or (4 if on_cpu else parts.selector.facts.rows),
+    rows_per_call=cell.rows_per_call or 1,
+    batches_per_call=1,
     clock=time.monotonic(),
+    saved_at=float('nan'),
   )
 
 
@@ -176,12 +182,47 @@ def _compile(setting: Setting, live: Live) -> None:
   """Compiles the programs by running them over no rows, which leaves the state as it is."""
   start = time.monotonic()
   _train_until(setting, live, live.books.epochs, stop=0)
-  nothing = _run_evaluation(setting, live, batches=0)
+  _heed(setting)
+  nothing = _run_evaluation(setting, live, live.sums, 0, 0)
   live.best = _keep_best(live.best, nothing, live.state, _scalar(0, setting))
   jax.block_until_ready(live.best)
+  _heed(setting)
   now = time.monotonic()
   live.clock = now - live.books.open_seconds
   live.books.compile_seconds += now - start
+  live.saved_at = now
+
+
+def _heed(setting: Setting) -> None:
+  """Stops a run that is to stop before anything was done that is not saved already."""
+  if hosts.any_of(setting.stop()):
+    raise Stopped(f'{setting.run.run_id} is left as it was')
+
+
+def _pause(setting: Setting, live: Live) -> None:
+  """Between calls: saves the run if it is time to, or if it is to stop."""
+  stopping = hosts.any_of(setting.stop())
+  often = setting.run.cell.checkpoint_every
+  if stopping or hosts.agree(time.monotonic() - live.saved_at > often):
+    _settle(setting, live)
+    _save(setting, live)
+    live.saved_at = time.monotonic()
+  if stopping:
+    raise Stopped(f'{setting.run.run_id} is saved at epoch {live.books.begun}')
+
+
+def _is_short(setting: Setting, live: Live) -> bool:
+  """Whether an epoch is one call, and its evaluation another.
+
+  Only then is it worth to dispatch the next one before this one is done: its figures are
+  fetched one epoch late, and the device never waits.
+  """
+  rows = setting.run.parts.selector.facts.rows
+  return live.rows_per_call >= rows and live.batches_per_call >= _batches(setting)
+
+
+def _batches(setting: Setting) -> int:
+  return -(-setting.test_data.label.shape[0] // setting.evaluation_batch)
 
 
 def _scan(setting: Setting, live: Live, e: int) -> None:
@@ -202,7 +243,7 @@ def _scan(setting: Setting, live: Live, e: int) -> None:
     state.params,
     state.model_state,
     setting.train_data,
-    setting.run.cell.evaluate_batch,
+    epoch.forward_batch(parts.spec.num_examples, parts.spec, setting.run.cell.evaluate_batch),
     parts.selector.facts.scan.wants,
     mesh=setting.program.mesh,
     between=between,
@@ -212,26 +253,54 @@ def _scan(setting: Setting, live: Live, e: int) -> None:
   books.scored += parts.spec.num_examples
 
 
-def _rows(setting: Setting, live: Live, e: int):
-  """Walks the plan of epoch e; yields between dispatches, and once it has dispatched all."""
+def _rows(setting: Setting, live: Live, e: int, short: bool) -> Iterator[epoch.Progress]:
+  """Walks the plan of epoch e; yields between calls, and after the last one."""
   rows = setting.run.parts.selector.facts.rows
   while True:
-    start = time.monotonic()
-    live.row = min(live.row + live.rows_per_call, rows)
+    start, size, done = time.monotonic(), live.rows_per_call, live.row
+    live.row = min(done + size, rows)
     measured = _train_until(setting, live, e, live.row)
-    if live.row == rows:
-      yield measured
-      return
-    measured.row.block_until_ready()
-    adaptive = not setting.run.cell.rows_per_call
-    if adaptive and hosts.agree(time.monotonic() - start < _CALL_SECONDS / 2):
-      live.rows_per_call *= 2
-    setting.progress(e, live.row)
+    if not short:
+      measured.row.block_until_ready()
+      if live.row == done + size and not setting.run.cell.rows_per_call:
+        live.rows_per_call = _next_size(size, time.monotonic() - start)
+      setting.progress(e, live.row)
     yield measured
+    if live.row == rows:
+      return
+
+
+def _evaluate(setting: Setting, live: Live, e: int, short: bool) -> Iterator[None]:
+  """Evaluates after epoch e, if that is due; yields between calls."""
+  last = e + 1 == setting.run.parts.selector.facts.epochs
+  if not last and (e + 1) % setting.run.cell.evaluate_every:
+    return
+  batches = _batches(setting)
+  while live.books.batches < batches:
+    start, size, done = time.monotonic(), live.batches_per_call, live.books.batches
+    sums = live.sums if done else parallel.replicate(epoch.Evaluation.blank(), setting.program.mesh)
+    live.books.batches = min(done + size, batches)
+    live.sums = _run_evaluation(setting, live, sums, done, live.books.batches)
+    if not short:
+      live.sums.correct.block_until_ready()
+      if live.books.batches == done + size:
+        live.batches_per_call = _next_size(size, time.monotonic() - start)
+    if live.books.batches < batches:
+      yield
+
+
+def _next_size(size: int, seconds: float) -> int:
+  """How much to do in the next call to the device, from how long the last one took."""
+  wanted = _CPU_SECONDS if jax.default_backend() == 'cpu' else _SECONDS
+  if seconds < wanted / 2:
+    size *= 2
+  elif seconds > 2 * wanted:
+    size = max(1, size // 2)
+  return hosts.agree(size)
 
 
 def _train_until(setting: Setting, live: Live, e: int, stop: int) -> epoch.Progress:
-  rates = setting.learning_rate[min(e, len(setting.learning_rate) - 1)]
+  rates = setting.learning_rate(e)
   rates, stop = parallel.replicate((rates, np.int32(stop)), setting.program.mesh)
   live.state, measured = epoch.train_rows(
     setting.program, live.state, setting.train_data, rates, setting.root, stop
@@ -239,29 +308,32 @@ def _train_until(setting: Setting, live: Live, e: int, stop: int) -> epoch.Progr
   return measured
 
 
-def _after_rows(setting: Setting, live: Live, e: int, measured: epoch.Progress) -> Pending:
-  """Dispatches the evaluation after epoch e, if it is due, and keeps the best weights."""
-  run, evaluation, times_trained = setting.run, None, None
-  if run.cell.record_selection:
-    times_trained = jnp.copy(live.state.times_trained)
-  last = e + 1 == run.parts.selector.facts.epochs
-  if last or (e + 1) % run.cell.evaluate_every == 0:
-    size = setting.test_data.label.shape[0]
-    evaluation = _run_evaluation(setting, live, -(-size // run.cell.evaluate_batch))
+def _after(
+  setting: Setting, live: Live, e: int, measured: epoch.Progress, trained_at: float | None
+) -> None:
+  """Keeps the best weights, and records the epoch before: this one is recorded later."""
+  times_trained = jnp.copy(live.state.times_trained) if setting.run.cell.record_selection else None
+  evaluation = live.sums if live.books.batches else None
+  if evaluation is not None:
     live.best = _keep_best(live.best, evaluation, live.state, _scalar(e + 1, setting))
-  return Pending(e, measured, evaluation, times_trained)
+  _settle(setting, live)
+  live.pending = Pending(e, measured, evaluation, times_trained, trained_at)
 
 
-def _run_evaluation(setting: Setting, live: Live, batches: int) -> epoch.Evaluation:
+def _run_evaluation(
+  setting: Setting, live: Live, sums: epoch.Evaluation, start: int, stop: int
+) -> epoch.Evaluation:
   parts, state = setting.run.parts, live.state
   return epoch.evaluate(
     parts.model,
     parts.augment.test,
-    setting.run.cell.evaluate_batch,
+    setting.evaluation_batch,
     state.params,
     state.model_state,
     setting.test_data,
-    _scalar(batches, setting),
+    sums,
+    _scalar(start, setting),
+    _scalar(stop, setting),
     mesh=setting.program.mesh,
   )
 
@@ -277,11 +349,14 @@ def _keep_best(best: Best, evaluation: epoch.Evaluation, state: TrainState, e: j
   return jax.tree.map(lambda new, old: jnp.where(better, new, old), latest, best)
 
 
-def _record(setting: Setting, live: Live, pending: Pending) -> None:
-  """Waits for an epoch, enters it into the books and writes its line of metrics."""
+def _settle(setting: Setting, live: Live) -> None:
+  """Waits for the epoch that is dispatched, enters it into the books and writes its metrics."""
+  if live.pending is None:
+    return
+  pending, live.pending = live.pending, None
   run, e = setting.run, pending.epoch
   measured = jax.device_get(pending.measured)
-  trained_at = time.monotonic()
+  trained_at = pending.trained_at or time.monotonic()
   correct = None if pending.evaluation is None else int(pending.evaluation.correct)
   now = time.monotonic()
   seconds = {'train': trained_at - live.clock, 'evaluate': now - trained_at}
@@ -290,7 +365,7 @@ def _record(setting: Setting, live: Live, pending: Pending) -> None:
     times_trained = np.asarray(pending.times_trained)
     live.books.selection[f'{e:04d}'] = recording.pack(times_trained - live.counted)
     live.counted = times_trained
-  rates = setting.learning_rate[e]
+  rates = setting.learning_rate(e)
   line = record.enter(live.books, run, e, measured, correct, rates, seconds)
   hosts.first(files.append_text, setting.directory / files.METRICS, line)
   setting.progress(e + 1, 0)
@@ -300,7 +375,7 @@ def _save(setting: Setting, live: Live) -> None:
   start = time.monotonic()
   live.books.open_seconds = start - live.clock
   books = dataclasses.asdict(live.books)
-  tree = {'state': live.state, 'best': live.best}
+  tree = {'state': live.state, 'best': live.best, 'sums': live.sums}
   hosts.first(checkpoint.save, setting.directory, tree, books, setting.belongs_to)
   live.clock += time.monotonic() - start  # writing is not training
 
@@ -308,7 +383,7 @@ def _save(setting: Setting, live: Live) -> None:
 def _restore(setting: Setting, live: Live, resume: str, note: Callable[[str], None]) -> None:
   """Goes on from the last whole checkpoint, and makes metrics.jsonl what it was then."""
   metrics = setting.directory / files.METRICS
-  target = {'state': live.state, 'best': live.best}
+  target = {'state': live.state, 'best': live.best, 'sums': live.sums}
   saved = checkpoint.restore(setting.directory, target, setting.belongs_to, resume, note)
   if saved is None:
     hosts.first(metrics.unlink, missing_ok=True)
@@ -323,7 +398,8 @@ def _restore(setting: Setting, live: Live, resume: str, note: Callable[[str], No
       f'recorded; turn it off, or remove {saved.path.parent}/*.ckpt to train it from the start'
     )
   # A copy: arrays over the checkpoint's bytes must not be donated.
-  live.state, live.best = jax.tree.map(jnp.array, (saved.state['state'], saved.state['best']))
+  kept = [saved.state[name] for name in ('state', 'best', 'sums')]
+  live.state, live.best, live.sums = jax.tree.map(jnp.array, kept)
   live.books, live.row = books, int(live.state.row)
   live.counted = books.counted(setting.run.parts.spec.num_examples)
   hosts.first(files.write_bytes, metrics, books.lines.encode())

@@ -118,9 +118,12 @@ def _time_network(run: Run, seconds: float) -> tuple[float, float]:
   per_row = _seconds_per_call(train, seconds, range(_ROWS + 1))
   test = Data(data.image[:size], data.label[:size])
 
+  nothing = epoch.Evaluation.blank()
+
   def forward(batches):
+    place = jnp.int32(0), jnp.int32(batches)
     return epoch.evaluate(
-      parts.model, plain.test, size, state.params, state.model_state, test, jnp.int32(batches)
+      parts.model, plain.test, size, state.params, state.model_state, test, nothing, *place
     )
 
   per_pass = _seconds_per_call(forward, seconds, [0] + [1] * _ROWS)

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from jaxbudget.lab import config as config_lib
-from jaxbudget.lab.run import files
+from jaxbudget.lab.run import files, process
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import inputs, local
 
@@ -130,6 +130,18 @@ def _stop_when_alone() -> None:
   os.kill(os.getpid(), signal.SIGTERM)
 
 
-if __name__ == '__main__':  # python -m jaxbudget.lab.sweep.jobs DIRECTORY TASK
+def _main(directory: str, task: str) -> int:
+  """A worker of this host; the exit code."""
+  process.guard_streams()
   threading.Thread(target=_stop_when_alone, daemon=True).start()
-  sys.exit(work(pathlib.Path(sys.argv[1]), int(sys.argv[2])))
+  try:
+    with process.answering():
+      return work(pathlib.Path(directory), int(task))
+  except KeyboardInterrupt:
+    return 130
+  except process.Signalled as e:
+    return 128 + e.number
+
+
+if __name__ == '__main__':  # python -m jaxbudget.lab.sweep.jobs DIRECTORY TASK
+  sys.exit(_main(*sys.argv[1:]))

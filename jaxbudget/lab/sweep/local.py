@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ from rich import progress as rich_progress
 from rich.console import Console
 
 from jaxbudget import data
-from jaxbudget.lab.run import files, hosts, lock, record, run_state
+from jaxbudget.lab.run import files, hosts, lock, process, record, run_state
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.run.provenance import must_agree
 from jaxbudget.lab.run.record import Diverged
@@ -32,8 +31,6 @@ from jaxbudget.lab.sweep import scoring
 from jaxbudget.types import Data
 
 REFUSED, BUSY = 'refused', 'busy'
-# SIGUSR2 is what a cluster is asked to send before the time limit.
-_STOP = tuple(getattr(signal, n) for n in ('SIGINT', 'SIGTERM', 'SIGUSR2') if hasattr(signal, n))
 _WAIT = 1.0  # seconds between looks at runs that others train
 
 
@@ -73,7 +70,7 @@ def run_all(
     console.print(f'refused: the processes of this launch differ: {differing}', markup=False)
     return 2
   ended: dict[str, str] = {}
-  with signals() as received, _bars(console) as bars:
+  with process.collecting() as received, _bars(console) as bars:
     session = Session(datasets, directory, bars, resume, received, {})
     waiting, told = list(runs), False
     while waiting:
@@ -196,15 +193,19 @@ def _train_owned(
   if key not in session.placed:
     session.placed.clear()  # one data set on the device at a time
     session.placed[key] = _place(session.datasets[key])
-  try:
-    run = scoring.prepare(run, session.directory, session.datasets[key])
-  except ValueError as e:
-    raise data.DataError(str(e)) from e
 
   def stop() -> bool:
     check()
     return bool(session.received)
 
+  def heed() -> None:
+    if stop():
+      raise Stopped(f'{run.run_id} is stopped while its samples are scored')
+
+  try:
+    run = scoring.prepare(run, session.directory, session.datasets[key], heed)
+  except ValueError as e:
+    raise data.DataError(str(e)) from e
   run_one(session, run, directory, stop)
 
 
@@ -277,25 +278,6 @@ def _place(dataset: data.Dataset) -> tuple[Data, Data, float]:
   placed = data.place(dataset)
   jax.block_until_ready(placed)
   return (*placed, time.monotonic() - start)
-
-
-@contextlib.contextmanager
-def signals() -> Iterator[list[int]]:
-  """Collects signals to stop instead of dying of them; a second SIGINT is obeyed at once."""
-  received: list[int] = []
-
-  def note(number, frame):
-    del frame
-    if received and number == signal.SIGINT:
-      raise KeyboardInterrupt
-    received.append(number)
-
-  previous = {s: signal.signal(s, note) for s in _STOP}
-  try:
-    yield received
-  finally:
-    for number, handler in previous.items():
-      signal.signal(number, handler)
 
 
 class _Bars(rich_progress.Progress):

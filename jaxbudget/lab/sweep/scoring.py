@@ -6,6 +6,7 @@ and kinds of score that start from it (fidelity.md 2.9).
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import flax.serialization
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from jaxbudget import ledger
 from jaxbudget.data import Dataset
+from jaxbudget.epoch import forward_batch
 from jaxbudget.keys import derive
 from jaxbudget.lab.run import files
 from jaxbudget.lab.run.run import Run
@@ -74,13 +76,19 @@ def selection_record(run: Run, scoring: Cost, shared_by: int) -> dict[str, Any]:
   }
 
 
-def prepare(run: Run, directory: pathlib.Path, dataset: Dataset) -> Run:
+def prepare(
+  run: Run,
+  directory: pathlib.Path,
+  dataset: Dataset,
+  between: Callable[[], None] = lambda: None,
+) -> Run:
   """Gives a run the scores that it needs, from the files of its finished scoring run.
 
   Args:
     run: of a plan.
     directory: that holds the run directories.
     dataset: the run's.
+    between: called between calls to the device, of which there may be many; may raise to stop.
 
   Returns:
     The run, ready to be trained; itself if it needs nothing.
@@ -95,7 +103,8 @@ def prepare(run: Run, directory: pathlib.Path, dataset: Dataset) -> Run:
   if not path.is_file():
     raise ValueError(f'{run.run_id} needs run {run.needs}, which has not left {path.name}')
   files.verify(path)
-  scores = _model_scores(run, score, path, dataset) if score in FROM_MODEL else _read(path)
+  from_model = score in FROM_MODEL
+  scores = _model_scores(run, score, path, dataset, between) if from_model else _read(path)
   parts = run.parts
   selector = SELECTORS[run.cell.selector](
     parts.spec, run.cell.budget, scores, **parts.selector_options
@@ -110,7 +119,9 @@ def _read(path: pathlib.Path) -> np.ndarray:
     raise ValueError(f'{path} is damaged: {e}') from e
 
 
-def _model_scores(run: Run, score: str, path: pathlib.Path, dataset: Dataset) -> np.ndarray:
+def _model_scores(
+  run: Run, score: str, path: pathlib.Path, dataset: Dataset, between: Callable[[], None]
+) -> np.ndarray:
   """Scores by the scoring run's trained weights."""
   parts = run.parts
   target = jax.eval_shape(parts.model.init, jax.random.key(0))
@@ -132,5 +143,6 @@ def _model_scores(run: Run, score: str, path: pathlib.Path, dataset: Dataset) ->
     dataset.train_image,
     samples=ledger.share(parts.spec.num_examples, run.cell.budget),
     key=derive(jax.random.key(run.seed), 'init_selector'),
-    batch_size=run.cell.evaluate_batch,
+    batch_size=forward_batch(parts.spec.num_examples, parts.spec, run.cell.evaluate_batch),
+    between=between,
   )

@@ -25,8 +25,10 @@ class Work:
     """Trains the runs of the task; ends the process with the exit code if that is not 0."""
     import pathlib
 
+    from jaxbudget.lab.run import process
     from jaxbudget.lab.sweep import jobs
 
+    process.guard_streams()
     code = jobs.work(pathlib.Path(self.directory), self.task)
     if code == 128 + signal.SIGUSR2:  # saved; now submitit may requeue
       signal.raise_signal(signal.SIGUSR2)

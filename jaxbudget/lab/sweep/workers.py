@@ -5,6 +5,7 @@ run is trained twice. A worker sees only its own GPU. On CPU it keeps all thread
 results are, bit for bit, those of one process.
 """
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -16,9 +17,9 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from jaxbudget.lab.run import process as process_lib
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import jobs, status
-from jaxbudget.lab.sweep.local import signals
 from jaxbudget.registry import by_number
 
 _DEVICES = pathlib.Path('/dev')
@@ -72,7 +73,7 @@ def run_all(
   """
   tasks = shares(runs, count)
   directory = jobs.write(workdir, config, tasks, 'local', resume, help_others=True)
-  with signals() as received, status.follow(workdir, console):
+  with process_lib.collecting() as received, status.follow(workdir, console):
     processes = [_start(directory, task, len(tasks)) for task in range(len(tasks))]
     readers = [threading.Thread(target=_forward, args=(p, console), daemon=True) for p in processes]
     for reader in readers:
@@ -102,13 +103,15 @@ def _start(directory: pathlib.Path, task: int, count: int) -> subprocess.Popen:
   command = [sys.executable, '-m', 'jaxbudget.lab.sweep.jobs', str(directory), str(task)]
   return subprocess.Popen(
     command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    stderr=subprocess.STDOUT, text=True, errors='backslashreplace', start_new_session=True,
   )  # fmt: skip
 
 
 def _forward(process: subprocess.Popen, console: Console) -> None:
+  """Prints what a worker says; reads on if that fails, for a full pipe would hold it up."""
   for line in process.stdout:
-    console.print(line.rstrip('\n'), soft_wrap=True, markup=False)
+    with contextlib.suppress(OSError):
+      console.print(line.rstrip('\n'), soft_wrap=True, markup=False)
 
 
 def _wait(processes: list[subprocess.Popen], received: list[int]) -> list[int]:
