@@ -103,10 +103,11 @@ def _parse(argv: list[str]) -> list[str]:
   except Exception as e:  # a config file is a program, anything can happen in it
     said = str(e).strip().splitlines() or ['']
     message = f'the config cannot be read: {type(e).__name__}: {said[-1].strip()}'
+  from jaxbudget.lab import plain
   from jaxbudget.lab.run import process
 
   process.guard_streams()
-  print(f'refused: {message.strip()}', file=sys.stderr)
+  print(plain.text(f'refused: {message.strip()}'), file=sys.stderr)
   sys.exit(2)
 
 

@@ -73,3 +73,12 @@ def test_two_channels_are_refused(dataset, tmp_path):
       tmp_path / 'sheet.png',
     )
   assert not list(tmp_path.iterdir())
+
+
+def test_class_names_are_no_mathematics(dataset, strips, tmp_path, monkeypatch):
+  """An unfinished formula would end in an error, a finished one would lose its dollars."""
+  hostile = strips[0]._replace(captions=[r'$\frac$ 1.00', '$x$ 1.00'] * 4)
+  monkeypatch.setattr(sheet, 'make_strips', lambda *_: [hostile, hostile])
+  sheet.contact_sheet(dataset, tmp_path / 'sheet.png')
+  drawn = sheet._draw('$x$', [hostile])
+  assert any(r'$\frac$ 1.00' in text.get_text() for text in drawn.axes[0].texts)

@@ -123,4 +123,6 @@ def test_options_that_tell_cells_apart_become_part_of_the_name(tmp_path):
     run['cell_id'] += str(smoothing)
     plan.append(run)
   loaded = report.load_workdir(workdirs.write_workdir(tmp_path / 'w', plan))
-  assert loaded.runs['method'].tolist() == ['p_sgd', 'p_sgd', 'p_sgd smoothing=False']
+  assert loaded.runs['method'].tolist() == [
+    'p_sgd smoothing=True', 'p_sgd smoothing=True', 'p_sgd smoothing=False',
+  ]  # fmt: skip

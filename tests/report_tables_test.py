@@ -20,7 +20,7 @@ import report_workdirs as workdirs
 import rich.console
 
 from jaxbudget.lab import report
-from jaxbudget.lab.paper import printed
+from jaxbudget.lab.paper import printed, sections
 from jaxbudget.lab.paper import tables as paper_tables
 from jaxbudget.lab.report import comparison_tables, frontier, render, tables
 
@@ -95,10 +95,14 @@ def test_what_is_missing_is_called_missing_never_blank_or_zero(shown):
   assert any(c.text == 'refused' and 'code differs' in c.detail for c in refused)
 
 
-def test_best_per_column_is_bold(shown):
+def test_the_best_among_equal_cost_is_bold(shown):
+  """SB is ahead by 1.3 points and has spent 2.7 times as much: p-SGD is best at its own cost."""
   bold = [row[0].text for row in shown['table2'].rows if row[1].bold]
-  assert bold == ['SB']
+  assert bold == ['p-SGD']
   assert not any(row[2].bold for row in shown['table2'].rows)  # SGD is alone in its column
+  assert [row[1].text for row in shown['summary'].rows if row[2].bold] == ['p_sgd']
+  for table in (shown['table2'], shown['summary']):
+    assert any('Bold: the most accurate of those that cost the same' in n for n in table.notes)
 
 
 def test_every_printed_number_has_its_place_in_a_table(tmp_path):
@@ -127,6 +131,8 @@ def test_rehearsals_show_the_paper_without_claiming_a_difference(tmp_path):
   assert found['difference'].isna().all() and found['mean'].notna().all()
   for table in paper_tables.paper_tables(loaded):
     assert any('Rehearsal (ran on digits)' in note for note in table.notes)
+    assert ', rehearsed on digits: ' in table.title
+    assert all(name.startswith('digits (for ') for name in table.columns[table.labels :])
   # Speed-up against sgd of the plan: training time goes with rows in these files.
   c_sgd = found.query('table == "1" and method == "c_sgd" and dataset == "cifar10"').iloc[0]
   assert c_sgd['speedup_train'] == pytest.approx(30, abs=0.2)
@@ -217,7 +223,7 @@ def check_latex(text: str) -> None:
 
 
 def test_latex_syntax(shown):
-  for table in (*shown.values(), hostile_table(), comparison_tables.paper_equal_compute_table()):
+  for table in (*shown.values(), hostile_table(), sections.paper_equal_compute_table()):
     check_latex(render.to_latex(table))
 
 
@@ -233,15 +239,15 @@ def test_latex_compiles(shown, tmp_path):
   assert done.returncode == 0, done.stdout[-2000:]
 
 
+def test_a_caption_leaves_numbering_to_latex():
+  rows = [(render.text_cell('b'),)]
+  table = render.Table('table2', 'Table 2: budgets', ('a',), rows, pd.DataFrame({'a': ['b']}))
+  assert "\\caption{The paper's Table 2: budgets}" in render.to_latex(table)
+
+
 if __name__ == '__main__':
   GOLDEN.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory() as directory:
     for written in golden_tables(pathlib.Path(directory) / 'w'):
       for suffix, writer in WRITERS.items():
         (GOLDEN / f'{written.name}.{suffix}').write_text(writer(written), encoding='utf-8')
-
-
-def test_a_caption_leaves_numbering_to_latex():
-  rows = [(render.text_cell('b'),)]
-  table = render.Table('table2', 'Table 2: budgets', ('a',), rows, pd.DataFrame({'a': ['b']}))
-  assert "\\caption{The paper's Table 2: budgets}" in render.to_latex(table)

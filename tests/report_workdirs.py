@@ -117,7 +117,7 @@ def write_run(workdir: pathlib.Path, run: dict, accuracy: float | None = None, *
   accuracy = float(np.clip(accuracy, 0, 100))
   directory = workdir / 'runs' / run['run_id']
   directory.mkdir(parents=True)
-  identity = {k: v for k, v in run.items() if k not in ('paper', 'planned')}
+  identity = {k: v for k, v in run.items() if k not in ('paper', 'planned', 'options', 'needs')}
   config = identity | {
     'learning_rate': 0.1, 'momentum': 0.9, 'weight_decay': 1e-4, 'bn_gamma_init': 'uniform01',
     'selector_options': run['options'], 'augment_options': {},

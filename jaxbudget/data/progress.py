@@ -21,7 +21,7 @@ def progress_bars(console: rich.console.Console | None = None) -> Iterator[Progr
   """
   console = console or rich.console.Console(stderr=True)
   columns = (
-    rich.progress.TextColumn('{task.description}'),
+    rich.progress.TextColumn('{task.description}', markup=False),
     rich.progress.BarColumn(),
     rich.progress.TaskProgressColumn(),
     rich.progress.TimeRemainingColumn(),

@@ -84,3 +84,17 @@ def resolve(
   for key in ('mix_image', 'fold'):
     decide(augment_options, key, selector == 'selective_backprop')
   return selector_options, augment_options
+
+
+def as_asked(preset: str, options: Mapping[str, Any]) -> dict[str, Any]:
+  """Options as a config sets them, where a preset changes what it is given (D6).
+
+  Args:
+    preset: a key of `PRESETS`.
+    options: as `resolve` gave them.
+
+  Returns:
+    The options, the same under every preset.
+  """
+  short = PRESETS.get(preset, {}).get('short_warmup') and options.get('warmup')
+  return {**options, 'warmup': options['warmup'] + 1} if short else dict(options)

@@ -6,13 +6,12 @@ import pathlib
 import sys
 from typing import Any
 
-import rich.markup
 from ml_collections import ConfigDict
 from rich.console import Console
 
 from jaxbudget import data, parallel
 from jaxbudget.lab import config as config_lib
-from jaxbudget.lab import report
+from jaxbudget.lab import plain, report
 from jaxbudget.lab.paper import deviations
 from jaxbudget.lab.run import files, hosts, process
 from jaxbudget.lab.run.run import Run
@@ -56,7 +55,8 @@ def refuse(message: str) -> int:
   faults = message.splitlines()
   head = 'refused' if len(faults) == 1 else f'refused, {len(faults)} faults'
   if hosts.is_first():
-    print('\n'.join([f'{head}: {faults[0]}', *(f'  {f}' for f in faults[1:])]), file=sys.stderr)
+    said = '\n'.join([f'{head}: {faults[0]}', *(f'  {f}' for f in faults[1:])])
+    print(plain.text(said), file=sys.stderr)
   return REFUSED
 
 
@@ -84,7 +84,7 @@ def launch(
     except ValueError as e:
       return refuse(f'--distributed: {e}')
   width = None if sys.stdout.isatty() else _FILE_COLUMNS
-  console = Console(highlight=False, width=width, quiet=not hosts.is_first())
+  console = plain.make_console(width=width, quiet=not hosts.is_first())
   inputs.use_compilation_cache()
   begin = _on_workdir if stage in _WORKDIR_STAGES else _launch
   try:
@@ -97,15 +97,16 @@ def launch(
     print(e, file=sys.stderr)
     return 128 + e.number
   except slurm.Unwilling as e:
-    print(f'failed: {e}', file=sys.stderr)
+    print(plain.text(f'failed: {e}'), file=sys.stderr)
     return FAILED
   except OSError as e:
-    print(f'failed: {e.strerror or e}: {e.filename or workdir}', file=sys.stderr)
+    said = f'failed: {e.strerror or e}: {e.filename or workdir}'
+    print(plain.text(said), file=sys.stderr)
     return FAILED
   except hosts.Elsewhere:
     return FAILED  # said there
   except hosts.Gone as e:
-    print(f'failed: {e}; launch again to go on', file=sys.stderr, flush=True)
+    print(plain.text(f'failed: {e}; launch again to go on'), file=sys.stderr, flush=True)
     os._exit(FAILED)  # a proper end would wait for it
 
 
@@ -135,14 +136,14 @@ def _launch(config, workdir, stage, options, console) -> int:
       if stage == 'retry':
         wanted = control.failed(wanted, workdir)
         if not wanted:
-          console.print('nothing has failed')
+          plain.say(console, 'nothing has failed')
           return DONE
       if stage != 'plan':
         inputs.load_data(datasets, wanted)
       if stage == 'data':
         return show_data(datasets, workdir, console)
       for note in dict.fromkeys(note for d in datasets.values() for note in d.notes):
-        console.print(f'note: {note}', markup=False)
+        plain.say(console, f'note: {note}')
       check_writable(workdir)
       if stage != 'plan':  # which may be made where the devices are not
         _check_executor(wanted, options)
@@ -221,7 +222,7 @@ def show_plan(runs: list[Run], workdir: pathlib.Path, calibrate: bool, console: 
     console.print(calibrate_lib.plan_table(runs, measured))
   except ValueError as e:
     console.print(calibrate_lib.plan_table(runs))
-    console.print(f'no times: {e}; run with --calibrate')
+    plain.say(console, f'no times: {e}; run with --calibrate')
   return DONE
 
 
@@ -236,7 +237,7 @@ def show_report(workdir: pathlib.Path, allow: tuple[str, ...], console: Console)
   from jaxbudget.lab.paper.sections import sections  # pandas and matplotlib are slow to import
 
   page = report.write_report(loaded, allow, [sections])
-  console.print(f'report: {page}')
+  plain.say(console, f'report: {page}')
   return DONE
 
 
@@ -245,13 +246,13 @@ def show_data(datasets: dict[Any, data.Dataset], workdir: pathlib.Path, console:
   from jaxbudget.lab.report.contact_sheet import contact_sheet  # matplotlib is slow to import
 
   for dataset in datasets.values():
-    console.print(data.describe(dataset))
+    plain.say(console, data.describe(dataset))
     check_writable(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     name = dataset.info.name.replace(':', '_').replace('/', '_')
     path = workdir / f'{name}.png'
     contact_sheet(dataset, path)
-    console.print(f'contact sheet: {path}')
+    plain.say(console, f'contact sheet: {path}')
   return DONE
 
 
@@ -263,5 +264,6 @@ def show_deviations(runs: list[Run], console: Console) -> int:
     name = f'{run.cell.selector} {run.cell.augment} {run.cell.schedule} ({run.cell.fidelity})'
     described[name] = '\n'.join(f'{e["id"]:>4}  {e["title"]}: {e["effect"]}' for e in entries)
   for name, text in described.items():
-    console.print(f'[bold]{name}[/bold]\n{rich.markup.escape(text)}\n')
+    console.print(plain.rich_text(name, 'bold'))
+    plain.say(console, f'{text}\n')
   return DONE

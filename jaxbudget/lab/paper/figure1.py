@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from jaxbudget.lab.paper import printed
 from jaxbudget.lab.report import cells, statistics
 from jaxbudget.lab.report.load import Workdir
-from jaxbudget.lab.report.style import Drawing
+from jaxbudget.lab.report.style import Drawing, words
 
 _GROUPS = {  # the paper's method -> colour, marker
   'Random': ('#E69F00', 'X'),
@@ -47,7 +47,7 @@ def draw(workdir: Workdir) -> Iterator[Drawing]:
     draw_points(left, _printed_points(original))
     draw_points(right, points)
     left.set_title(f'paper, {original["dataset"].iloc[0]} (digitised)')
-    right.set_title(f'ours, {", ".join(dict.fromkeys(points["dataset"]))}')
+    right.set_title(words(f'ours, {", ".join(dict.fromkeys(points["dataset"]))}'))
     if not is_accuracy:
       right.set_yticklabels([])
     what = 'fixed subsets against fresh ones' if is_accuracy else 'how evenly p_sgd samples'

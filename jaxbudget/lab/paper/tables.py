@@ -1,11 +1,13 @@
 """Tables 1-6 in the paper's shape, the paper's number beside each of ours."""
 
+import functools
 import math
 
 import pandas as pd
 
+from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.paper import printed
-from jaxbudget.lab.report import cells, render, statistics
+from jaxbudget.lab.report import cells, layout, render, statistics
 from jaxbudget.lab.report.load import Workdir
 from jaxbudget.lab.report.render import Cell, Table
 
@@ -17,7 +19,13 @@ TITLES = {
   '5': 'Table 5: wall-clock minutes at budget 0.3',
   '6': 'Table 6: accuracy under extreme budgets',
 }
-_ROW = ['augmentation', 'schedule', 'method', 'fidelity']
+_ROW = ['augmentation', 'schedule', 'method', 'fidelity', 'model', 'variant']
+_COLUMN = ['dataset', 'ran_on']
+# The paper's protocol is the default of every key; these make a run another experiment.
+_PROTOCOL = (
+  'epochs', 'batch_size', 'model', 'width', 'validation', 'bn_gamma_init', 'learning_rate',
+  'final_learning_rate', 'momentum', 'weight_decay',
+)  # fmt: skip
 
 
 def paper_tables(workdir: Workdir) -> list[Table]:
@@ -41,7 +49,7 @@ def paper_cells(workdir: Workdir) -> pd.DataFrame:
   """Every planned cell beside the number of the paper that it stands for.
 
   A difference is given only where the run is the paper's experiment: its data set, its 200
-  epochs, its ResNet-18. A rehearsal on other data has none.
+  epochs, its ResNet-18, its learning rates. A rehearsal on other data has none.
 
   Args:
     workdir: a loaded workdir.
@@ -55,29 +63,33 @@ def paper_cells(workdir: Workdir) -> pd.DataFrame:
   frame = workdir.cells
   runs = workdir.runs[workdir.runs['status'] == 'done']
   device = runs.groupby('cell_id')['device'].agg(lambda d: ' | '.join(sorted(set(d))))
+  config = dict(zip(runs['cell_id'], runs['run_id'].map(workdir.configs), strict=True))
   rows = []
   for cell in frame.to_dict('records'):
     for place in cell['paper']:
       if printed.canonical(place.get('table')) in TITLES:
-        rows.append(_row(place, cell, device.get(cell['cell_id'], '')))
-  return _with_speedup(pd.DataFrame(rows, columns=None if rows else list(printed.KEY)))
+        cell_id = cell['cell_id']
+        rows.append(_row(place, cell, device.get(cell_id, ''), config.get(cell_id, {})))
+  found = pd.DataFrame(rows, columns=None if rows else [*printed.KEY, *_ROW, *_COLUMN])
+  # Only cells that would take the same place need more words than the paper's.
+  alone = ~found.duplicated([*printed.KEY, *_ROW[3:-1], 'ran_on'], keep=False)
+  return _with_speedup(found.assign(variant=found['variant'].where(~alone, '')))
 
 
-def _row(place: dict, cell: dict, device: str) -> dict:
+def _row(place: dict, cell: dict, device: str, config: dict) -> dict:
   mean, std = printed.lookup(place)
   own = (cell['mean'], cell['std'])
-  exact = (
-    printed.canonical(place.get('dataset')) == printed.canonical(cell['dataset'])
-    and cell['epochs'] == printed.EPOCHS
-    and cell['model'] == 'resnet18'
-  )
+  same_data = printed.canonical(place.get('dataset')) == printed.canonical(cell['dataset'])
+  settings = config | {key: cell[key] for key in ('epochs', 'batch_size', 'model')}
+  protocol = _protocol().items()
+  exact = same_data and all(settings.get(key, value) == value for key, value in protocol)
   counts = (cell['done'], printed.RUNS)
   difference, se, _ = statistics.difference_of_means((own[0], mean), (own[1], std), counts, (1, -1))
   return {
     **{key: printed.canonical(place.get(key)) for key in printed.KEY},
-    'fidelity': cell['fidelity'],
-    'cell_id': cell['cell_id'],
-    'ran': f'{cell["method"]} on {cell["dataset"]}',
+    **{name: cell[name] for name in ('cell_id', 'fidelity', 'model')},
+    'variant': ' '.join(filter(None, (cell['rule'].partition(' ')[2], cell['variant']))),
+    'ran_on': cell['dataset'],
     'n': cell['done'],
     'mean': own[0],
     'std': own[1],
@@ -99,12 +111,18 @@ def _row(place: dict, cell: dict, device: str) -> dict:
   }
 
 
+@functools.cache
+def _protocol() -> dict[str, object]:
+  defaults = config_lib.defaults()
+  return {key: defaults[key] for key in _PROTOCOL}
+
+
 def _with_speedup(frame: pd.DataFrame) -> pd.DataFrame:
   """Adds the time saved against plain SGD on the same data, schedule and device."""
   if frame.empty:
     return frame
   frame = frame.assign(speedup=math.nan, speedup_train=math.nan)
-  keys = ['dataset', 'schedule', 'device']
+  keys = ['dataset', 'ran_on', 'model', 'variant', 'schedule', 'device']
   rows = frame.to_dict('records')
   full = {
     tuple(row[k] for k in keys): row
@@ -124,7 +142,7 @@ def _table(name: str, part: pd.DataFrame) -> Table:
   theirs = theirs[theirs['table'].astype(str) == name]
   order = {
     key: list(dict.fromkeys(map(printed.canonical, theirs[key]))) for key in printed.KEY
-  } | {'fidelity': list(dict.fromkeys(part['fidelity']))}  # fmt: skip
+  } | {key: list(dict.fromkeys(part[key])) for key in (*_ROW[3:], *_COLUMN[1:])}  # fmt: skip
   metrics = _metrics(name, part, order)
   row_keys = sorted(
     set(part[_ROW].itertuples(index=False, name=None)),
@@ -135,36 +153,61 @@ def _table(name: str, part: pd.DataFrame) -> Table:
   spelling = {printed.canonical(name): name for key in _ROW[:3] for name in theirs[key]}
   index = {}
   for found in part.to_dict('records'):
-    at = tuple(found[key] for key in _ROW), found['dataset']
+    at = tuple(found[key] for key in _ROW), *(found[key] for key in _COLUMN)
     index.setdefault(at, found)
     index.setdefault((*at, found['budget']), found)
-  rows = []
+  rows, costs = [], []
   for row in row_keys:
     labels = [row[_ROW.index(key)] for key in shown]
     labels = [render.text_cell(spelling.get(label, label)) for label in labels]
-    rows.append(labels + [_pick(index.get((row, *at)), metric) for _, at, metric in metrics])
-  _embolden(rows, block, len(shown), [metric for *_, metric in metrics])
+    found = [index.get((row, *at)) for _, at, _ in metrics]
+    rows.append(labels + [_pick(f, metric) for f, (*_, metric) in zip(found, metrics, strict=True)])
+    costs.append([
+      f['cost'] if f and metric == 'accuracy' else math.nan
+      for f, (*_, metric) in zip(found, metrics, strict=True)
+    ])  # fmt: skip
+  _embolden(rows, block, len(shown), costs)
   rules = frozenset(i for i in range(1, len(block)) if block[i] != block[i - 1])
   titles = tuple(title for title, *_ in metrics)
   return Table(
-    f'table{name}', TITLES[name], (*shown, *titles), [tuple(row) for row in rows], part,
+    f'table{name}', _title(name, part), (*shown, *titles), [tuple(row) for row in rows], part,
     _notes(name, part), len(shown), rules,
   )  # fmt: skip
 
 
 def _metrics(name: str, part: pd.DataFrame, order) -> list[tuple[str, tuple, str]]:
   """Columns of a table: heading, the cells that go there, the figure shown."""
-  datasets = sorted(set(part['dataset']), key=lambda d: _place(order['dataset'], d))
+  datasets = sorted(
+    set(part[_COLUMN].itertuples(index=False, name=None)),
+    key=lambda pair: [_place(order[k], v) for k, v in zip(_COLUMN, pair, strict=True)],
+  )
   if name in ('1', '5'):
     times = [('minutes', 'minutes'), ('speed-up %', 'speedup')]
     shown = [('accuracy', 'accuracy'), *times] if name == '1' else times
-    return [(f'{d} {title}', (d,), m) for d in datasets for title, m in shown]
+    return [(f'{_heading(*d)} {title}', d, m) for d in datasets for title, m in shown]
   budgets = sorted(set(part['budget']), key=float)
-  found = set(part[['dataset', 'budget']].itertuples(index=False, name=None))
+  found = set(part[[*_COLUMN, 'budget']].itertuples(index=False, name=None))
   return [
-    (f'{d} B={b}', (d, b), 'accuracy')
-    for d in datasets for b in budgets if (d, b) in found
+    (f'{_heading(*d)} B={b}', (*d, b), 'accuracy')
+    for d in datasets for b in budgets if (*d, b) in found
   ]  # fmt: skip
+
+
+def _heading(dataset: str, ran_on: str) -> str:
+  """The data set that was trained on, and which of the paper's it stands for."""
+  same = printed.canonical(ran_on) == dataset
+  return dataset if same else f'{ran_on} (for {dataset})'
+
+
+def _title(name: str, part: pd.DataFrame) -> str:
+  """The paper's caption, and what was really trained on."""
+  others = dict.fromkeys(
+    ran_on
+    for dataset, ran_on in part[_COLUMN].itertuples(index=False)
+    if printed.canonical(ran_on) != dataset
+  )
+  number, _, words = TITLES[name].partition(':')
+  return f'{number}, rehearsed on {", ".join(others)}:{words}' if others else TITLES[name]
 
 
 def _pick(found: dict | None, metric: str) -> Cell:
@@ -199,23 +242,26 @@ def _time_cell(found: dict, metric: str) -> Cell:
   return Cell(f'{found[metric]:.3g}', float(found[metric]), '; '.join(details))
 
 
-def _embolden(rows: list[list[Cell]], block: list[tuple], labels: int, metrics: list[str]) -> None:
-  """Sets the best accuracy of each column in bold, within a block, where there is a choice."""
-  for column, metric in enumerate(metrics, labels):
-    for name in dict.fromkeys(block) if metric == 'accuracy' else ():
-      places = [
-        i for i, key in enumerate(block) if key == name and rows[i][column].sort is not None
-      ]
-      best = max((rows[i][column].sort for i in places), default=None)
-      for i in places if len(places) > 1 else ():
-        if rows[i][column].sort == best:
-          rows[i][column] = rows[i][column]._replace(bold=True)
+def _embolden(
+  rows: list[list[Cell]], block: list[tuple], labels: int, costs: list[list[float]]
+) -> None:
+  """Sets in bold the best accuracy of a column among what cost the same, within a block."""
+  for column, spent in enumerate(zip(*costs, strict=True), labels):
+    for name in dict.fromkeys(block):
+      own = pd.Series({i: spent[i] for i, key in enumerate(block) if key == name})
+      own = own[[rows[i][column].sort is not None for i in own.index]]
+      for group in layout.of_equal_cost(own):
+        best = max(rows[i][column].sort for i in group)
+        for i in group if len(group) > 1 else ():
+          if rows[i][column].sort == best:
+            rows[i][column] = rows[i][column]._replace(bold=True)
 
 
 def _notes(name: str, part: pd.DataFrame) -> tuple[str, ...]:
   notes = [
     'Accuracy: mean ± standard deviation over seeds (ddof = 1), last epoch, in percent. '
-    'Δ: ours − paper with its standard error (3 runs on the paper’s side).'
+    'Δ: ours − paper with its standard error (3 runs on the paper’s side). Bold: the most '
+    'accurate of those that cost the same (to 1 %).'
   ]
   if name in ('1', '5'):
     notes.append(
@@ -223,10 +269,10 @@ def _notes(name: str, part: pd.DataFrame) -> tuple[str, ...]:
       'Speed-up: time saved against sgd (standard augmentation) of this plan, same device.'
     )
   if not part['exact'].all():
-    ran = ', '.join(sorted(set(part.loc[~part['exact'], 'ran'].str.split(' on ').str[-1])))
+    ran = ', '.join(sorted(set(part.loc[~part['exact'], 'ran_on'])))
     notes.append(
       f'Rehearsal (ran on {ran}): the paper’s numbers stand beside for orientation; a '
-      'difference is given only for its own data, model and 200 epochs.'
+      'difference is given only for its own data, model, 200 epochs and learning rates.'
     )
   return tuple(notes)
 

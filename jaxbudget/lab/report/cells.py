@@ -2,10 +2,14 @@
 
 import pandas as pd
 
-SETTING = ('dataset', 'model', 'augment', 'schedule', 'epochs', 'batch_size')
-CELL = (*SETTING, 'fidelity', 'budget', 'budget_unit', 'selector', 'method')
+SETTING = ('dataset', 'model', 'augment', 'schedule')  # what tables have columns for
+SCALE = ('epochs', 'num_train')  # what a full run is, the unit of cost
+CELL = (
+  *SETTING, *SCALE, 'batch_size', 'fidelity', 'budget', 'budget_unit', 'selector', 'method', 'rule',
+  'variant',
+)  # fmt: skip
+_FACTS = ('num_test', 'paper', 'is_scoring')
 LACKING = ('failed', 'corrupt', 'running')  # why a planned run has no result
-_SIZES = ('num_train', 'num_test')
 _MEANS = (
   'cost', 'planned_cost', 'realised_budget', 'entropy_nats', 'forward_equivalents',
   'planned_forward_equivalents', 'forward_scored', 'scoring_forward_equivalents',
@@ -25,8 +29,8 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
     One row per cell, in the order of the plan: the columns of `CELL`, `planned`, `done`,
     `failed`, `corrupt`, `running` (numbers of runs), `mean`, `std` of the final and `best_mean`,
     `best_std` of the best accuracy in percent, the means of costs and seconds over finished
-    runs, `num_train`, `num_test`, `paper` and `is_scoring`
-    (a run that others need, not a method).
+    runs, `num_test`, `data_fingerprint`, `paper` and `is_scoring` (a run that others need, not
+    a method).
   """
   rows = []
   for cell_id, part in runs.groupby('cell_id', sort=False):
@@ -39,13 +43,33 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
     row['best_mean'], row['best_std'] = done['best_accuracy'].mean(), done['best_accuracy'].std()
     row |= {name: done[name].mean() for name in _MEANS}
     row['planned_cost'] = part['planned_cost'].mean()
-    row |= {name: part[name].iloc[0] for name in _SIZES}
-    row |= {'paper': part['paper'].iloc[0], 'is_scoring': part['is_scoring'].iloc[0]}
+    row |= {name: part[name].iloc[0] for name in _FACTS}
+    row['data_fingerprint'] = part['data_fingerprint'].max()  # unknown is the empty string
     rows.append(row)
   extra = ['planned', 'done', *LACKING, 'mean', 'std', 'best_mean', 'best_std']
   return pd.DataFrame(
-    rows, columns=['cell_id', *CELL, *extra, *_MEANS, *_SIZES, 'paper', 'is_scoring']
+    rows,
+    columns=['cell_id', *CELL, *extra, *_MEANS, *_FACTS, 'data_fingerprint'],
   )
+
+
+def split_by_data(runs: pd.DataFrame) -> pd.DataFrame:
+  """Parts the seeds of a cell that were trained on other data of the same name.
+
+  Their mean would be of nothing. Runs without a result stay with the commonest data.
+
+  Args:
+    runs: with `cell_id` and `data_fingerprint`.
+
+  Returns:
+    The same with cells of one content each.
+  """
+  known = runs[runs['data_fingerprint'] != '']
+  usual = known.groupby('cell_id')['data_fingerprint'].transform(lambda f: f.mode()[0])
+  odd = known[known['data_fingerprint'] != usual]
+  ids = runs['cell_id'].copy()
+  ids[odd.index] = odd['cell_id'] + '~' + odd['data_fingerprint'].str[:8]
+  return runs.assign(cell_id=ids)
 
 
 def finished(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -1,29 +1,52 @@
 """The lock: two results stand in one row only if they differ in nothing but the method."""
 
+import functools
 from collections.abc import Iterable
 
 import pandas as pd
 
 from jaxbudget import registry
+from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import fidelity
+from jaxbudget.lab.differences import value_text
 from jaxbudget.lab.report.load import Workdir
 
 _OF_RUNS = (
   'dataset', 'num_train', 'num_test', 'data_fingerprint', 'model', 'augment', 'schedule',
   'epochs', 'batch_size', 'fidelity', 'version', 'code',
 )  # fmt: skip
-_OF_CONFIGS = (
-  'validation', 'width', 'bn_gamma_init', 'compute_dtype', 'augment_options', 'learning_rate',
-  'final_learning_rate', 'momentum', 'weight_decay', 'evaluate_every',
+# What a config says beside: all but the method, its budget and what moves no more than rounding.
+_FREE = (
+  *_OF_RUNS, *config_lib.INCIDENTAL, 'selector', 'selector_options', 'budget', 'budget_unit',
+  'data', 'data_checksums', 'run_id', 'cell_id', 'seed', 'config_hash', 'conv', 'evaluate_batch',
 )  # fmt: skip
-FIELDS = (*_OF_RUNS, *_OF_CONFIGS)
 
 
-def check_allowed(allow: Iterable[str]) -> tuple[str, ...]:
+def fields(workdir: Workdir) -> tuple[str, ...]:
+  """What the lock knows: facts of runs, and every key of their configs that is no method's.
+
+  Args:
+    workdir: a loaded workdir.
+
+  Returns:
+    Names, the most telling first.
+  """
+  keys = dict.fromkeys((*_defaults(), *(k for c in workdir.configs.values() for k in c)))
+  return (*_OF_RUNS, *(key for key in keys if key not in _FREE))
+
+
+@functools.cache
+def _defaults() -> dict[str, object]:
+  """What a config meant that was written before a key existed."""
+  return config_lib.defaults().to_dict()
+
+
+def check_allowed(allow: Iterable[str], workdir: Workdir) -> tuple[str, ...]:
   """Refuses overrides of fields that the lock does not know.
 
   Args:
     allow: names of fields.
+    workdir: a loaded workdir.
 
   Returns:
     The same as a tuple.
@@ -33,7 +56,7 @@ def check_allowed(allow: Iterable[str]) -> tuple[str, ...]:
   """
   allow = tuple(allow)
   for field in allow:
-    registry.check('field to allow', field, FIELDS)
+    registry.check('field to allow', field, fields(workdir))
   return allow
 
 
@@ -50,11 +73,13 @@ def lock_values(workdir: Workdir) -> dict[str, dict[str, str]]:
     run_id -> field -> value as text.
   """
   switches = set(fidelity.PRESETS['released'])
+  of_configs = [field for field in fields(workdir) if field not in _OF_RUNS]
   values = {}
   for run in workdir.runs.to_dict('records'):
     config = workdir.configs.get(run['run_id'], {})
     own = {field: _text(run[field]) for field in _OF_RUNS}
-    own |= {field: _text(config.get(field)) for field in _OF_CONFIGS}
+    known = _defaults() | config if config else {}
+    own |= {field: _text(known.get(field)) for field in of_configs}
     options = config.get('augment_options')
     if isinstance(options, dict):
       kept = {k: v for k, v in sorted(options.items()) if k not in switches and v is not None}
@@ -77,7 +102,9 @@ def differing(lock: dict[str, dict[str, str]], run_ids: Iterable[str]) -> dict[s
   """
   found = {}
   rows = [lock[run_id] for run_id in run_ids]
-  for field in FIELDS:
+  if all(row == rows[0] for row in rows):
+    return found
+  for field in rows[0]:
     seen = dict.fromkeys(row[field] for row in rows)
     if field == 'fidelity':
       seen.pop('', None)
@@ -104,4 +131,4 @@ def refusal(differences: dict[str, str], allow: Iterable[str]) -> tuple[str, str
 def _text(value) -> str:
   if value is None or (isinstance(value, float) and pd.isna(value)):
     return ''
-  return f'{value:g}' if isinstance(value, float) else str(value)
+  return value_text(value)

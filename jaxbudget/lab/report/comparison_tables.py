@@ -1,24 +1,26 @@
 """Tables of differences: at equal compute, between presets."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from jaxbudget.lab.report import cells, layout, render, statistics
 from jaxbudget.lab.report.load import Workdir
 from jaxbudget.lab.report.render import Cell, Table
-from jaxbudget.lab.report.tables import STD_NOTE, accuracy_cell
+from jaxbudget.lab.report.tables import STD_NOTE, accuracy_cell, unsaid_note
 
 
-def equal_compute_table(compared: pd.DataFrame) -> Table:
+def equal_compute_table(compared: pd.DataFrame, notes: Sequence[str] = ()) -> Table:
   """The difference to `unif_sgd` at the same cost.
 
   Args:
     compared: of `frontier.equal_compute`.
+    notes: to print below its own.
 
   Returns:
     A table with a row per compared cell; what is missing or refused says so.
   """
-  names = (*cells.SETTING, 'fidelity')
-  varying = [name for name in names if compared[name].nunique(dropna=False) > 1]
+  varying = [name for name in cells.SETTING if compared[name].nunique(dropna=False) > 1]
   compared = layout.in_plan_order(compared, varying, 'mean')
   rows = []
   for row in compared.to_dict('records'):
@@ -39,7 +41,7 @@ def equal_compute_table(compared: pd.DataFrame) -> Table:
   rules = layout.rules(compared[[*varying, 'budget']])
   return Table(
     'equal_compute', 'Difference to unif_sgd at the same cost, in points', columns, rows,
-    compared, _statistics_notes(compared), len(varying) + 2, rules,
+    compared, (*_statistics_notes(compared), *notes), len(varying) + 2, rules,
   )  # fmt: skip
 
 
@@ -91,7 +93,7 @@ def fidelity_table(workdir: Workdir) -> Table | None:
     A table, or None if no cell was run under both presets.
   """
   frame = workdir.cells
-  keys = [*cells.SETTING, 'budget', 'budget_unit', 'selector']
+  keys = [*cells.SETTING, 'budget', 'rule', 'variant']
   done = cells.finished(workdir.runs)
   rows, data = [], []
   for key, part in frame.groupby(keys, sort=False, dropna=False):
@@ -104,7 +106,8 @@ def fidelity_table(workdir: Workdir) -> Table | None:
     ]
     test = statistics.paired((scores[0] - scores[1]).dropna())
     own = dict(zip(keys, key, strict=True))
-    labels = [own[name] for name in ('dataset', 'augment', 'schedule', 'selector')]
+    own['method'] = ' '.join(filter(None, (own['rule'], own['variant'])))
+    labels = [own[name] for name in (*cells.SETTING, 'method')]
     released, corrected = (accuracy_cell(pair.loc[f]) for f in ('released', 'corrected'))
     difference = Cell('missing', state='missing')
     if test.n:
@@ -116,9 +119,8 @@ def fidelity_table(workdir: Workdir) -> Table | None:
     data.append(own | test._asdict())
   if not rows:
     return None
-  columns = ('dataset', 'augment', 'schedule', 'method', 'budget', 'released', 'corrected',
-             'difference', '95% interval')  # fmt: skip
-  return Table(
-    'deviations', 'What the repaired deviations are worth (corrected − released), in points',
-    columns, rows, pd.DataFrame(data), (STD_NOTE,), labels=5,
-  )  # fmt: skip
+  columns = (*cells.SETTING, 'method', 'budget', 'released', 'corrected', 'difference',
+             '95% interval')  # fmt: skip
+  title = 'What the repaired deviations are worth (corrected − released), in points'
+  notes, data = (STD_NOTE, *unsaid_note(workdir)), pd.DataFrame(data)
+  return Table('deviations', title, columns, rows, data, notes, labels=len(cells.SETTING) + 2)

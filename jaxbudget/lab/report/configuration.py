@@ -5,6 +5,7 @@ import json
 
 import pandas as pd
 
+from jaxbudget.lab.differences import flatten
 from jaxbudget.lab.report import render
 from jaxbudget.lab.report.load import Workdir
 from jaxbudget.lab.report.render import Table
@@ -60,12 +61,3 @@ def versions_table(workdir: Workdir) -> Table:
   ]
   names = ('jaxbudget', 'commit', 'jax', 'device', 'data fingerprint', 'runs')
   return Table('versions', 'Code, device and data', names, rows, counts, labels=5)
-
-
-def flatten(config: dict, prefix: str = ''):
-  """Pairs of dotted key and value; the options of methods are one level down."""
-  for key, value in config.items():
-    if isinstance(value, dict) and value:
-      yield from flatten(value, f'{prefix}{key}.')
-    else:
-      yield f'{prefix}{key}', value

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 from absl import app, flags
 from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from jaxbudget.augment import AUGMENTS, make_augment, operations
 from jaxbudget.augment import randaugment as ra
 from jaxbudget.data import Dataset, load
+from jaxbudget.lab import plain
 from jaxbudget.types import Data, plain_batch
 
 IMAGES = 8
@@ -42,7 +44,8 @@ def contact_sheet(dataset: Dataset, path: str | pathlib.Path, seed: int = 0) -> 
   Raises:
     ValueError: if the images have neither 1 nor 3 channels.
   """
-  _draw(dataset.info.name, make_strips(dataset, seed)).savefig(path, format='png', dpi=130)
+  with matplotlib.rc_context({'text.parse_math': False, 'text.usetex': False}):
+    _draw(dataset.info.name, make_strips(dataset, seed)).savefig(path, format='png', dpi=130)
 
 
 def make_strips(dataset: Dataset, seed: int = 0) -> list[Strip]:
@@ -113,9 +116,9 @@ def _draw(name, strips):
   inches = max(sum(height) for _, height in columns) + 0.7
   figure = Figure(figsize=(17.4, inches), facecolor='#cfd8e3')
   figure.suptitle(
-    f'{name}: training images under each augmentation, and under each RandAugment operation at'
-    f' m = {M}\nbelow: label and weight; mixing has one draw per batch, so each image is from a'
-    ' batch of its own',
+    f'{plain.text(name)}: training images under each augmentation, and under each RandAugment'
+    f' operation at m = {M}\nbelow: label and weight; mixing has one draw per batch, so each'
+    ' image is from a batch of its own',
     fontsize=11,
     y=1 - 0.08 / inches,
   )
@@ -143,6 +146,7 @@ def _draw_strip(axes: Axes, strip: Strip):
 
 def _short(name):
   """A class name that fits under an image."""
+  name = plain.text(name)
   return name if len(name) <= 12 else name[:11] + '…'
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from jaxbudget.lab.report import cells, figures_cost, layout, statistics
 from jaxbudget.lab.report.frontier import band
 from jaxbudget.lab.report.load import Workdir, load_counts
-from jaxbudget.lab.report.style import RC, Drawing, file_stem, method_styles
+from jaxbudget.lab.report.style import RC, Drawing, file_stem, method_styles, plain_logarithm, words
 
 
 def draw_all(workdir: Workdir) -> Iterator[Drawing]:
@@ -26,7 +26,7 @@ def draw_all(workdir: Workdir) -> Iterator[Drawing]:
     time and realised cost.
   """
   with matplotlib.rc_context(RC):
-    styles = method_styles(workdir.cells['method'])
+    styles = method_styles(workdir.cells)
     epochs = _epoch_statistics(workdir)
     settings = list(_settings(workdir))
     for name, frame in settings:
@@ -47,10 +47,12 @@ def _settings(workdir: Workdir) -> Iterator[tuple[str, pd.DataFrame]]:
   """Cells that may share a figure, with a name for them that says where settings differ."""
   frame = workdir.cells
   varying = [n for n in cells.SETTING if frame[n].nunique(dropna=False) > 1]
-  for _, part in frame.groupby(list(cells.SETTING), sort=False, dropna=False):
+  scales = [n for n in cells.SCALE if frame[n].nunique(dropna=False) > 1]
+  keys = [*cells.SETTING, *cells.SCALE]  # an axis of costs has one unit
+  for _, part in frame.groupby(keys, sort=False, dropna=False):
     first = part.iloc[0]
-    names = varying or ['dataset', 'augment', 'schedule']
-    yield ', '.join(f'{layout.plain(first[n])}' for n in names), part
+    words = [layout.plain(first[n]) for n in varying or ['dataset', 'augment', 'schedule']]
+    yield ', '.join([*words, *(f'{n}={layout.plain(first[n])}' for n in scales)]), part
 
 
 def _epoch_statistics(workdir: Workdir) -> dict[str, pd.DataFrame]:
@@ -70,15 +72,21 @@ def draw_frontier(workdir: Workdir, frame: pd.DataFrame, name: str, styles) -> D
   ax = figure.subplots()
   finished = cells.finished(workdir.runs)
   # sgd is unif_sgd at budget 1: it closes the baseline's line.
-  is_sgd = frame['method'].eq('sgd')
-  methods = sorted(frame['method'].unique(), key=lambda m: (m != 'unif_sgd', m == 'sgd'))
-  for i, method in enumerate(methods):
-    own = frame[frame['method'].eq(method) | (is_sgd & (method == 'unif_sgd'))]
+  full = frame[frame['rule'].eq('sgd')]
+  lines = frame.assign(baseline=frame['rule'].eq('unif_sgd')).drop_duplicates('method')
+  lines = lines.sort_values('baseline', ascending=False, kind='stable')
+  for i, (method, variant, is_baseline) in enumerate(
+    lines[['method', 'variant', 'baseline']].itertuples(index=False)
+  ):
+    own = frame[frame['method'].eq(method)]
+    if is_baseline:
+      own = pd.concat([own, full[full['variant'].eq(variant)]])
     line = [finished[c][['cost', 'final_accuracy']] for c in own.sort_values('cost')['cell_id']]
-    aside = 0.0 if method in ('unif_sgd', 'sgd') else 0.004 * (i // 2 + 1) * (-1) ** i
-    _frontier_line(ax, line, method, styles[method], aside, shaded=method == 'unif_sgd')
+    aside = 0.004 * (i // 2 + 1) * (-1) ** i
+    aside = 0.0 if is_baseline or method in full['method'].array else aside
+    _frontier_line(ax, line, method, styles[method], aside, shaded=is_baseline)
   ax.set(xlabel='cost (full runs of SGD = 1, selection charged)', ylabel='test accuracy (%)')
-  ax.set_title(name)
+  ax.set_title(words(name))
   ax.set_ylim(top=min(100.5, ax.get_ylim()[1]))
   ax.legend()
   caption = (
@@ -99,7 +107,7 @@ def _frontier_line(
   errors = [[f.mean - f.low for f in found], [f.high - f.mean for f in found]]
   errors = np.nan_to_num(np.maximum(errors, 0))
   drawn_at = np.array(costs) + aside
-  ax.errorbar(drawn_at, means, errors, label=label, capsize=2, elinewidth=0.8, **style)
+  ax.errorbar(drawn_at, means, errors, label=words(label), capsize=2, elinewidth=0.8, **style)
   together = pd.concat(line, axis=1, keys=range(len(line)), join='inner')
   if shaded and len(line) > 1 and len(together) > 1:
     grid = np.linspace(min(costs), max(costs), 50)
@@ -110,7 +118,7 @@ def _frontier_line(
 
 def _draw_curves(workdir: Workdir, frame, epochs, name: str, styles) -> Iterator[Drawing]:
   """For each budget: accuracy and loss by epoch and by cost, sample counts, H(c)."""
-  full = frame[frame['method'].eq('sgd')]
+  full = frame[frame['rule'].eq('sgd')]
   budgets = sorted(set(frame['budget'].dropna()))
   for budget in [b for b in budgets if b < 1] or budgets:
     at_budget = frame[frame['budget'] == budget]
@@ -134,15 +142,15 @@ def _draw_curves(workdir: Workdir, frame, epochs, name: str, styles) -> Iterator
     for size in shown['num_train'].dropna().unique():
       axes[2, 1].axhline(math.log(size), color='#8C8C8C', lw=0.6)
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc='lower center', ncols=4)
-    title = f'{name}, budget {budget:g}'
-    figure.suptitle(title, fontsize=10, y=0.985)
+    title = f'{name}, budget {layout.plain(budget)}'
+    figure.suptitle(words(title), fontsize=10, y=0.985)
     caption = (
       'Mean over seeds, shaded ± one standard deviation; sgd at budget 1 for reference. '
       'Times trained: how often each sample was trained on, in the runs of one seed. H(c): '
       'entropy of those counts in nats; thin line: ln N, perfectly even use.'
     )
     yield Drawing(
-      file_stem('curves', name, f'b{budget:g}'), f'Training: {title}', caption, figure
+      file_stem('curves', name, f'b{layout.plain(budget)}'), f'Training: {title}', caption, figure
     )  # fmt: skip
 
 
@@ -150,7 +158,7 @@ def _curve(ax: Axes, part: pd.DataFrame, x: str, value: str, label: str, style: 
   """Mean and spread over seeds of one cell."""
   found = part[value].dropna(subset='mean')
   at = found.index if x == 'epoch' else part.loc[found.index, (x, 'mean')]
-  ax.plot(at, found['mean'], label=label, marker='.' if len(found) == 1 else '', **style)
+  ax.plot(at, found['mean'], label=words(label), marker='.' if len(found) == 1 else '', **style)
   low, high = found['mean'] - found['std'], found['mean'] + found['std']
   ax.fill_between(at, low, high, color=style['color'], alpha=0.15, lw=0)
 
@@ -178,7 +186,7 @@ def _label_curves(axes) -> None:
   axes[2, 1].set(xlabel=epoch, ylabel='H(c) (nats)')
   for ax in axes[1]:
     if all((line.get_ydata() > 0).all() for line in ax.lines):
-      ax.set_yscale('log')
+      plain_logarithm(ax.yaxis)
 
 
 def _draw_internals(frame, epochs, name: str) -> Iterator[Drawing]:
@@ -206,7 +214,7 @@ def _draw_internals(frame, epochs, name: str) -> Iterator[Drawing]:
     for i, (cell, line) in enumerate(lines[column]):
       ax.plot(line.index, line, color=colours[i], linestyle=('-', '--', '-.', ':')[i % 4],
               drawstyle='steps-mid', marker='.' if len(line) == 1 else '',
-              label=f'{cell["method"]} {cell["budget"]:g}')  # fmt: skip
+              label=words(f'{cell["method"]} {layout.plain(cell["budget"])}'))  # fmt: skip
       if 'acceptance' in column:
         ax.axhline(cell['budget'], color='#8C8C8C', lw=0.6)
     ax.set(xlabel='epoch', ylabel=label, title=title, ylim=(0, None))

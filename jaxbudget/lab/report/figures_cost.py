@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from jaxbudget.lab.report import layout
 from jaxbudget.lab.report.load import Workdir
-from jaxbudget.lab.report.style import Drawing, file_stem
+from jaxbudget.lab.report.style import Drawing, file_stem, words
 
 PHASES = (('train', '#0072B2', ''), ('evaluate', '#56B4E9', '///'), ('compile', '#E69F00', '...'),
           ('data', '#8C8C8C', 'xxx'))  # fmt: skip
@@ -14,7 +15,7 @@ PHASES = (('train', '#0072B2', ''), ('evaluate', '#56B4E9', '///'), ('compile', 
 def draw_time(frame: pd.DataFrame, name: str) -> Drawing:
   """Seconds of a run, by what they were spent on."""
   frame = frame[frame['seconds_train'].notna()].sort_values(['budget', 'method'], ascending=False)
-  labels = [f'{c["method"]} {c["budget"]:g}' for _, c in frame.iterrows()]
+  labels = [words(f'{c["method"]} {layout.plain(c["budget"])}') for _, c in frame.iterrows()]
   figure = Figure(figsize=(5.6, 1.1 + 0.24 * len(frame)), layout='constrained')
   ax = figure.subplots()
   left = np.zeros(len(frame))
@@ -23,7 +24,7 @@ def draw_time(frame: pd.DataFrame, name: str) -> Drawing:
     ax.barh(labels, seconds, left=left, label=phase, color=colour, hatch=hatch, edgecolor='white',
             linewidth=0.4)  # fmt: skip
     left = left + seconds
-  ax.set(xlabel='seconds a run (mean over seeds)', title=name)
+  ax.set(xlabel='seconds a run (mean over seeds)', title=words(name))
   ax.grid(axis='y', visible=False)
   figure.legend(loc='outside lower center', ncols=4)
   caption = 'Wall-clock time of a run, training apart from everything else.'
@@ -38,7 +39,7 @@ def draw_realised(workdir: Workdir, styles) -> Drawing:
   for method, part in frame.groupby('method', sort=False):
     style = {k: v for k, v in styles[method].items() if k != 'linestyle'}
     excess = 100 * (part['cost'] / part['planned_cost'] - 1)
-    ax.plot(part['planned_cost'], excess, linestyle='', label=method, alpha=0.8, **style)
+    ax.plot(part['planned_cost'], excess, linestyle='', label=words(method), alpha=0.8, **style)
   ax.axhline(0, color='#8C8C8C', lw=0.8)
   ax.margins(y=0.15)
   if np.abs(ax.get_ylim()).max() < 1:

@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 import scipy.interpolate
 
-from jaxbudget.lab.report import cells, comparability, statistics
+from jaxbudget.lab.report import cells, comparability, layout, statistics
+from jaxbudget.lab.report.layout import SAME_COST
 from jaxbudget.lab.report.load import Workdir
 
-SAME_COST = 0.01  # relative; a baseline point so close is taken as it is
 _COLUMNS = [
-  'cell_id', *cells.SETTING, 'fidelity', 'method', 'selector', 'budget', 'cost', 'accuracy',
+  'cell_id', *cells.SETTING, *cells.SCALE, 'batch_size', 'fidelity', 'method', 'rule', 'variant',
+  'selector', 'budget', 'cost', 'accuracy',
   'state', 'reason', 'overridden', 'baseline', 'at', *statistics.Paired._fields, 'curvature',
   'floor', 'same_budget', 'same_budget_se', 'p_holm', 'verdict',
 ]  # fmt: skip
@@ -77,11 +78,11 @@ def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
   Raises:
     ValueError: an unknown field in `allow`.
   """
-  allow = comparability.check_allowed(allow)
+  allow = comparability.check_allowed(allow, workdir)
   lock = comparability.lock_values(workdir)
   frame = workdir.cells.copy()
   frame['expected'] = frame['cost'].fillna(frame['planned_cost'])
-  is_baseline = frame['method'].eq('unif_sgd') | (frame['method'].eq('sgd') & frame['budget'].eq(1))
+  is_baseline = frame['rule'].eq('unif_sgd') | (frame['rule'].eq('sgd') & frame['budget'].eq(1))
   baseline = frame[is_baseline]
   done = cells.finished(workdir.runs)
   rows = []
@@ -96,20 +97,28 @@ def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def _knots(cell: dict, baseline: pd.DataFrame, done, lock) -> pd.DataFrame:
-  """The baseline's points nearest in setting to a cell, one per budget, by rising cost."""
+  """The baseline's points nearest in setting to a cell, one per budget, by rising cost.
+
+  They are of one variant: a line joins only points that differ in their budget alone.
+  """
   if baseline.empty:
     return baseline
-  differs = np.stack([baseline[name].to_numpy() != cell[name] for name in cells.SETTING], axis=1)
+  setting = (*cells.SETTING, *cells.SCALE, 'batch_size')
+  differs = np.stack([baseline[name].to_numpy() != cell[name] for name in setting], axis=1)
   unlike = [tuple(row) for row in differs.tolist()]
   nearest = baseline[[row == min(unlike) for row in unlike]]
+  if cell['variant'] in set(nearest['variant']):
+    nearest = nearest[nearest['variant'] == cell['variant']]
   own = _run_ids(done, cell['cell_id'])
   faults = [
     (name not in done, len(comparability.differing(lock, own + _run_ids(done, name))))
     for name in nearest['cell_id']
   ]
   order = sorted(range(len(nearest)), key=lambda i: faults[i])
+  nearest = nearest.iloc[order]
+  nearest = nearest[nearest['variant'] == nearest['variant'].iloc[0]]  # differ in budget alone
   # unif_sgd at budget 1 would be sgd: either stands for it.
-  return nearest.iloc[order].drop_duplicates('budget').sort_values('expected', ignore_index=True)
+  return nearest.drop_duplicates('budget').sort_values('expected', ignore_index=True)
 
 
 def _run_ids(done, cell_id: str) -> list[str]:
@@ -131,7 +140,7 @@ def _compare(cell: dict, knots: pd.DataFrame, done, lock, allow) -> dict:
     low, high = knots['expected'].iloc[[0, -1]]
     return row | {'state': 'outside', 'reason': f'the baseline spans costs {low:.3g} to {high:.3g}'}
   pair = knots.iloc[sorted({place.left, place.right})]
-  absent = [f'{k["method"]} at {k["budget"]:g}' for _, k in pair.iterrows() if not k['done']]
+  absent = [_point(k, ' at ') for _, k in pair.iterrows() if not k['done']]
   if absent:
     return row | {'state': 'missing', 'reason': f'{" and ".join(absent)} has not finished'}
   used = [run for name in (cell['cell_id'], *pair['cell_id']) for run in _run_ids(done, name)]
@@ -145,7 +154,7 @@ def _compare(cell: dict, knots: pd.DataFrame, done, lock, allow) -> dict:
     return row | {'state': 'refused', 'reason': 'no seed in common with the baseline'}
   row |= statistics.paired(difference)._asdict()
   row['baseline'] = float(curve[difference.index].mean())
-  row['at'] = ' – '.join(f'{k["method"]} {k["budget"]:g}' for _, k in pair.iterrows())
+  row['at'] = ' – '.join(_point(k) for _, k in pair.iterrows())
   row['curvature'] = _curvature(cell['cost'], knots[knots['done'] > 0], place)
   same = knots[(knots['budget'] == cell['budget']) & (knots['done'] > 0)]
   if len(same):
@@ -153,6 +162,10 @@ def _compare(cell: dict, knots: pd.DataFrame, done, lock, allow) -> dict:
     at_budget = statistics.paired((own['final_accuracy'] - other['final_accuracy']).dropna())
     row |= {'same_budget': at_budget.mean, 'same_budget_se': at_budget.se}
   return row
+
+
+def _point(knot: pd.Series, joint: str = ' ') -> str:
+  return f'{knot["method"]}{joint}{layout.plain(knot["budget"])}'
 
 
 def _interpolated(own: pd.DataFrame, left: pd.DataFrame, right: pd.DataFrame) -> pd.Series:

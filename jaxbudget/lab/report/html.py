@@ -11,6 +11,7 @@ import pathlib
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import matplotlib
 import PIL.Image
 
 from jaxbudget.lab.report import (
@@ -25,7 +26,7 @@ from jaxbudget.lab.report import (
 )
 from jaxbudget.lab.report.load import Workdir, load_workdir
 from jaxbudget.lab.report.sections import Section
-from jaxbudget.lab.report.style import Drawing
+from jaxbudget.lab.report.style import RC, Drawing
 from jaxbudget.lab.run import files
 
 _SVG_LIMIT = 60_000  # bytes; larger drawings go into the page as PNG
@@ -74,10 +75,12 @@ def _sections(workdir, compared, extra) -> list[Section]:
   frontiers, others = [], []
   for drawing in figures.draw_all(workdir):
     (frontiers if drawing.name.startswith('frontier') else others).append(drawing)
+  unsaid = tables.unsaid_note(workdir)
+  equal_compute = comparison_tables.equal_compute_table(compared, unsaid)
   presets = comparison_tables.fidelity_table(workdir)
   sections = [
     Section('Accuracy and cost', [tables.summary_table(workdir)]),
-    Section('At equal compute', [comparison_tables.equal_compute_table(compared), *frontiers]),
+    Section('At equal compute', [equal_compute, *frontiers]),
     *extra,
     Section('Deviations', [presets] if presets else []),
     Section('Training', others),
@@ -148,9 +151,10 @@ def _figure_html(drawing: Drawing, source: str) -> str:
 def _save_figure(drawing: Drawing, directory: pathlib.Path) -> str:
   """Writes PNG and SVG; returns one of them as a data URI."""
   svg, raw, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
-  drawing.figure.savefig(svg, format='svg', metadata={'Date': None})
-  drawing.figure.set_layout_engine('none')  # it is laid out: not a second time
-  drawing.figure.savefig(raw, format='png')
+  with matplotlib.rc_context(RC):
+    drawing.figure.savefig(svg, format='svg', metadata={'Date': None})
+    drawing.figure.set_layout_engine('none')  # it is laid out: not a second time
+    drawing.figure.savefig(raw, format='png')
   # Flat colours: a palette keeps what is seen in a third of the bytes.
   PIL.Image.open(raw).convert('RGB').quantize(256, PIL.Image.Quantize.FASTOCTREE).save(
     png, format='png', optimize=True

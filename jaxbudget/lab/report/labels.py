@@ -1,46 +1,130 @@
-"""Names for the methods of a report, long enough to tell its cells apart."""
+"""Names for the methods of a report, long enough to tell its cells apart.
 
-from collections import Counter
+A table shows data set, network, augmentation, schedule and budget in columns of their own.
+All else in which its cells differ stands in the label: `p_sgd smoothing=False
+learning_rate=0.05`.
+"""
+
+import zlib
 
 import pandas as pd
 
+from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import fidelity
+from jaxbudget.lab.differences import departures, flatten, most_common, value_text
+
+COLUMNS = ('method', 'rule', 'variant')
+_SHOWN = ('dataset', 'model', 'augment', 'schedule', 'budget')  # in columns of their own
+_NOT_SETTINGS = (
+  *_SHOWN, *config_lib.INCIDENTAL, 'selector', 'fidelity', 'data', 'data_checksums', 'run_id',
+  'cell_id', 'seed', 'config_hash', 'num_train', 'num_test',
+)  # fmt: skip
+_METHOD_OPTIONS = ('selector_options', 'augment_options')  # in plan.json as `options`
 
 
-def method_labels(runs: pd.DataFrame) -> pd.Series:
-  """Names for the methods of a table: the selector, with what tells its cells apart.
+def method_labels(
+  runs: pd.DataFrame, configs: dict[str, dict]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+  """Names what tells the cells of a report apart.
 
   Args:
-    runs: rows with `selector`, `augment`, `fidelity` and `options`.
+    runs: rows with `run_id`, `cell_id`, `selector`, `options`, `fidelity`, `epochs`,
+      `batch_size`, `budget_unit`, `data_fingerprint` and the columns that tables show.
+    configs: run_id -> the run's config, empty where it is not known.
 
   Returns:
-    One label per row, such as `p_sgd`, `p_sgd smoothing=False` or `p_sgd (released)`.
+    (one row per run: `method`, the label, and its parts, `rule`: the selector with the options
+    that tell it apart, such as `p_sgd smoothing=False`, and `variant`: what else differs, such
+    as `learning_rate=0.05`; what goes unsaid in the labels, because most cells share it).
   """
-  labels = runs['selector'].astype(str)
+  cells = runs.drop_duplicates('cell_id').set_index('cell_id')
+  labels = pd.DataFrame({'rule': cells['selector'].astype(str), 'variant': ''})
+  unsaid: dict[str, str] = {}
+  _name_options(labels, cells, unsaid)
+  settings = _settings(runs, configs)
+  _extend(labels, 'variant', [settings[name] for name in cells.index], list(cells.index), unsaid)
+  _name_data(labels, runs, unsaid)
+  preset = _presets(cells)
+  _tell_apart(labels, preset, cells)
+  labels['method'] = [
+    ' '.join(filter(None, parts))
+    for parts in zip(labels['rule'], labels['variant'], preset, strict=True)
+  ]
+  return labels.loc[runs['cell_id'], list(COLUMNS)].set_axis(runs.index), unsaid
+
+
+def _name_options(labels: pd.DataFrame, cells: pd.DataFrame, unsaid: dict[str, str]) -> None:
+  """Adds the options of method and augmentation to the rules, selector by selector."""
   switches = set(fidelity.PRESETS['released'])
-  usual_fidelity = _most_common(runs['fidelity'])
-  for _, part in runs.groupby('selector', dropna=False):
-    names = sorted({name for o in part['options'] for name in o} - switches - {'budget_unit'})
-    _extend(labels, part, names)
+  for selector, part in cells.groupby('selector', dropna=False):
+    options = [
+      fidelity.as_asked(preset, given)
+      for preset, given in zip(part['fidelity'], part['options'], strict=True)
+    ]
+    own = [_texts(o, lambda name: name not in (*switches, 'budget_unit')) for o in options]
+    _extend(labels, 'rule', own, list(part.index), unsaid, f'{selector} ')
     for _, alike in part.groupby(['augment', 'fidelity'], dropna=False):
-      _extend(labels, alike, sorted({n for o in alike['options'] for n in o} & switches))
-    for index in part.index:
-      run = runs.loc[index]
-      affected = fidelity.affected(run['selector'], run['augment'], run['options'])
-      if affected and runs['fidelity'][index] != usual_fidelity:
-        labels[index] += f' ({runs["fidelity"][index]})'
-  return labels
+      own = [_texts(o, switches.__contains__) for o in alike['options']]
+      _extend(labels, 'rule', own, list(alike.index), unsaid, f'{selector} ')
 
 
-def _extend(labels: pd.Series, part: pd.DataFrame, names: list[str]) -> None:
-  """Adds to the labels, in place, the options in which runs depart from most others."""
-  for name in names:
-    # A run without the option (another augmentation's, say) departs from nothing.
-    values = pd.Series({i: repr(o[name]) for i, o in part['options'].items() if name in o})
-    for index, value in values[values != _most_common(values)].items():
-      labels[index] += f' {name}={value}'
+def _texts(options: dict, wanted) -> dict[str, str]:
+  return {name: value_text(options[name]) for name in sorted(options) if wanted(name)}
 
 
-def _most_common(values: pd.Series) -> str:
-  """The commonest value; among equals the first seen."""
-  return Counter(values).most_common(1)[0][0] if len(values) else ''
+def _settings(runs: pd.DataFrame, configs: dict[str, dict]) -> dict[str, dict[str, str]]:
+  """cell_id -> every key of its config that a table does not show, as text."""
+  found: dict[str, dict[str, str]] = {}
+  columns = ('cell_id', 'run_id', 'epochs', 'batch_size', 'budget_unit')
+  defaults = config_lib.defaults().to_dict()  # what older configs meant that lack a key
+  for cell_id, run_id, *planned in runs[list(columns)].itertuples(index=False):
+    if configs.get(run_id) or cell_id not in found:
+      config = configs.get(run_id)
+      own = defaults | config if config else {}
+      own |= {key: value for key, value in zip(columns[2:], planned, strict=True) if value == value}
+      own = {k: v for k, v in own.items() if k not in (*_NOT_SETTINGS, *_METHOD_OPTIONS)}
+      own = {key.partition('_options.')[2] or key: value for key, value in flatten(own)}
+      found[cell_id] = {key: value_text(value) for key, value in sorted(own.items())}
+  return found
+
+
+def _name_data(labels: pd.DataFrame, runs: pd.DataFrame, unsaid: dict[str, str]) -> None:
+  """Adds the data's fingerprint where one name stands for more than one content."""
+  known = runs[runs['data_fingerprint'] != ''].drop_duplicates('cell_id')
+  for dataset, part in known.groupby('dataset'):
+    if part['data_fingerprint'].nunique() > 1:
+      own = [{'data': fingerprint[:8]} for fingerprint in part['data_fingerprint']]
+      _extend(labels, 'variant', own, list(part['cell_id']), unsaid, f'{dataset} ')
+
+
+def _extend(labels, column: str, own: list[dict[str, str]], cell_ids: list[str],
+            unsaid: dict[str, str], of: str = '') -> None:  # fmt: skip
+  """Adds to labels, in place, what sets cells apart."""
+  named, usual = departures(own)
+  unsaid |= {f'{of}{key}': value for key, value in usual.items()}
+  for cell_id, names in zip(cell_ids, named, strict=True):
+    words = [labels.at[cell_id, column], *(f'{key}={value}' for key, value in names.items())]
+    labels.at[cell_id, column] = ' '.join(filter(None, words))
+
+
+def _presets(cells: pd.DataFrame) -> list[str]:
+  """`(released)` where a cell follows the less common preset and would differ under the other."""
+  usual = most_common(cells['fidelity'])
+  return [
+    f'({preset})' if preset != usual and fidelity.affected(selector, augment, options) else ''
+    for selector, augment, preset, options in cells[
+      ['selector', 'augment', 'fidelity', 'options']
+    ].itertuples(index=False)
+  ]
+
+
+def _tell_apart(labels: pd.DataFrame, preset: list[str], cells: pd.DataFrame) -> None:
+  """Gives cells that would still look alike the end of their id."""
+  shown = cells[list(_SHOWN)].assign(rule=labels['rule'], variant=labels['variant'], preset=preset)
+  alike = shown.duplicated(keep=False)
+  for cell_id in labels.index[alike]:
+    ending = cell_id.rpartition('-')[2]
+    if not (len(ending) >= 8 and set(ending) <= set('0123456789abcdef')):
+      ending = f'{zlib.crc32(cell_id.encode("utf-8", "surrogatepass")):08x}'
+    words = labels.at[cell_id, 'variant'], f'#{ending[:8]}'
+    labels.at[cell_id, 'variant'] = ' '.join(filter(None, words))

@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+SAME_COST = 0.01  # relative; what is so close costs the same
+
 
 def in_plan_order(frame: pd.DataFrame, settings: list[str], best: str) -> pd.DataFrame:
   """Sorts by setting as they first appear, then by budget, then the best first."""
@@ -18,5 +20,24 @@ def rules(blocks: pd.DataFrame) -> frozenset[int]:
 
 
 def plain(value) -> str:
-  """A setting as text: numbers without trailing zeros."""
-  return f'{value:g}' if isinstance(value, float) else str(value)
+  """A setting as text: numbers without trailing zeros, and never two alike for different ones."""
+  return f'{value:.12g}' if isinstance(value, float) else str(value)
+
+
+def of_equal_cost(costs: pd.Series) -> list[pd.Index]:
+  """Groups what costs the same, to 1 %: only there is one better than another.
+
+  Args:
+    costs: NaN where unknown; such stand in no group.
+
+  Returns:
+    The index of each group, by rising cost.
+  """
+  ordered = costs.dropna().sort_values()
+  groups: list[list] = []
+  for at, cost in ordered.items():
+    if groups and cost <= (1 + SAME_COST) * ordered[groups[-1][0]]:
+      groups[-1].append(at)
+    else:
+      groups.append([at])
+  return [pd.Index(group) for group in groups]

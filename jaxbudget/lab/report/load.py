@@ -1,4 +1,4 @@
-"""Reads a workdir: what was planned, what has run, and what is wrong with the reading.
+"""Reads a workdir: what was planned, what has run, and what is wrong with the files.
 
 Nothing in a workdir can stop a report. A file that is damaged, unfinished or unknown becomes
 a `Problem`, is listed in the report, and everything else is used.
@@ -46,6 +46,7 @@ class Workdir:
     epochs: one row per run and epoch, from metrics.jsonl; `selector_*` columns are a
       selector's own figures.
     configs: run_id -> the run's resolved config.
+    unsaid: what the methods' labels do not name, because most cells share it.
     command: what made the workdir, if the plan says so.
     problems: what could not be read.
   """
@@ -55,6 +56,7 @@ class Workdir:
   cells: pd.DataFrame
   epochs: pd.DataFrame
   configs: dict[str, dict]
+  unsaid: dict[str, str]
   command: str
   problems: list[Problem]
 
@@ -95,11 +97,12 @@ def load_workdir(path) -> Workdir:
   for name in ('', 'planned_'):
     spent = runs[f'{name}forward_equivalents'] + runs['scoring_forward_equivalents']
     runs[f'{name}cost'] = spent / runs['full_cost']
-  runs['method'] = labels.method_labels(runs)
+  runs = cells.split_by_data(runs)
+  runs[list(labels.COLUMNS)], unsaid = labels.method_labels(runs, configs)
   first = ['run_id', *reading.EPOCH_NUMBERS, *(f'cost_{k}' for k in COST), 'seconds']
   epochs = pd.DataFrame(epochs)
   epochs = epochs.reindex(columns=first + [c for c in epochs.columns if c not in first])
-  return Workdir(path, runs, cells.cells(runs), epochs, configs, command, problems)
+  return Workdir(path, runs, cells.cells(runs), epochs, configs, unsaid, command, problems)
 
 
 def _read_run(directory, root, problems) -> tuple[dict, list[dict]]:
@@ -160,7 +163,7 @@ def _full_cost(runs: pd.DataFrame) -> pd.Series:
 
 
 def _run_row(run: dict, config: dict, result: dict, status: str, lines: list[dict]) -> dict:
-  """One row of the runs table from the plan's entry and the run's own reading."""
+  """One row of the runs table from the plan's entry and the run's own files."""
   known = {name: run.get(name, config.get(name)) for name in IDENTITY}
   for name in _NUMERIC:
     known[name] = reading.number(known[name])

@@ -7,8 +7,9 @@ import re
 from typing import NamedTuple
 
 import pandas as pd
-import rich.markup
 import rich.table
+
+from jaxbudget.lab import plain
 
 
 class Cell(NamedTuple):
@@ -151,20 +152,21 @@ def to_html(table: Table, sortable: bool = True) -> str:
 
 def to_rich(table: Table) -> rich.table.Table:
   """A table for the terminal."""
-  notes = '\n'.join(table.notes)
   shown = rich.table.Table(
-    title=rich.markup.escape(table.title),
-    caption=rich.markup.escape(notes) or None,
+    title=plain.rich_text(table.title, 'table.title'),
+    caption=plain.rich_text('\n'.join(table.notes), 'table.caption') if table.notes else None,
     title_justify='left',
     caption_justify='left',
   )
   for i, name in enumerate(table.columns):
-    shown.add_column(rich.markup.escape(name), justify='left' if i < table.labels else 'right')
+    shown.add_column(plain.rich_text(name), justify='left' if i < table.labels else 'right')
   for index, row in enumerate(table.rows):
-    texts = []
-    for cell in row:
-      text = rich.markup.escape(cell.text + (f'\n{cell.detail}' if cell.detail else ''))
-      texts.append(f'[bold]{text}[/bold]' if cell.bold else text)
+    texts = [
+      plain.rich_text(
+        cell.text + (f'\n{cell.detail}' if cell.detail else ''), 'bold' if cell.bold else ''
+      )
+      for cell in row
+    ]
     shown.add_row(*texts, end_section=index + 1 in table.rules)
   return shown
 
@@ -174,10 +176,8 @@ def _pipe(texts) -> str:
 
 
 def _markdown(text: str) -> str:
-  text = ' '.join(html.escape(text, quote=False).split())
-  for mark in '\\`*_[]|':
-    text = text.replace(mark, '\\' + mark)
-  return text
+  text = ' '.join(html.escape(plain.text(text), quote=False).split())
+  return re.sub(r'[\\`*_\[\]|$~]', r'\\\g<0>', text)
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -189,17 +189,19 @@ def _markdown_cell(cell: Cell) -> str:
 _LATEX = {
   '\\': r'\textbackslash{}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_',
   '{': r'\{', '}': r'\}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}',
-  '±': r'$\pm$', '–': '--', '−': '$-$', '×': r'$\times$', '≤': r'$\le$', '≥': r'$\ge$',
+  '±': r'$\pm$', '–': r'\textendash{}', '−': '$-$', '×': r'$\times$', '≤': r'$\le$', '≥': r'$\ge$',
   '<': r'$<$', '>': r'$>$', 'Δ': r'$\Delta$', '·': r'$\cdot$', '√': r'$\surd$', '|': r'$|$',
-  '…': r'\ldots{}', '’': "'", 'ε': r'$\varepsilon$',
+  '…': r'\ldots{}', '’': "'", 'ε': r'$\varepsilon$', '`': '`{}',
+  '[': '{[}', ']': '{]}', '*': '{*}', '"': r'\char34{}',
 }  # fmt: skip
+_LIGATURE = re.compile(r"-(?=-)|'(?=')|,(?=,)|[?!](?=`)")  # -- would be a dash
 
 
 def _latex(text: str) -> str:
   """LaTeX for any text: what a plain engine cannot print becomes a question mark."""
-  text = ' '.join(text.split())
+  text = ' '.join(plain.text(text).split())
   known = (_LATEX.get(c) or (c if c.isascii() and c.isprintable() else '?') for c in text)
-  return ''.join(known)
+  return _LIGATURE.sub(r'\g<0>{}', ''.join(known))
 
 
 def _latex_cell(cell: Cell) -> str:

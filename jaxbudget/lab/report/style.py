@@ -1,10 +1,15 @@
 """How figures look: told apart by colour-blind eyes, and in grey by marker and line."""
 
+import collections
 import re
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from jaxbudget.lab import plain
 
 # Okabe and Ito's colours (https://jfly.uni-koeln.de/color/).
 _BLACK, _ORANGE, _SKY, _GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
@@ -42,6 +47,8 @@ RC = {
   'lines.markersize': 5,
   'svg.fonttype': 'none',
   'svg.hashsalt': 'jaxbudget',
+  'text.parse_math': False,  # a dollar in a name is a dollar
+  'text.usetex': False,
 }
 
 
@@ -61,24 +68,51 @@ class Drawing(NamedTuple):
   figure: Figure
 
 
-def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+def method_styles(cells: pd.DataFrame) -> dict[str, dict[str, Any]]:
   """A colour, a marker and a line for each method; the known ones always have theirs.
 
+  Variants of a method share its colour and marker and differ in their lines.
+
   Args:
-    methods: labels, in order of appearance.
+    cells: with `method`, `rule` and `variant`, in order of appearance.
 
   Returns:
     label -> keyword arguments for `Axes.plot`.
   """
-  styles = {}
-  others = 0
-  for method in dict.fromkeys(methods):
-    look = _KNOWN.get(method)
-    if look is None:
-      look = tuple(kind[others % len(kind)] for kind in (_COLOURS, _MARKERS, _LINES))
-      others += 1
-    styles[method] = dict(zip(('color', 'marker', 'linestyle'), look, strict=True))
+  looks, styles, seen = {}, {}, collections.Counter()
+  names = cells[['method', 'rule']].drop_duplicates('method')
+  for method, rule in names.itertuples(index=False):
+    if rule not in looks:
+      number = sum(name not in _KNOWN for name in looks)
+      own = tuple(kind[number % len(kind)] for kind in (_COLOURS, _MARKERS, _LINES))
+      looks[rule] = _KNOWN.get(rule, own)
+    colour, marker, line = looks[rule]
+    if seen[rule]:
+      others = [other for other in _LINES if other != line]
+      line = others[(seen[rule] - 1) % len(others)]
+    seen[rule] += 1
+    styles[method] = {'color': colour, 'marker': marker, 'linestyle': line}
   return styles
+
+
+def words(text: str) -> str:
+  """Any text as a figure shows it.
+
+  Args:
+    text: anything; a leading underscore would hide it from a legend.
+
+  Returns:
+    What to draw.
+  """
+  text = plain.text(text)
+  return f' {text}' if text.startswith('_') else text
+
+
+def plain_logarithm(axis: Axis) -> None:
+  """A logarithmic axis with plain numbers: powers would be mathematical markup."""
+  axis.axes.set(**{f'{axis.axis_name}scale': 'log'})
+  axis.set_major_formatter(lambda value, _: f'{value:.12g}')
+  axis.set_minor_formatter(NullFormatter())
 
 
 def file_stem(*parts: str) -> str:

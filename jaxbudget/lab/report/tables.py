@@ -6,6 +6,7 @@ from jaxbudget.lab.report import cells, layout, render
 from jaxbudget.lab.report.load import Workdir
 from jaxbudget.lab.report.render import Cell, Table
 
+BOLD_NOTE = 'Bold: the most accurate of those that cost the same (to 1 %) at a budget.'
 STD_NOTE = 'Accuracy: mean ± standard deviation over seeds (ddof = 1), last epoch, in percent.'
 COST_NOTE = (
   'Trained: samples trained on over T epochs of N, the budget as the paper counts it. Cost: all '
@@ -18,6 +19,8 @@ COST_NOTE = (
 def summary_table(workdir: Workdir) -> Table:
   """All cells, budget by budget, the most accurate first, what each one cost beside it.
 
+  Bold is the best among equal cost only.
+
   Args:
     workdir: a loaded workdir.
 
@@ -25,12 +28,10 @@ def summary_table(workdir: Workdir) -> Table:
     A table with a row per cell.
   """
   frame = workdir.cells
-  varying = [n for n in (*cells.SETTING, 'budget_unit') if frame[n].nunique(dropna=False) > 1]
+  varying = [n for n in cells.SETTING if frame[n].nunique(dropna=False) > 1]
   frame = layout.in_plan_order(frame, varying, 'mean')
   block = [*varying, 'budget']
-  groups = frame.groupby(block, sort=False, dropna=False)
-  comparable = groups['done'].transform(lambda done: (done > 0).sum()) > 1
-  best = (frame['mean'] == groups['mean'].transform('max')) & comparable
+  best = _best_of_equal_cost(frame)
   rows = []
   for (_, cell), is_best in zip(frame.iterrows(), best, strict=True):
     labels = [render.text_cell(layout.plain(cell[name])) for name in varying]
@@ -56,10 +57,27 @@ def summary_table(workdir: Workdir) -> Table:
     columns=(*varying, *columns),
     rows=rows,
     data=frame.drop(columns='paper').assign(best_in_block=best),
-    notes=(STD_NOTE, COST_NOTE),
+    notes=(STD_NOTE, COST_NOTE, *([BOLD_NOTE] if best.any() else []), *unsaid_note(workdir)),
     labels=len(varying) + 2,
     rules=layout.rules(frame[block]),
   )
+
+
+def _best_of_equal_cost(frame: pd.DataFrame) -> pd.Series:
+  """Marks the most accurate among cells of one setting, data, budget and cost."""
+  best = pd.Series(False, frame.index)
+  keys = [*cells.SETTING, *cells.SCALE, 'data_fingerprint', 'budget']
+  for _, block in frame[frame['done'] > 0].groupby(keys, sort=False, dropna=False):
+    for group in layout.of_equal_cost(block['cost']):
+      mean = frame.loc[group, 'mean']
+      best[group] = (mean == mean.max()) & (len(group) > 1)
+  return best
+
+
+def unsaid_note(workdir: Workdir) -> list[str]:
+  """What the methods' labels leave out where it is what most cells have, as a note or none."""
+  unsaid = [f'{key}={value}' for key, value in workdir.unsaid.items()]
+  return [f'Where a method does not say otherwise: {", ".join(unsaid)}.'] if unsaid else []
 
 
 def _selection_share(cell) -> float:
@@ -71,8 +89,7 @@ def _selection_share(cell) -> float:
 def runs_table(workdir: Workdir) -> Table:
   """Every run on its own row."""
   frame = workdir.runs
-  names = ('dataset', 'model', 'augment', 'schedule', 'fidelity')
-  varying = [name for name in names if frame[name].nunique(dropna=False) > 1]
+  varying = [name for name in cells.SETTING if frame[name].nunique(dropna=False) > 1]
   columns = ('run', *varying, 'method', 'budget', 'seed', 'status', 'accuracy', 'best', 'cost',
              'realised', 'H(c)', 'train s')  # fmt: skip
   rows = []
@@ -87,7 +104,8 @@ def runs_table(workdir: Workdir) -> Table:
       render.number_cell(run['entropy_nats'], 3), render.number_cell(run['seconds_train'], 1),
     ))  # fmt: skip
   data = frame.drop(columns=['paper', 'options'])
-  return Table('runs', 'All runs', columns, rows, data, labels=len(varying) + 2)
+  notes = tuple(unsaid_note(workdir))
+  return Table('runs', 'All runs', columns, rows, data, notes, labels=len(varying) + 2)
 
 
 def problems_table(workdir: Workdir) -> Table:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import rich.console
-import rich.text
 
+from jaxbudget.lab import plain
 from jaxbudget.lab.report import frontier, render, tables, verdict
 from jaxbudget.lab.report.load import Workdir, load_workdir
 
@@ -22,10 +22,10 @@ def summary(workdir, allow: Sequence[str] = ()) -> rich.console.Group:
   workdir = workdir if isinstance(workdir, Workdir) else load_workdir(workdir)
   parts = [render.to_rich(tables.summary_table(workdir))]
   sentence, evidence = verdict.verdict(workdir, frontier.equal_compute(workdir, allow))
-  parts.append(rich.text.Text(f'{sentence} {evidence}'))
+  parts.append(plain.rich_text(f'{sentence} {evidence}'))
   counts = workdir.runs['status'].value_counts()
   unfinished = ', '.join(f'{n} {status}' for status, n in counts.items() if status != 'done')
   if unfinished:
-    parts.append(rich.text.Text(f'Runs without a result: {unfinished}.'))
-  parts += [rich.text.Text(f'{p.path}: {p.what}') for p in workdir.problems]
+    parts.append(plain.rich_text(f'Runs without a result: {unfinished}.'))
+  parts += [plain.rich_text(f'{p.path}: {p.what}') for p in workdir.problems]
   return rich.console.Group(*parts)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from jaxbudget.lab.report import render
+from jaxbudget.lab.report import cells, layout, render
 from jaxbudget.lab.report.load import Workdir
+
+_NAMED = 6  # in one sentence
 
 
 def verdict(workdir: Workdir, compared: pd.DataFrame) -> tuple[str, str]:
@@ -66,17 +68,23 @@ def _datasets(known: pd.DataFrame) -> str:
 
 
 def _often(rows: pd.DataFrame, tested: pd.DataFrame) -> str:
-  """`p_sgd (1 of 2)`: the methods of some rows, and how many of their comparisons these are."""
-  of = tested['method'].value_counts()
-  counts = rows['method'].value_counts()
-  return ', '.join(f'{name} ({n} of {of[name]})' for name, n in counts.items())
+  """`p_sgd (1 of 2)`: the methods of some rows, and how many of their comparisons these are.
+
+  Where there are several data sets, each method says on which: `p_sgd on svhn (1 of 2)`.
+  """
+  keys = ['method', 'dataset'] if tested['dataset'].nunique() > 1 else ['method']
+  of, counts = tested[keys].value_counts(), rows[keys].value_counts()
+  words = [f'{" on ".join(key)} ({n} of {of[key]})' for key, n in counts.items()]
+  more = f' and {len(words) - _NAMED} others' if len(words) > _NAMED else ''
+  return ', '.join(words[:_NAMED]) + more
 
 
 def _evidence(compared, known, tested) -> list[str]:
   best, worst = (known.loc[known['mean'].astype(float).agg(f)] for f in ('idxmax', 'idxmin'))
-  sentences = [f'Largest gain: {_row(best)}. Largest loss: {_row(worst)}.']
+  where = [name for name in cells.SETTING if known[name].nunique() > 1]
+  sentences = [f'Best difference: {_row(best, where)}. Worst: {_row(worst, where)}.']
   if len(known) == 1:
-    sentences = [f'{_row(best)}.']
+    sentences = [f'The one difference: {_row(best, where)}.']
   if len(tested):
     seeds = ' or '.join(str(int(n)) for n in sorted(set(tested['n'])))
     smallest, count = tested['p_smallest'].min(), len(tested)
@@ -91,7 +99,9 @@ def _evidence(compared, known, tested) -> list[str]:
     sentences.append('With one seed there is neither interval nor test.')
   floor = known['floor'].astype(float)
   if floor.notna().any():
-    sentences.append(f'Noise of the test set alone: ± {floor.median():.2f} points (one SE).')
+    low, high = (f'{x:.2f}' for x in (floor.min(), floor.max()))
+    span = low if low == high else f'{low} to {high}'
+    sentences.append(f'Noise of the test set alone: ± {span} points (one SE).')
   left = compared[compared['state'].ne('')]
   if len(left):
     counts = left['state'].value_counts()
@@ -101,8 +111,10 @@ def _evidence(compared, known, tested) -> list[str]:
   return sentences
 
 
-def _row(row: pd.Series) -> str:
-  text = f'{row["method"]} at budget {row["budget"]:g} (cost {row["cost"]:.2f})'
+def _row(row: pd.Series, where: Sequence[str]) -> str:
+  """A comparison in words, with all that tells it from the others."""
+  place = f' on {", ".join(row[list(where)])}' if where else ''
+  text = f'{row["method"]} at budget {layout.plain(row["budget"])}{place} (cost {row["cost"]:.2f})'
   text = f'{text} {render.signed(row["mean"])} points'
   if pd.isna(row['low']):
     return text

@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich.markup
 import rich.table
 
 from jaxbudget import epoch
+from jaxbudget.lab import config as config_lib
+from jaxbudget.lab import plain
+from jaxbudget.lab.differences import departures, flatten, value_text
 from jaxbudget.lab.run.run import Run
 from jaxbudget.selectors import make_selector
 from jaxbudget.state import init_state
@@ -175,7 +177,8 @@ def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> ri
   figures = {cell_id: _figures(part, seconds) for cell_id, part in cells.items()}
   totals = [sum(column) for column in zip(*figures.values(), strict=True)]
   table = rich.table.Table(
-    title=f'{len(cells)} cells, {len(runs)} runs', caption=_caption(runs, calibration)
+    title=f'{len(cells)} cells, {len(runs)} runs',
+    caption=plain.rich_text(_caption(runs, calibration), 'table.caption'),
   )
   table.add_column('cell', footer='total')
   table.add_column('paper')
@@ -184,14 +187,30 @@ def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> ri
     table.add_column(name, justify='right', footer=total, no_wrap=True)
   table.show_footer = True
   both = len({run.cell.fidelity for run in runs}) > 1
-  for cell_id, part in cells.items():
+  named, _ = departures([_settings(part[0]) for part in cells.values()])
+  for (cell_id, part), others in zip(cells.items(), named, strict=True):
     places = dict.fromkeys(_place(place) for place in part[0].paper)
-    label = _label(part[0], with_fidelity=both)
-    table.add_row(label, ' '.join(places), *_shown(figures[cell_id])[:columns])
+    label = ' '.join([_label(part[0], with_fidelity=both), *map('='.join, others.items())])
+    table.add_row(
+      *map(plain.rich_text, (label, ' '.join(places))), *_shown(figures[cell_id])[:columns]
+    )
   return table
 
 
 _COLUMNS = ('runs', 'rows', 'fwd eq.', 'full', 'time')
+
+
+# What a label names anyway, or what is no part of a cell.
+_NAMED = (
+  *config_lib.INCIDENTAL, *config_lib.OPTION_KEYS, 'dataset', 'selector', 'augment', 'schedule',
+  'budget', 'fidelity',
+)  # fmt: skip
+
+
+def _settings(run: Run) -> dict[str, str]:
+  """All else that is set, as text."""
+  own = {key: value for key, value in run.cell.to_dict().items() if key not in _NAMED}
+  return {key: value_text(value) for key, value in flatten(own)}
 
 
 def _label(run: Run, with_fidelity: bool) -> str:
@@ -202,7 +221,7 @@ def _label(run: Run, with_fidelity: bool) -> str:
     words.append(cell.fidelity)
   given = {**cell.selector_options, **cell.augment_options}
   words += [f'{key}={value}' for key, value in given.items() if value is not None]
-  return rich.markup.escape(' '.join(words))
+  return ' '.join(words)
 
 
 def _figures(part: list[Run], seconds: dict[str, float]) -> tuple[float, ...]:

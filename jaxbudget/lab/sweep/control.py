@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from jaxbudget.lab import plain
 from jaxbudget.lab.run import files, lock, run_state
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import calibrate, jobs, slurm, status
@@ -46,17 +47,17 @@ def submit(
     pending, left = slurm.waiting(workdir), unfinished(runs, workdir)
     new = [run for run in left if run.run_id not in pending]
     if len(new) < len(left):
-      console.print(f'{len(left) - len(new)} runs are submitted already')
+      plain.say(console, f'{len(left) - len(new)} runs are submitted already')
     if not new:
-      console.print('nothing to submit')
+      plain.say(console, 'nothing to submit')
       return
     confirm(new, files.read_json(workdir / calibrate.FILE), yes, console)
     name = f'jaxbudget-{config.name or workdir.name}'
     arrays = slurm.submit(config, new, workdir, name, resume)
-  console.print(f'submitted: {len(new)} runs as SLURM arrays {", ".join(arrays)}')
-  console.print(
+  plain.say(console, f'submitted: {len(new)} runs as SLURM arrays {", ".join(arrays)}')
+  plain.say(
+    console,
     f'--workdir={workdir} with --stage=status, report, cancel: how far it is, what came out, stop',
-    soft_wrap=True,
   )
 
 
@@ -92,12 +93,12 @@ def confirm(
       f'apart: done {hours / parallel:.1f} hours after the start at {parallel} tasks at a time'
     )
   said = f'{len(runs)} runs to submit, {cost}'
-  console.print(said, soft_wrap=True, markup=False)
+  plain.say(console, said)
   if yes or hours <= min(run.cell.slurm.confirm_hours for run in runs):
     return
   if not sys.stdin.isatty():
     raise ValueError(f'{said}; give --yes if you want that')
-  if console.input('Submit? [y/N] ').strip().lower() not in ('y', 'yes'):
+  if console.input(plain.rich_text('Submit? [y/N] ')).strip().lower() not in ('y', 'yes'):
     raise ValueError('not submitted')
 
 
@@ -161,7 +162,7 @@ def cancel(workdir: pathlib.Path, console: Console) -> None:
   """
   tasks = slurm.cancel(workdir)
   if tasks:
-    console.print(f'cancelled: {len(tasks)} tasks of SLURM, which save their state first')
+    plain.say(console, f'cancelled: {len(tasks)} tasks of SLURM, which save their state first')
   owners = {}
   for seen in status.look(workdir):
     owner = lock.alive(workdir / 'runs' / seen.run_id)
@@ -171,8 +172,8 @@ def cancel(workdir: pathlib.Path, console: Console) -> None:
     if host == socket.gethostname():
       with contextlib.suppress(ProcessLookupError):
         os.kill(int(pid), signal.SIGTERM)
-      console.print(f'stopped: process {pid}, at run {run_id}', markup=False)
+      plain.say(console, f'stopped: process {pid}, at run {run_id}')
     elif not tasks:
-      console.print(f'on host {host}, stop there: process {pid}, at run {run_id}', markup=False)
+      plain.say(console, f'on host {host}, stop there: process {pid}, at run {run_id}')
   if not tasks and not owners:
-    console.print('nothing is queued or running')
+    plain.say(console, 'nothing is queued or running')

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from jaxbudget.lab import config as config_lib
+from jaxbudget.lab import plain
 from jaxbudget.lab.run import files, process
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import inputs, local
@@ -103,10 +104,12 @@ def work(directory: pathlib.Path, task: int, console: Console | None = None) -> 
     mine = _order(runs, job['tasks'], task, job['help_others'])
     inputs.load_data(datasets, mine)
   except ValueError as e:
-    print(f'refused: {e}', file=sys.stderr)
+    print(plain.text(f'refused: {e}'), file=sys.stderr)
     return 2
   workdir = directory.parents[1]
-  return local.run_all(mine, datasets, workdir / 'runs', console or Console(), job['resume'])
+  return local.run_all(
+    mine, datasets, workdir / 'runs', console or plain.make_console(), job['resume']
+  )
 
 
 def _order(runs: list[Run], tasks: list[list[str]], task: int, help_others: bool) -> list[Run]:

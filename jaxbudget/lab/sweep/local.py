@@ -20,6 +20,7 @@ from rich import progress as rich_progress
 from rich.console import Console
 
 from jaxbudget import data
+from jaxbudget.lab import plain
 from jaxbudget.lab.run import files, hosts, lock, process, record, run_state
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.run.provenance import must_agree
@@ -67,7 +68,7 @@ def run_all(
   """
   differing = hosts.count() > 1 and hosts.differing(_conditions(runs, datasets))
   if differing:
-    console.print(f'refused: the processes of this launch differ: {differing}', markup=False)
+    plain.say(console, f'refused: the processes of this launch differ: {differing}')
     return 2
   ended: dict[str, str] = {}
   with process.collecting() as received, _bars(console) as bars:
@@ -284,12 +285,12 @@ class _Bars(rich_progress.Progress):
   """Progress bars; on what is no terminal, only the lines printed."""
 
   def say(self, line: str) -> None:
-    self.console.print(line, soft_wrap=True, markup=False)
+    plain.say(self.console, line)
 
 
 def _bars(console: Console) -> _Bars:
   return _Bars(
-    rich_progress.TextColumn('{task.description}'),
+    rich_progress.TextColumn('{task.description}', markup=False),
     rich_progress.BarColumn(),
     rich_progress.MofNCompleteColumn(),
     rich_progress.TextColumn('epochs'),

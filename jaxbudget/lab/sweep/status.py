@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import rich.markup
 import rich.table
 from rich.console import Console
 from rich.live import Live
 
+from jaxbudget.lab import plain
 from jaxbudget.lab.run import files, lock
 from jaxbudget.lab.sweep import plan_file, slurm
 from jaxbudget.lab.sweep.calibrate import duration
@@ -132,8 +132,8 @@ def table(standings: list[Standing], brief: bool = False) -> rich.table.Table:
     if brief and set(counts) <= {'planned', 'queued', 'done'}:
       continue
     numbers = [_count(counts[state]) for state in STATES]
-    now = '\n'.join(rich.markup.escape(_now(s)) for s in part if s.state in ('running', 'failed'))
-    shown.add_row(cell_id, *numbers, now)
+    now = '\n'.join(_now(s) for s in part if s.state in ('running', 'failed'))
+    shown.add_row(plain.rich_text(cell_id), *numbers, plain.rich_text(now))
   return shown
 
 

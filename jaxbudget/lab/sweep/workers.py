@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from jaxbudget.lab import plain
 from jaxbudget.lab.run import process as process_lib
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import jobs, status
@@ -111,7 +112,7 @@ def _forward(process: subprocess.Popen, console: Console) -> None:
   """Prints what a worker says; reads on if that fails, for a full pipe would hold it up."""
   for line in process.stdout:
     with contextlib.suppress(OSError):
-      console.print(line.rstrip('\n'), soft_wrap=True, markup=False)
+      plain.say(console, line.rstrip('\n'))
 
 
 def _wait(processes: list[subprocess.Popen], received: list[int]) -> list[int]:
