@@ -8,6 +8,8 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 # A room may import those before it. What stands on the library's floor imports nothing of the lab.
 ROOMS = ('run', 'sweep', 'report', 'paper')
+# What can be set, and how it is said: everything in the lab may read it.
+GROUND = ('config', 'fidelity', 'differences', 'plain')
 # The one lazy name that reaches up.
 EXEMPT = ('jaxbudget/__init__.py', 'jaxbudget.lab.run.loading')
 
@@ -47,7 +49,7 @@ def height(place: str) -> int:
   parts = place.removesuffix('.py').replace('/', '.').split('.')
   if parts[:2] != ['jaxbudget', 'lab']:
     return 0
-  if parts[2:3] in (['config'], ['fidelity']):  # what can be set: everything in the lab may read
+  if parts[2:3] and parts[2] in GROUND:
     return 1
   return 2 + ROOMS.index(parts[2]) if parts[2:3] and parts[2] in ROOMS else 2 + len(ROOMS)
 
