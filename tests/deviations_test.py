@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbudget import data, ledger
+from jaxbudget import data, ledger, sampling
 from jaxbudget.lab import config
 from jaxbudget.lab.paper import deviations
 from jaxbudget.lab.run import build
@@ -137,7 +137,7 @@ def test_released_credit_makes_sampling_under_ricap_nearly_uniform():
     def epoch(e, carry):
       state, counts = carry
       key = jax.random.fold_in(jax.random.key(0), e)
-      index = importance.draw(key, importance.p_weights(state), drawn)[: 117 * 128]
+      index = sampling.draw(key, importance.p_weights(state), drawn)[: 117 * 128]
       noise = jax.random.uniform(jax.random.fold_in(key, 1), index.shape)
       value = signal * own[index] + (1 - signal) * noise
       state = importance.Importance(state.total.at[index].add(value), state.seen.at[index].add(1.0))

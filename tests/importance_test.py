@@ -1,8 +1,5 @@
 """p-SGD and c-SGD against NumPy (fidelity.md 2.4, 2.5): state, weights, sampling law."""
 
-import itertools
-import math
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -12,7 +9,6 @@ import pytest
 from jaxbudget import ledger
 from jaxbudget.selectors import importance, make_selector
 from jaxbudget.selectors.importance import Importance
-from jaxbudget.selectors.sgd import shuffle
 from jaxbudget.types import Batch, Outputs, Spec
 
 SPEC = Spec(num_examples=12, batch_size=4, num_classes=3, epochs=5, image_shape=(1, 1, 1))
@@ -170,61 +166,6 @@ def test_aligned_credit_sums_to_one_per_sample_and_first_ignores_the_picture():
   assert m == batch.part_index.shape[1]
 
 
-def enumerate_sets(p, n):
-  """P(set) under successive sampling without replacement, by brute force."""
-  law = {}
-  for order in itertools.permutations(range(len(p)), n):
-    probability, left = 1.0, 1.0
-    for i in order:
-      probability *= p[i] / left
-      left -= p[i]
-    law[frozenset(order)] = law.get(frozenset(order), 0) + probability
-  return law
-
-
-@pytest.mark.parametrize('count, n', [(4, 2), (5, 3), (6, 2)])
-def test_law_without_replacement_is_successive_sampling(count, n):
-  weight = np.random.RandomState(count).rand(count).astype(np.float32) + 0.05
-  draws = 20_000
-  keys = jax.random.split(jax.random.key(0), draws)
-  sample = jax.jit(jax.vmap(lambda key: importance.draw(key, jnp.array(weight), n)))(keys)
-  sample = np.asarray(sample)
-  assert all(len(set(row)) == n for row in sample[:200].tolist())
-  law = enumerate_sets(weight / weight.sum(), n)
-  sets = {}
-  for row in sample.tolist():
-    sets[frozenset(row)] = sets.get(frozenset(row), 0) + 1
-  for key, probability in law.items():
-    error = math.sqrt(probability * (1 - probability) / draws)
-    assert abs(sets.get(key, 0) / draws - probability) < 4.5 * error
-  # The order carries nothing: every drawn sample is first equally often, given the set.
-  top = int(np.argmax(weight))
-  chosen = (sample == top).any(1)
-  first = (sample[:, 0] == top)[chosen].mean()
-  assert abs(first - 1 / n) < 4.5 * math.sqrt((1 / n) * (1 - 1 / n) / chosen.sum())
-
-
-def test_law_with_replacement_is_independent():
-  weight = jnp.array([1.0, 0.0, 2.0, 5.0])
-  sample = np.asarray(importance.draw(jax.random.key(1), weight, 40_000, replacement=True))
-  share = np.bincount(sample, minlength=4) / sample.size
-  assert share[1] == 0
-  np.testing.assert_allclose(share, np.asarray(weight) / 8, atol=0.012)
-
-
-def test_zero_weights_come_last_and_all_zero_means_uniform():
-  weight = jnp.array([0.0, 1.0, 0.0, 3.0, 0.0])
-  for seed in range(20):
-    key = jax.random.key(seed)
-    assert set(importance.draw(key, weight, 2).tolist()) == {1, 3}
-    assert {1, 3} < set(importance.draw(key, weight, 3).tolist())  # infeasible: filled up
-  keys = jax.random.split(jax.random.key(0), 5000)
-  for replacement in (False, True):
-    drawn = jax.vmap(lambda k, r=replacement: importance.draw(k, jnp.zeros(5), 2, r))(keys)
-    share = np.bincount(np.asarray(drawn).ravel(), minlength=5) / 10_000
-    np.testing.assert_allclose(share, 0.2, atol=0.03)
-
-
 def test_unseen_rank_hardest_in_p_sgd_and_by_option_in_c_sgd():
   state = Importance(jnp.array([0.9, 0.4, 0.0]), jnp.array([1.0, 1.0, 0.0]))
   p = np.asarray(importance.p_weights(state, smoothing=False))
@@ -262,16 +203,6 @@ def test_entropy_of_uniform_sampling_is_that_of_the_paper():
   counts = jax.jit(lambda: jax.lax.fori_loop(0, 200, epoch, jnp.zeros(50_000, jnp.int32)))()
   assert int(counts.sum()) == 200 * 117 * 128
   assert ledger.entropy_nats(np.asarray(counts)) == pytest.approx(10.814, abs=0.001)
-
-
-def test_shuffle_is_uniform_over_orders():
-  keys = jax.random.split(jax.random.key(2), 12_000)
-  orders = np.asarray(jax.vmap(lambda k: shuffle(k, jnp.arange(4)))(keys))
-  code = orders @ np.array([64, 16, 4, 1])
-  _, count = np.unique(code, return_counts=True)
-  assert count.size == 24
-  chi2 = ((count - 500) ** 2 / 500).sum()
-  assert chi2 < 52  # 23 degrees of freedom, p < 0.001
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import numpy as np
 
 from jaxbudget import ledger, registry
 from jaxbudget.ledger import Budget, as_budget
-from jaxbudget.selectors.sgd import as_plan, plain_facts, sgd, shuffle
+from jaxbudget.sampling import shuffle
+from jaxbudget.selectors.sgd import as_plan, plain_facts, sgd
 from jaxbudget.types import Batch, Cost, Key, Model, Outputs, Selector, Spec
 
 FROM_MODEL = ('least_confidence', 'entropy', 'kcenter')  # scores of a trained model

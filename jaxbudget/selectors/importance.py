@@ -12,11 +12,10 @@ import jax.numpy as jnp
 
 from jaxbudget import ledger, registry, scores
 from jaxbudget.ledger import Budget
-from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle, sort_by, unif_sgd
+from jaxbudget.sampling import draw
+from jaxbudget.selectors.sgd import as_plan, plain_facts, unif_sgd
 from jaxbudget.selectors.wrappers import warm_up
 from jaxbudget.types import Selector, Spec
-
-_TINY = 1e-10  # stands in for probability zero when a draw would be infeasible
 
 
 class Importance(NamedTuple):
@@ -110,45 +109,6 @@ def _smoothed(weight):
 def _hardest(a, seen):
   """The largest importance seen; 1 while nobody has been seen."""
   return jnp.where(jnp.any(seen), jnp.max(a), jnp.float32(1))
-
-
-def draw(key: jax.Array, weight: jax.Array, samples: int, replacement: bool = False) -> jax.Array:
-  """Draws samples with probability proportional to weight, in uniformly random order.
-
-  Without replacement this is successive (Plackett-Luce) sampling, the law of NumPy's
-  `choice(replace=False, p=p)`, by Gumbel top-k (fidelity.md 2.4).
-
-  Args:
-    key: a typed key.
-    weight: f32[N], non-negative; all zero means uniform.
-    samples: n, draws.
-    replacement: draw independently, so that a sample may come twice.
-
-  Returns:
-    i32[n].
-  """
-  draw_key, order_key = jax.random.split(key)
-  count = weight.shape[0]
-  weight = jnp.where(jnp.any(weight > 0), weight, jnp.float32(1))
-  index = jnp.arange(count, dtype=jnp.int32)
-  if replacement:
-    # Inverse CDF; scaled to the last cumulative sum, so rounding cannot fall off the end.
-    cumulative = jnp.cumsum(weight)
-    u = jax.random.uniform(draw_key, (samples,)) * cumulative[-1]
-    return jnp.minimum(jnp.searchsorted(cumulative, u, side='right'), count - 1).astype(jnp.int32)
-  infeasible = jnp.count_nonzero(weight) < samples
-  floor = jnp.where(infeasible, jnp.log(jnp.float32(_TINY)), -jnp.inf)
-  log_weight = jnp.where(weight > 0, jnp.log(weight / jnp.sum(weight)), floor)
-  clock = log_weight + jax.random.gumbel(draw_key, (count,))
-  chosen = sort_by(~_rising_word(clock), index)[:samples]
-  return shuffle(order_key, chosen)
-
-
-def _rising_word(x):
-  """Maps f32 to u32 so that the order stays: IEEE numbers sort like sign and magnitude."""
-  word = jax.lax.bitcast_convert_type(x, jnp.uint32)
-  sign = jnp.uint32(1 << 31)
-  return jnp.where(word < sign, word | sign, ~word)
 
 
 def _sampler(spec, budget, weights, warmup, average, replacement, credit):

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from jaxbudget import ledger, registry
 from jaxbudget.ledger import Budget, as_budget
-from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle
+from jaxbudget.sampling import shuffle
+from jaxbudget.selectors.sgd import as_plan, plain_facts
 from jaxbudget.types import Outputs, Selector, Spec
 
 BACKWARDS = ('dense', 'compact')

@@ -15,9 +15,10 @@ import numpy as np
 
 from jaxbudget import ledger, registry
 from jaxbudget.ledger import Budget, as_budget
+from jaxbudget.sampling import shuffle
 from jaxbudget.selectors import fifo
 from jaxbudget.selectors.fifo import Fifo
-from jaxbudget.selectors.sgd import as_plan, plain_facts, shuffle
+from jaxbudget.selectors.sgd import as_plan, plain_facts
 from jaxbudget.types import Cost, Selector, Spec, no_figures
 
 TAILS = ('carry', 'flush')

@@ -9,38 +9,8 @@ import jax.numpy as jnp
 
 from jaxbudget import ledger
 from jaxbudget.ledger import Budget, as_budget
+from jaxbudget.sampling import shuffle
 from jaxbudget.types import Cost, Facts, Plan, Selector, Spec
-
-
-def sort_by(word: jax.Array, index: jax.Array) -> jax.Array:
-  """Sorts indices by 32-bit words.
-
-  As one sort of 64-bit integers, each a word and its index: on CPU that is 4 times as fast
-  as sorting pairs, for which XLA has no kernel of its own (docs/performance.md).
-
-  Args:
-    word: u32[n].
-    index: i32[n], not negative.
-
-  Returns:
-    i32[n], by rising word, equal words by rising index.
-  """
-  with jax.enable_x64(True):
-    high = jax.lax.shift_left(word.astype(jnp.uint64), jnp.uint64(32))
-    return jax.lax.sort(high | index.astype(jnp.uint64), is_stable=False).astype(jnp.int32)
-
-
-def shuffle(key: jax.Array, index: jax.Array) -> jax.Array:
-  """Shuffles by one sort of random words (`jax.random.permutation` sorts several times).
-
-  Args:
-    key: a typed key.
-    index: i32[n], not negative.
-
-  Returns:
-    i32[n], in random order.
-  """
-  return sort_by(jax.random.bits(key, index.shape), index)
 
 
 def as_plan(index: jax.Array, rows: int, candidates: int, padded_rows: int) -> Plan:

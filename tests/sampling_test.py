@@ -1,0 +1,136 @@
+"""Draws of samples against their laws: enumerated, exact in fixed point, and by statistics."""
+
+import bisect
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxbudget import sampling
+
+
+def draw_all(keys, weight, samples, replacement=False):
+  """A draw for each key: i32[keys, samples]."""
+  draw = lambda key: sampling.draw(key, weight, samples, replacement)
+  return np.asarray(jax.jit(jax.vmap(draw))(keys))
+
+
+def enumerate_sets(p, n):
+  """P(set) under successive sampling without replacement, by brute force."""
+  law = {}
+  for order in itertools.permutations(range(len(p)), n):
+    probability, left = 1.0, 1.0
+    for i in order:
+      probability *= p[i] / left
+      left -= p[i]
+    law[frozenset(order)] = law.get(frozenset(order), 0) + probability
+  return law
+
+
+@pytest.mark.parametrize('count, n', [(4, 2), (5, 3), (6, 2)])
+def test_law_without_replacement_is_successive_sampling(count, n):
+  weight = np.random.RandomState(count).rand(count).astype(np.float32) + 0.05
+  draws = 20_000
+  keys = jax.random.split(jax.random.key(0), draws)
+  sample = draw_all(keys, jnp.array(weight), n)
+  assert all(len(set(row)) == n for row in sample[:200].tolist())
+  law = enumerate_sets(weight / weight.sum(), n)
+  sets = {}
+  for row in sample.tolist():
+    sets[frozenset(row)] = sets.get(frozenset(row), 0) + 1
+  for key, probability in law.items():
+    error = math.sqrt(probability * (1 - probability) / draws)
+    assert abs(sets.get(key, 0) / draws - probability) < 4.5 * error
+  # The order carries nothing: every drawn sample is first equally often, given the set.
+  top = int(np.argmax(weight))
+  chosen = (sample == top).any(1)
+  first = (sample[:, 0] == top)[chosen].mean()
+  assert abs(first - 1 / n) < 4.5 * math.sqrt((1 / n) * (1 - 1 / n) / chosen.sum())
+
+
+def test_law_with_replacement_is_independent():
+  weight = jnp.array([1.0, 0.0, 2.0, 5.0])
+  (sample,) = draw_all(jax.random.key(1)[None], weight, 40_000, True)
+  share = np.bincount(sample, minlength=4) / sample.size
+  assert share[1] == 0
+  np.testing.assert_allclose(share, np.asarray(weight) / 8, atol=0.012)
+
+
+def test_zero_weights_come_last_and_all_zero_means_uniform():
+  weight = jnp.array([0.0, 1.0, 0.0, 3.0, 0.0])
+  keys = jax.random.split(jax.random.key(0), 5000)
+  drawn = draw_all(keys[:20], weight, 3)
+  assert all({1, 3} < set(row) for row in drawn.tolist())  # infeasible: filled up
+  drawn = draw_all(keys[:20], weight, 2)
+  assert all({1, 3} == set(row) for row in drawn.tolist())
+  for replacement in (False, True):
+    drawn = draw_all(keys, jnp.zeros(5), 2, replacement)
+    share = np.bincount(drawn.ravel(), minlength=5) / 10_000
+    np.testing.assert_allclose(share, 0.2, atol=0.03)
+
+
+def test_shuffle_is_uniform_over_orders():
+  keys = jax.random.split(jax.random.key(2), 12_000)
+  shuffle = jax.jit(jax.vmap(lambda k: sampling.shuffle(k, jnp.arange(4, dtype=jnp.int32))))
+  orders = np.asarray(shuffle(keys))
+  code = orders @ np.array([64, 16, 4, 1])
+  _, count = np.unique(code, return_counts=True)
+  assert count.size == 24
+  chi2 = ((count - 500) ** 2 / 500).sum()
+  assert chi2 < 52  # 23 degrees of freedom, p < 0.001
+
+
+def shares(weight):
+  """What each sample has of the total, from the cumulative table; and the total."""
+  table = np.asarray(jax.jit(sampling.cumulative)(jnp.asarray(weight)))
+  return np.diff(table, prepend=np.uint64(0)).astype(np.longdouble), np.longdouble(table[-1])
+
+
+def test_law_with_replacement_at_ten_million_samples():
+  # Every sample's share, enumerated. In float32 sums a sixth of them had none at all.
+  rng = np.random.default_rng(0)
+  weight = rng.random(10**7).astype(np.float32) ** 4
+  weight[::9] = 0
+  weight[[4, 5]] = 3e4, 1e-40  # as much as a hundredth of the others together; next to nothing
+  share, total = shares(weight)
+  assert 2**61 - weight.size <= total < 2**62 + weight.size
+  exact = weight.astype(np.longdouble) / weight.sum(dtype=np.longdouble)
+  assert ((share > 0) == (weight > 0)).all()
+  error = np.abs(share / total - exact)
+  assert (error <= (1 + weight.size * exact) * (1 + 1e-9) / total).all()
+  common = exact > 1e-3 / weight.size
+  assert (error[common] / exact[common]).max() < 1e-8
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+  st.lists(st.floats(0, 2.0**127, width=32), min_size=5, max_size=5).filter(any),
+  st.lists(st.integers(0, 2**64 - 1), min_size=3, max_size=3),
+)
+def test_points_lie_where_whole_numbers_say(weight, points):
+  weight = np.array(weight, np.float32)
+  table = np.asarray(_cumulative(weight)).tolist()
+  # The first point of each sample and the last of the one before, and any others.
+  edges = [-(-c * 2**64 // table[-1]) for c in table[:-1] if c < table[-1]]
+  points = [*points, 0, 2**64 - 1, *edges, *(edge - 1 for edge in edges if edge)]
+  points = [*points, *[0] * (16 - len(points))]
+  words = np.array([[p >> 32 for p in points], [p & 2**32 - 1 for p in points]], np.uint32)
+  found = np.asarray(_at_points(weight, words)).tolist()
+  assert found == [bisect.bisect_right(table, p * table[-1] >> 64) for p in points]
+  assert all(weight[found] > 0)
+
+
+_cumulative = jax.jit(sampling.cumulative)
+_at_points = jax.jit(lambda weight, words: sampling.at_points(sampling.cumulative(weight), words))
+
+
+def test_fixed_point_is_exact_where_it_can_be():
+  for weight in ([1, 2, 4, 1], [3e38, 1e38], [2**-149] * 3, [1, 0, 2**-30], [5]):
+    share, total = shares(np.array(weight, np.float32))
+    exact = np.array(weight, np.float32).astype(np.longdouble)
+    np.testing.assert_array_equal(share * exact.sum(), exact * total)
