@@ -79,7 +79,13 @@ def as_budget(budget: Any, unit: str = 'backward', spent: int = 0) -> Budget:
   Raises:
     ValueError: out of range, or an unknown unit.
   """
-  return budget if isinstance(budget, Budget) else Budget(exact(budget), unit, spent)
+  if isinstance(budget, Budget):
+    return budget
+  try:
+    fraction = exact(budget)
+  except ValueError:  # NaN, infinity, or no number at all
+    raise ValueError(f'budget must be in (0, 1], got {budget}') from None
+  return Budget(fraction, unit, spent)
 
 
 def share(total: int, budget: Any) -> int:

@@ -139,7 +139,7 @@ REGISTER = (
     'as the code',
     'as the code; option replacement=True',
     _uses(*_SUBSETS),
-    'importance_test.py::test_law_without_replacement_is_successive_sampling',
+    'sampling_test.py::test_law_without_replacement_is_successive_sampling',
     lambda c: 'with replacement' if _option(c, 'replacement') else 'without replacement',
   ),
   Deviation(
