@@ -1,5 +1,8 @@
 """Configs: reading, merging, laying out cells; all faults in one message."""
 
+import itertools
+import re
+
 import pytest
 
 from jaxbudget import data
@@ -49,6 +52,47 @@ def test_an_int_of_seeds_counts_them():
   for bad in (0, (), (1, 1), (-1,), (0.5,), (True,), (2**31,)):
     with pytest.raises(ValueError, match='seeds'):
       config.seed_tuple(bad)
+
+
+@pytest.mark.parametrize('count', [20240501, 10**12, 10**100])
+def test_a_date_is_no_count_of_seeds(count):
+  for attempt in (config.seed_tuple, lambda seeds: config.defaults(seeds=seeds)):
+    with pytest.raises(ValueError, match=rf'at most 10,000 .* seeds=\({count},\)'):
+      attempt(count)
+
+
+def test_too_many_seeds_are_refused_before_they_are_counted():
+  for endless in (itertools.count(), range(10**15), 10**5 * (1,)):
+    with pytest.raises(ValueError, match=r'seeds=\(.*, \.\.\.\): give 1 to 10,000') as refused:
+      config.seed_tuple(endless)
+    assert len(str(refused.value)) < 300
+
+
+def test_too_many_runs_are_refused_before_they_are_laid_out(monkeypatch):
+  monkeypatch.setattr(grid, '_run', None)
+  cells = tuple({'learning_rate': 1 / n} for n in range(1, 40))
+  with pytest.raises(ValueError, match='39 cells with 9,000 seeds each are 351,000 runs; at most'):
+    grid.make_runs(config.defaults(dataset='digits', grid=cells, seeds=9000))
+  with pytest.raises(ValueError, match='grid has 100,001 cells'):
+    config.cells(config.defaults(grid=100_001 * ({},)))
+
+
+@pytest.mark.parametrize(
+  'values, said',
+  [
+    ({'width': 10**6}, 'width=1000000 is refused'),
+    ({'rows_per_call': 10**12}, 'rows_per_call=1000000000000 is refused: whole numbers'),
+    ({'selector': 'p_sgd', 'selector_options.warmup': 2**31}, 'selector_options.warmup=2147483648'),
+    ({'slurm.minutes': 10**30}, 'slurm.minutes=1'),
+    (
+      {'selector': 'selective_backprop', 'selector_options.history': 2**21},
+      'history must hold a batch of 32 losses and at most 1048576, got 2097152',
+    ),
+  ],
+)
+def test_numbers_that_would_fill_the_memory_are_refused(values, said):
+  with pytest.raises(ValueError, match=re.escape(said)):
+    grid.make_runs(config.defaults(dataset='digits', batch_size=32, **values))
 
 
 def test_grid_cells_differ_in_what_they_say():

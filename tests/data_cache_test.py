@@ -1,7 +1,6 @@
 """The decoded cache, the lock, full disks, and the way to the device."""
 
 import os
-import pathlib
 import re
 import subprocess
 import threading
@@ -13,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from jaxbudget import data
-from jaxbudget.data import arrays, cache, device
+from jaxbudget.data import arrays, cache, device, memory
 
 random = np.random.RandomState(0)
 
@@ -183,12 +182,50 @@ def test_place_refuses_what_does_not_fit():
     data.place(tiny(), small)
 
 
-def test_free_memory_of_the_host(monkeypatch, tmp_path):
-  (tmp_path / 'meminfo').write_text('MemTotal: 99 kB\nMemAvailable:     12 kB\n')
-  monkeypatch.setattr(device, '_MEMINFO', tmp_path / 'meminfo')
+GROUPS = {
+  'no groups': ({}, 12 * 1024),
+  'version 2': (
+    {
+      'proc/self/cgroup': '0::/a/b\n',
+      'groups/a/b/memory.max': 'max\n',
+      'groups/a/b/memory.current': '4\n',
+      'groups/a/memory.max': '9000\n',
+      'groups/a/memory.current': '5000\n',
+      'groups/a/memory.stat': 'anon 17\ninactive_file 300\n',
+    },
+    4300,
+  ),
+  'version 1': (
+    {
+      'proc/self/cgroup': '5:devices:/\n4:cpu,memory:/job\n0::/\n',
+      'groups/memory/job/memory.limit_in_bytes': '7000\n',
+      'groups/memory/job/memory.usage_in_bytes': '8000\n',
+      'groups/memory/job/memory.stat': 'total_inactive_file 1500\n',
+      'groups/memory/memory.limit_in_bytes': '9223372036854771712\n',
+      'groups/memory/memory.usage_in_bytes': '5\n',
+    },
+    500,
+  ),
+  'more than there is': (
+    {'proc/self/cgroup': '0::/\n', 'groups/memory.max': '99999\n', 'groups/memory.current': '0\n'},
+    12 * 1024,
+  ),
+}
+
+
+@pytest.mark.parametrize('case', GROUPS)
+def test_free_memory_is_what_the_host_and_its_groups_allow(case, monkeypatch, tmp_path):
+  written, free = GROUPS[case]
+  meminfo = {'proc/meminfo': 'MemTotal: 99 kB\nMemAvailable:     12 kB\n'}
+  for name, content in {**meminfo, **written}.items():
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+  monkeypatch.setattr(memory, '_PROC', tmp_path / 'proc')
+  monkeypatch.setattr(memory, '_GROUPS', tmp_path / 'groups')
   host = types.SimpleNamespace(platform='cpu', memory_stats=lambda: None)
-  assert device.free_bytes(host) == 12 * 1024
-  monkeypatch.setattr(device, '_MEMINFO', pathlib.Path('/no/such'))
+  assert device.free_bytes(host) == free
+  monkeypatch.setattr(memory, '_PROC', tmp_path / 'nothing')
   assert device.free_bytes(host) is None
 
 

@@ -1,7 +1,11 @@
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
 from jaxbudget import data
+from jaxbudget.data import npz
 
 random = np.random.RandomState(0)
 GOOD = {
@@ -90,6 +94,25 @@ def test_all_faults_in_one_message(tmp_path):
   assert message.startswith(f'{name}: 3 faults: ')
   for part in ('lacks x_test', 'x_train has dtype float64', 'y_test has negative labels'):
     assert part in message
+
+
+def test_arrays_larger_than_memory_are_refused_unread(tmp_path, monkeypatch):
+  name = save(tmp_path)
+  monkeypatch.setattr(npz, 'host_free_bytes', lambda: 100)
+  monkeypatch.setattr(npz, '_read', None)
+  with pytest.raises(data.DataError, match=r'holds [\d,]+ bytes of arrays, but 100 bytes are free'):
+    data.load(name)
+
+
+def test_a_header_that_promises_too_much_is_a_fault_of_the_file(tmp_path):
+  name = save(tmp_path, x_train=None)
+  with zipfile.ZipFile(tmp_path / 'set.npz', 'a') as archive:
+    content = io.BytesIO()
+    header = {'descr': '|u1', 'fortran_order': False, 'shape': (2**50, 8, 8)}
+    np.lib.format.write_array_header_1_0(content, header)
+    archive.writestr('x_train.npy', content.getvalue())
+  with pytest.raises(data.DataError, match='x_train (does not fit|is not a NumPy array)'):
+    data.load(name)
 
 
 def test_object_array_is_never_unpickled(tmp_path):

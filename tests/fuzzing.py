@@ -17,7 +17,7 @@ NAN, INF = float('nan'), float('inf')
 VALUES = {
   'dataset': ([], ['npz:/no/such.npz', 'npz:', 'digit', '', 'npz:../../x', 'folder:/', 7]),
   'model': ([], ['resnet', '', 'linear ']),
-  'width': ([0], [-1, 2.5, '4']),
+  'width': ([0], [10**6, -1, 2.5, '4']),
   'bn_gamma_init': (['ones'], ['zeros']),
   'compute_dtype': (['float32'], ['float16', 'bf16']),
   'conv': (['lax'], ['fast', None]),
@@ -33,9 +33,9 @@ VALUES = {
   'epochs': ([1, 2, 3], [0, -1, 1.5, '3', True, 10**12]),
   'batch_size': ([8, 7, 48, 1], [0, -8, 49, 2.0, 10**10]),
   'fidelity': (['released', 'corrected'], ['exact', '']),
-  'seeds': ([1, (3,), (0, 1)], [0, -1, (), (1, 1), 2.5, 'a', (2**31,), None]),
+  'seeds': ([1, (3,), (0, 1)], [20240501, 10**12, 0, -1, (), (1, 1), 2.5, 'a', (2**31,), None]),
   'evaluate_every': ([1, 2, 100], [0, -1]),
-  'evaluate_batch': ([16, 1, 1000, 0, 10**12], [-5]),
+  'evaluate_batch': ([16, 1, 1000, 0, 10**9], [-5, 10**12]),
   'rows_per_call': ([0, 1, 10**6], [-1]),
   'checkpoint_every': ([1e-9, 300.0], [0.0, -1.0, NAN]),
   'devices': ([0, 1, 2], [-1, 64]),
@@ -50,6 +50,7 @@ VALUES = {
     ],
     [
       {'warmup': -1}, {'history': 3}, {'rate': 'some'}, {'thresholds': (90, 80)}, {'b': NAN},
+      {'warmup': 10**12}, {'history': 10**12},
       {'warmpu': 1}, {'score': 'luck'}, {'staleness': 0}, {'credit': 'all'}, 'warmup', {'b': 'x'},
     ],
   ),

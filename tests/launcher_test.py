@@ -138,6 +138,21 @@ def test_wrong_configs_are_refused_before_compute(case, tmp_path, capsys):
   assert not workdir.exists()
 
 
+def test_a_billion_workers_are_refused(tmp_path, capsys):
+  assert launcher.launch(config.defaults(**TINY), tmp_path / 'w', workers=10**9) == 2
+  assert '--workers=1000000000: at most' in capsys.readouterr().err
+  assert not (tmp_path / 'w').exists()
+
+
+def test_want_of_memory_is_told_in_a_sentence(tmp_path, monkeypatch, capsys):
+  def load(*arguments):
+    np.empty(2**60, np.uint8)
+
+  monkeypatch.setattr(launcher.inputs, 'load_data', load)
+  assert launcher.launch(config.defaults(**TINY), tmp_path / 'w') == 1
+  assert 'failed: not enough memory: Unable to allocate' in capsys.readouterr().err
+
+
 def test_all_faults_come_in_one_message(tmp_path, capsys):
   values = {**TINY, 'selector': 'psgd', 'budget': 2.0, 'dataset': f'npz:{tmp_path / "no.npz"}'}
   assert launcher.launch(config.defaults(**values), tmp_path / 'w') == 2

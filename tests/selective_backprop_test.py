@@ -373,7 +373,7 @@ def test_planned_cost_stays_under_the_compute_cap(budget, staleness, epochs, pri
   [
     ({'b': -0.1}, 'b must be 0 or more'),
     ({'b': float('nan')}, 'b must be 0 or more'),
-    ({'history': 3}, 'history must hold a batch of 4 losses, got 3'),
+    ({'history': 3}, 'history must hold a batch of 4 losses and at most 1048576, got 3'),
     ({'tail': 'flsh'}, "did you mean 'flush'"),
     ({'rate': 'exactly'}, "did you mean 'exact'"),
     ({'label_weights': 'frist'}, "did you mean 'first'"),

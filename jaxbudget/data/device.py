@@ -1,13 +1,10 @@
 """Moves a data set to the device: uint8, one copy, or not at all."""
 
-import pathlib
-
 import jax
 
 from jaxbudget.data.dataset import DataError, Dataset
+from jaxbudget.data.memory import host_free_bytes
 from jaxbudget.types import Data
-
-_MEMINFO = pathlib.Path('/proc/meminfo')
 
 
 def place(dataset: Dataset, device: jax.Device | None = None) -> tuple[Data, Data]:
@@ -49,8 +46,4 @@ def free_bytes(device: jax.Device) -> int | None:
   stats = device.memory_stats()
   if stats and 'bytes_limit' in stats:
     return stats['bytes_limit'] - stats.get('bytes_in_use', 0)
-  if device.platform == 'cpu' and _MEMINFO.exists():
-    for line in _MEMINFO.read_text().splitlines():
-      if line.startswith('MemAvailable:'):
-        return int(line.split()[1]) * 1024
-  return None
+  return host_free_bytes() if device.platform == 'cpu' else None

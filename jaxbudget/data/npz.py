@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxbudget.data.arrays import KEYS, array_faults, from_arrays, refuse
 from jaxbudget.data.dataset import DataError, Dataset
+from jaxbudget.data.memory import host_free_bytes
 
 
 def load(path: str) -> Dataset:
@@ -36,6 +37,7 @@ def load(path: str) -> Dataset:
           f'lacks {", ".join(missing)} (it has {", ".join(archive) or "nothing"}; '
           f'needed are {", ".join(KEYS)})'
         )
+      _check_memory(name, archive)
       for key in KEYS:
         array = None if key in missing else _read(archive, key, faults)
         if array is not None:
@@ -47,9 +49,20 @@ def load(path: str) -> Dataset:
   return from_arrays(name, *(arrays[key] for key in KEYS), where=str(file))
 
 
+def _check_memory(name: str, archive: np.lib.npyio.NpzFile) -> None:
+  """Refuses arrays that do not fit into memory, before they are read."""
+  members = archive.zip.infolist()
+  needed = sum(m.file_size for m in members if m.filename.removesuffix('.npy') in KEYS)
+  free = host_free_bytes()
+  if free is not None and needed > free:
+    raise DataError(f'{name} holds {needed:,} bytes of arrays, but {free:,} bytes are free')
+
+
 def _read(archive: np.lib.npyio.NpzFile, key: str, faults: list[str]) -> np.ndarray | None:
   try:
     return archive[key]
+  except MemoryError as error:
+    faults.append(f'{key} does not fit into memory: {error}')
   except ValueError as error:  # object arrays among others
     if 'Object arrays' in str(error):
       faults.append(f'{key} is an object array, which would have to be unpickled: give numbers')

@@ -7,6 +7,7 @@ lists the cells of an experiment as the values in which they differ from the res
 import ast
 import copy
 import inspect
+import itertools
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,7 @@ INCIDENTAL = (
   'seeds',
   'slurm',
 )
+MOST_SEEDS, MOST_RUNS = 10_000, 100_000  # more are a mistake, and would fill the memory
 _NOT_OPTIONS = ('scores',)  # an array from another run
 INCIDENTAL_OPTIONS = ('recording',)  # the file counts by its digest, not by its place
 OPTION_KEYS = ('selector_options', 'augment_options')
@@ -217,12 +219,20 @@ def seed_tuple(seeds: int | Iterable[int]) -> tuple[int, ...]:
     ValueError: not whole numbers, negative, repeated or none at all.
   """
   if isinstance(seeds, int) and not isinstance(seeds, bool):
+    if seeds > MOST_SEEDS:
+      raise ValueError(
+        f'seeds={seeds} stands for {seeds:,} seeds, and at most {MOST_SEEDS:,} make sense; for the '
+        f'one seed {seeds} write seeds=({seeds},)'
+      )
     seeds = range(seeds)
-  seeds = tuple(seeds) if isinstance(seeds, Iterable) else (seeds,)
+  seeds = seeds if isinstance(seeds, Iterable) else (seeds,)
+  seeds = tuple(itertools.islice(seeds, MOST_SEEDS + 1))
   whole = all(isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**31 for s in seeds)
-  if not whole or not seeds or len(set(seeds)) < len(seeds):
+  if not whole or not seeds or len(set(seeds)) < len(seeds) or len(seeds) > MOST_SEEDS:
+    shown = f'{seeds}' if len(seeds) <= 10 else f'({str(seeds[:10])[1:-1]}, ...)'
     raise ValueError(
-      f'seeds={seeds}: give at least one whole number >= 0, each once, or a count n for 0..n-1'
+      f'seeds={shown}: give 1 to {MOST_SEEDS:,} whole numbers from 0 to 2**31 - 1, each once, or a '
+      'count n for 0..n-1'
     )
   return seeds
 
@@ -260,6 +270,8 @@ def cells(config: ConfigDict) -> list[tuple[FrozenConfigDict, tuple[dict, ...]]]
   grid = config.grid or ({},)
   if not isinstance(grid, list | tuple) or not all(isinstance(c, Mapping) for c in grid):
     raise ValueError(f'grid={grid!r} must be a tuple of dicts, one for each cell')
+  if len(grid) > MOST_RUNS:
+    raise ValueError(f'grid has {len(grid):,} cells; at most {MOST_RUNS:,} runs can be planned')
   for values in grid:
     cell = copy.deepcopy(common)  # options too: a ConfigDict made of another shares them
     values = dict(values)

@@ -83,7 +83,11 @@ def launch(
       hosts.initialize()
     except ValueError as e:
       return refuse(f'--distributed: {e}')
-  width = None if sys.stdout.isatty() else _FILE_COLUMNS
+  if options.workers > workers.most():
+    return refuse(
+      f'--workers={options.workers}: at most {workers.most()}, for {os.cpu_count()} processors'
+    )
+  width = None if sys.stdout and sys.stdout.isatty() else _FILE_COLUMNS
   console = plain.make_console(width=width, quiet=not hosts.is_first())
   inputs.use_compilation_cache()
   begin = _on_workdir if stage in _WORKDIR_STAGES else _launch
@@ -102,6 +106,9 @@ def launch(
   except OSError as e:
     said = f'failed: {e.strerror or e}: {e.filename or workdir}'
     print(plain.text(said), file=sys.stderr)
+    return FAILED
+  except MemoryError as e:
+    print(f'failed: not enough memory: {e}', file=sys.stderr)
     return FAILED
   except hosts.Elsewhere:
     return FAILED  # said there

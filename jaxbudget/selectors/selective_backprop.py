@@ -69,6 +69,9 @@ def percentile(pool: jax.Array, count: jax.Array, loss: jax.Array) -> jax.Array:
   return below.astype(jnp.float32) / count.astype(jnp.float32)
 
 
+_MOST_HISTORY = 2**20  # losses, all of which each batch is compared with
+
+
 def stationary_acceptance(b: float, history: int) -> float:
   """Chance that a sample is accepted when losses do not drift.
 
@@ -207,8 +210,11 @@ def _refuse_bad_options(spec, b, history, tail, rate, staleness, label_weights):
   registry.check('label_weights', label_weights, LABEL_WEIGHTS)
   if b is not None and not 0 <= b < math.inf:
     raise ValueError(f'b must be 0 or more (0 accepts everything), got {b}')
-  if history < spec.batch_size:
-    raise ValueError(f'history must hold a batch of {spec.batch_size} losses, got {history}')
+  if not spec.batch_size <= history <= _MOST_HISTORY:
+    raise ValueError(
+      f'history must hold a batch of {spec.batch_size} losses and at most {_MOST_HISTORY}, '
+      f'got {history}'
+    )
   if staleness < 1 or staleness != int(staleness):
     raise ValueError(f'staleness must be 1 (no reuse) or more whole epochs, got {staleness}')
 

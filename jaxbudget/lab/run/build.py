@@ -1,11 +1,11 @@
 """From a cell's config to the parts of a run; where every fault of a config comes to light."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import optax
-from ml_collections import FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from jaxbudget import ledger, registry, schedules
 from jaxbudget.augment import AUGMENTS, make_augment
@@ -118,6 +118,15 @@ def _attempt(faults: list[str], function: Callable, *args, **kwargs) -> Any:
     return None
 
 
+def _whole_numbers(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, int]]:
+  """All whole numbers of a config, by dotted key."""
+  for key, value in values.items():
+    if isinstance(value, Mapping | ConfigDict):
+      yield from _whole_numbers(value, f'{prefix}{key}.')
+    elif isinstance(value, int):
+      yield prefix + key, value
+
+
 def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> None:
   """Ranges that no factory looks at."""
 
@@ -142,9 +151,12 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
   need('devices', lambda n: n >= 0, '0 (all) or a number of devices')
   need('rows_per_call', lambda x: x >= 0, '0 (choose) or a number of rows')
   need('checkpoint_every', lambda x: x > 0, 'a positive number of seconds')
-  need('width', lambda x: x >= 0, "0 (the model's own) or a number of channels")
+  need('width', lambda x: 0 <= x <= 2**12, f"0 (the model's own) or 1 to {2**12} channels")
   need('validation', lambda x: x >= 0, '0 (none) or a number of images')
   try:
     registry.check('budget_unit', cell['budget_unit'], ledger.BUDGET_UNITS)
   except ValueError as e:
     faults.append(str(e))
+  for key, value in _whole_numbers(cell):
+    if abs(value) >= 2**31 and not any(fault.startswith(f'{key}=') for fault in faults):
+      faults.append(f'{key}={value} is refused: whole numbers must be below 2**31')

@@ -40,6 +40,11 @@ def make_runs(config: ConfigDict, datasets: Mapping[Any, data.Dataset] | None = 
   assemble = functools.cache(functools.partial(_assemble, datasets=datasets or {}))
   cells = config_lib.cells(config)
   faults += _unused_options(cells)
+  if len(cells) * len(seeds) > config_lib.MOST_RUNS:
+    raise ValueError(
+      f'{len(cells):,} cells with {len(seeds):,} seeds each are {len(cells) * len(seeds):,} runs; '
+      f'at most {config_lib.MOST_RUNS:,} can be planned'
+    )
   for cell, paper in cells:
     try:
       assembled, needs = assemble(cell), None

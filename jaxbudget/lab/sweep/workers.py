@@ -35,6 +35,11 @@ def visible_gpus() -> list[str]:
   return sorted(found, key=by_number)
 
 
+def most() -> int:
+  """How many workers can be asked for."""
+  return max(64, 4 * (os.cpu_count() or 1))
+
+
 def shares(runs: list[Run], count: int) -> list[list[str]]:
   """Divides runs among workers: neighbours stay together, for they share compiled programs.
 
