@@ -1,10 +1,15 @@
-"""Everything a run must remember: one pytree, donated, checkpointed, sharded as a whole."""
+"""Everything a run must remember: one pytree, donated, checkpointed, sharded as a whole.
+
+`to_bytes` and `from_bytes` take it to a file and back.
+"""
 
 from typing import Any
 
+import flax.serialization
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxbudget import ledger
@@ -89,3 +94,47 @@ def init_state(
   )
   # Weak types would turn strong in the first call and make the second one compile again.
   return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), state)
+
+
+def to_bytes(tree: Any) -> bytes:
+  """Writes a pytree of arrays, a `TrainState` or a network's weights, as msgpack.
+
+  Args:
+    tree: on a device or on the host.
+
+  Returns:
+    What `from_bytes` reads; nothing is pickled.
+  """
+  on_host = jax.tree.map(np.asarray, jax.device_get(tree))
+  return flax.serialization.msgpack_serialize(flax.serialization.to_state_dict(on_host))
+
+
+def from_bytes(content: bytes, target: Any) -> Any:
+  """Reads what `to_bytes` wrote.
+
+  Args:
+    content: the bytes.
+    target: a pytree of the structure, shapes and dtypes expected, of arrays or of
+      `jax.ShapeDtypeStruct`.
+
+  Returns:
+    A pytree like the target, of NumPy arrays that lie in `content`: copy them before they are
+    donated.
+
+  Raises:
+    ValueError: these are no such bytes, or they hold something else than the target.
+  """
+  try:
+    stored = flax.serialization.msgpack_restore(content)
+  except (TypeError, ValueError) as e:
+    raise ValueError(f'it holds no arrays: {e}') from e
+  if jax.tree.structure(stored) != jax.tree.structure(flax.serialization.to_state_dict(target)):
+    raise ValueError('it holds a tree of another structure')
+  tree = flax.serialization.from_state_dict(target, stored)
+  for wanted, got in zip(jax.tree.leaves(target), jax.tree.leaves(tree), strict=True):
+    if np.shape(wanted) != np.shape(got) or wanted.dtype != got.dtype:
+      raise ValueError(
+        f'it holds an array {got.dtype}{list(np.shape(got))} '
+        f'where {wanted.dtype}{list(np.shape(wanted))} belongs'
+      )
+  return tree

@@ -1,6 +1,8 @@
 """Checkpoints: what is saved comes back, what is damaged is noticed."""
 
+import chex
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jaxbudget.lab.run import checkpoint, files
+from jaxbudget.state import from_bytes, to_bytes
 
 
 @flax.struct.dataclass
@@ -30,14 +33,14 @@ def save(directory, value=1.0):
 
 
 def value_of(saved):
-  return float(checkpoint.fit(saved, state()).params['w'][0, 0])
+  return float(from_bytes(saved.state, state()).params['w'][0, 0])
 
 
 def test_round_trip(tmp_path):
   record = {**RECORD, 'planes': {'0001': np.arange(6, dtype=np.uint8).reshape(2, 3)}}
   checkpoint.save(tmp_path, state(2.5), record, {'run': 'r'})
   saved = checkpoint.load(tmp_path)
-  tree = checkpoint.fit(saved, state())
+  tree = from_bytes(saved.state, state())
   assert tree.step == 2 and tree.step.dtype == np.int32
   np.testing.assert_array_equal(tree.params['w'], np.full((5, 2), 2.5, np.float32))
   assert tree.params['h'].dtype == jnp.bfloat16 and tree.empty[1].shape == (0, 4)
@@ -104,8 +107,19 @@ def test_no_damage_goes_unnoticed(tmp_path, data):
 )
 def test_a_state_of_another_structure_is_refused(target, tmp_path):
   save(tmp_path)
-  with pytest.raises(ValueError, match='checkpoint_000000.ckpt'):
-    checkpoint.fit(checkpoint.load(tmp_path), target)
+  with pytest.raises(checkpoint.Refused, match=r'checkpoint_000000.ckpt cannot be .*: it holds'):
+    checkpoint.restore(tmp_path, target, {'run': 'r', 'cpus': 2}, 'auto')
+
+
+@pytest.mark.parametrize('content', [b'', b'\x81', b'rubbish', to_bytes(state())[:-1]])
+def test_what_is_no_state_is_refused(content):
+  with pytest.raises(ValueError, match='it holds'):
+    from_bytes(content, state())
+
+
+def test_bytes_fit_shapes_that_were_never_computed():
+  tree = from_bytes(to_bytes(state(3.0)), jax.eval_shape(state))
+  chex.assert_trees_all_equal(tree, state(3.0))
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 """Checkpoints: one file with everything, checksummed, the last two kept.
 
-Layout: a line of text (format, sha256 of the rest), then msgpack by `flax.serialization`.
-Nothing is ever unpickled.
+Layout: a line of text (format, sha256 of the rest), then msgpack by `flax.serialization`: the
+host's record, its length in front, and the state as `state.to_bytes` writes it. Nothing is ever
+unpickled.
 """
 
 import errno
@@ -11,12 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.serialization
-import jax
-import numpy as np
 
 from jaxbudget.lab.run import files, hosts
+from jaxbudget.state import from_bytes, to_bytes
 
-_MAGIC = b'jaxbudget checkpoint 2 '
+_MAGIC = b'jaxbudget checkpoint 3 '
+_LENGTH = 8  # bytes of a length
 _KEEP = 2
 
 
@@ -36,7 +37,7 @@ class Checkpoint(NamedTuple):
   """What a checkpoint holds."""
 
   path: pathlib.Path
-  state: dict[str, Any]  # arrays, as `fit` takes them
+  state: Any  # a pytree of host arrays; bytes before `restore` has given them their structure
   record: dict[str, Any]  # what the host has written down: plain values and arrays by name
   belongs_to: dict[str, Any]  # what a resuming run must agree with
 
@@ -58,13 +59,9 @@ def save(
   Raises:
     OSError: disk full or not writable; earlier checkpoints are untouched.
   """
-  on_host = jax.tree.map(np.asarray, jax.device_get(tree))
-  content = {
-    'state': flax.serialization.to_state_dict(on_host),
-    'record': dict(record),
-    'belongs_to': dict(belongs_to),
-  }
-  body = flax.serialization.msgpack_serialize(content)
+  about = {'record': dict(record), 'belongs_to': dict(belongs_to)}
+  about = flax.serialization.msgpack_serialize(about)
+  body = len(about).to_bytes(_LENGTH) + about + to_bytes(tree)
   head = _MAGIC + hashlib.sha256(body).hexdigest().encode() + b'\n'
   existing = _files(directory)
   number = _number(existing[-1]) + 1 if existing else 0
@@ -96,7 +93,9 @@ def load(directory: pathlib.Path, note: Callable[[str], None] = print) -> Checkp
   body = body or _body(path)
   if body is None:
     raise OSError(errno.EIO, 'is not what process 0 has read', str(path))
-  return Checkpoint(path, **flax.serialization.msgpack_restore(body))
+  end = _LENGTH + int.from_bytes(body[:_LENGTH])
+  about = flax.serialization.msgpack_restore(body[_LENGTH:end])
+  return Checkpoint(path, state=body[end:], **about)
 
 
 def _newest(
@@ -146,7 +145,7 @@ def restore(
     return None
   forced = agree(saved, belongs_to, resume)
   try:
-    tree = fit(saved, target)
+    tree = from_bytes(saved.state, target)
   except ValueError as e:
     raise unfit(saved, e) from e
   saved.record['forced'] = [*saved.record.get('forced', ()), *forced]
@@ -192,33 +191,10 @@ def agree(
 
 def unfit(saved: Checkpoint, why: Exception) -> Refused:
   """The refusal of a checkpoint that does not hold what it should."""
-  return Refused(f'{why}; remove {saved.path.parent}/*.ckpt to train it from the start')
-
-
-def fit(saved: Checkpoint, target: Any) -> Any:
-  """Gives the arrays of a checkpoint the structure they had.
-
-  Args:
-    saved: what `load` gave.
-    target: a pytree of the structure, shapes and dtypes expected.
-
-  Returns:
-    A pytree like the target, of host arrays.
-
-  Raises:
-    ValueError: the checkpoint is of another structure.
-  """
-  structure = jax.tree.structure(flax.serialization.to_state_dict(target))
-  if jax.tree.structure(saved.state) != structure:
-    raise ValueError(f'{saved.path} holds a state of another structure')
-  tree = flax.serialization.from_state_dict(target, saved.state)
-  for wanted, got in zip(jax.tree.leaves(target), jax.tree.leaves(tree), strict=True):
-    if np.shape(wanted) != np.shape(got) or wanted.dtype != got.dtype:
-      raise ValueError(
-        f'{saved.path} holds an array {got.dtype}{list(np.shape(got))} '
-        f'where {wanted.dtype}{list(np.shape(wanted))} belongs'
-      )
-  return tree
+  return Refused(
+    f'{saved.path} cannot be resumed: {why}; remove {saved.path.parent}/*.ckpt to train it from '
+    'the start'
+  )
 
 
 def remove(directory: pathlib.Path) -> None:

@@ -15,9 +15,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-import flax.serialization
 import jax
 import numpy as np
+
+from jaxbudget.state import from_bytes, to_bytes
+from jaxbudget.types import Model
 
 CONFIG = 'config.json'
 RESULT = 'result.json'
@@ -155,9 +157,26 @@ def append_text(path: pathlib.Path, text: str) -> None:
 
 
 def write_weights(path: pathlib.Path, params: Any, model_state: Any) -> None:
-  """Writes a network's weights as msgpack (flax.serialization), atomically."""
-  tree = {'params': params, 'model_state': model_state}
-  write_bytes(path, flax.serialization.msgpack_serialize(jax.tree.map(np.asarray, tree)))
+  """Writes the weights of a network, atomically."""
+  write_bytes(path, to_bytes({'params': params, 'model_state': model_state}))
+
+
+def read_weights(path: pathlib.Path, model: Model) -> tuple[Any, Any]:
+  """Reads the weights of a network.
+
+  Args:
+    path: of the file.
+    model: the network.
+
+  Returns:
+    (params, model_state), on the host.
+
+  Raises:
+    ValueError: they are another network's, or no weights.
+  """
+  params, model_state = jax.eval_shape(model.init, jax.random.key(0))
+  tree = from_bytes(path.read_bytes(), {'params': params, 'model_state': model_state})
+  return tree['params'], tree['model_state']
 
 
 def write_array(path: pathlib.Path, array: np.ndarray) -> None:

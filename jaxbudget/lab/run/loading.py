@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.serialization
 import jax
 from ml_collections import FrozenConfigDict
 
@@ -75,13 +74,7 @@ def load(directory: str | pathlib.Path, which: str = 'last') -> Trained:
     info = Info(**{**config.data, 'image_shape': tuple(config.data.image_shape)})
     model = _model(config, info)
     augment = make_augment(config.augment, info, **config.augment_options)
-    tree = flax.serialization.msgpack_restore(weights.read_bytes())
-    target = jax.eval_shape(model.init, jax.random.key(0))
-    params, model_state = (
-      flax.serialization.from_state_dict(wanted, tree[part])
-      for wanted, part in zip(target, ('params', 'model_state'), strict=True)
-    )
-    jax.tree.map(_same_shape, target, (params, model_state))
+    params, model_state = files.read_weights(weights, model)
   except (AttributeError, KeyError, TypeError, ValueError) as e:
     raise ValueError(f'{weights} cannot be loaded: {e}') from e
   return Trained(model, *jax.device_put((params, model_state)), augment.test, config)
@@ -97,8 +90,3 @@ def _model(config: FrozenConfigDict, info: Info) -> Model:
     compute_dtype=config.compute_dtype,
     conv=config.conv,
   )
-
-
-def _same_shape(wanted, got):
-  if wanted.shape != got.shape:
-    raise ValueError(f'an array {list(got.shape)} stands where {list(wanted.shape)} belongs')

@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import flax.serialization
 import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
@@ -124,14 +123,9 @@ def _model_scores(
 ) -> np.ndarray:
   """Scores by the scoring run's trained weights."""
   parts = run.parts
-  target = jax.eval_shape(parts.model.init, jax.random.key(0))
   try:
-    tree = flax.serialization.msgpack_restore(path.read_bytes())
-    stored = tree['params'], tree['model_state']
-    weights = [
-      flax.serialization.from_state_dict(t, s) for t, s in zip(target, stored, strict=True)
-    ]
-  except (KeyError, TypeError, ValueError) as e:
+    weights = files.read_weights(path, parts.model)
+  except ValueError as e:
     raise ValueError(f'{path} does not hold weights of {run.cell.model}: {e}') from e
   params, model_state = jax.device_put(weights)
   return scores_from_model(
