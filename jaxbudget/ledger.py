@@ -88,6 +88,32 @@ def as_budget(budget: Any, unit: str = 'backward', spent: int = 0) -> Budget:
   return Budget(fraction, unit, spent)
 
 
+def left_of(spec: Spec, budget: Any) -> Budget:
+  """What is left to train with, after what the runs that come first have cost.
+
+  Args:
+    spec: sizes of the run.
+    budget: a `Budget`, or B.
+
+  Returns:
+    The budget under `backward`; under `compute` B - spent/(3TN), nothing spent.
+
+  Raises:
+    ValueError: nothing is left.
+  """
+  budget = as_budget(budget)
+  if budget.unit != 'compute' or not budget.spent:
+    return budget
+  before = Fraction(budget.spent, 3 * spec.epochs * spec.num_examples)
+  if budget.fraction <= before:
+    raise ValueError(
+      f"budget_unit='compute' is impossible at budget={budget}: the runs that come first alone "
+      f'cost {float(before):.4f} of full training; raise the budget, or shared_by if others '
+      'share them'
+    )
+  return Budget(budget.fraction - before, budget.unit)
+
+
 def share(total: int, budget: Any) -> int:
   """floor(total * budget), exactly.
 
@@ -141,19 +167,20 @@ def cap(spec: Spec, budget: Any, facts: Facts) -> int:
   return share(spec.epochs * spec.num_examples, budget)
 
 
-def realised_budget(cost: Cost, spec: Spec, budget_unit: str) -> float:
+def realised_budget(cost: Cost, spec: Spec, budget_unit: str, spent: int = 0) -> float:
   """Spent over what T full epochs of N samples would cost.
 
   Args:
     cost: what was spent.
     spec: sizes of the run.
     budget_unit: `backward` or `compute`.
+    spent: forward equivalents before the run, which count under `compute`.
 
   Returns:
     A fraction; plain SGD reads just under 1, since incomplete batches are dropped.
   """
   full = spec.epochs * spec.num_examples * (3 if budget_unit == 'compute' else 1)
-  return price(cost, budget_unit) / full
+  return (price(cost, budget_unit) + (spent if budget_unit == 'compute' else 0)) / full
 
 
 def entropy_nats(times_trained: np.ndarray) -> float:

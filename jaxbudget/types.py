@@ -129,11 +129,12 @@ class Need(NamedTuple):
   Attributes:
     parameter: of the factory, annotated `Needed`, that takes what the other run leaves.
     takes: `scores` (what its selector learned of each sample, f32[N]), or by its trained
-      weights, of all N samples, `loss` (f32[N]), `logits` (f32[N,C]), `features` (f32[N,D]).
+      weights, of all N samples, `loss` (f32[N]), `logits` (f32[N,C]), `features` (f32[N,D]),
+      which costs N forward passes more.
     selector: of the other run.
     budget: B of the other run.
     schedule: of the other run.
-    part: (i, n): trained on the i-th of n equal parts of the data only; (0, 1) is all.
+    part: (i, n): trained on the i-th of n equal parts of the data only, see `parts.py`.
     count: as many runs, with seeds of their own; the parameter takes a tuple if not 1.
     settings: further config keys that differ from this run's, e.g. `(('model', 'resnet8'),)`.
   """

@@ -17,14 +17,13 @@ from jaxbudget.selectors.coreset import (
   forgetting_sgd,
   kcenter_order,
   random_subset,
-  scores_from_model,
+  score_of,
 )
 from jaxbudget.selectors.coreset import (
   coreset as coreset_factory,
 )
 from jaxbudget.types import (
   Batch,
-  Model,
   Outputs,
   Spec,
   blank_batch,
@@ -123,9 +122,12 @@ def test_coreset_refuses(options, scores, message):
     coreset_factory(SPEC, 0.3, scores, **options)
 
 
-def test_coreset_refuses_to_be_charged_for_its_scores():
-  with pytest.raises(ValueError, match='its scoring run alone costs as much'):
-    coreset_factory(SPEC, ledger.as_budget(0.3, 'compute'))
+def test_coreset_is_charged_for_its_scores():
+  full = 3 * SPEC.epochs * SPEC.num_examples
+  with pytest.raises(ValueError, match='the runs that come first alone cost 1.0000'):
+    coreset_factory(SPEC, ledger.as_budget(0.3, 'compute', spent=full))
+  half = coreset_factory(SPEC, ledger.as_budget(0.75, 'compute', spent=full // 4))
+  assert half.facts == coreset_factory(SPEC, 0.5).facts
 
 
 def test_coreset_without_scores_can_be_planned_but_not_started():
@@ -236,48 +238,16 @@ def test_kcenter_starts_at_random():
   assert len(set(starts[0])) == 8 and set(starts[0]) != set(starts[1])
 
 
-def known_model():
-  """A network whose logits are the first pixels of an image."""
-
-  def apply(params, model_state, image, train, mask=None):
-    assert not train and mask is None
-    return params * image.reshape(image.shape[0], -1)[:, :3], model_state
-
-  def features(params, model_state, image):
-    return image.reshape(image.shape[0], -1)
-
-  return Model(lambda key: (jnp.float32(1), ()), apply, features)
-
-
 @pytest.mark.parametrize('score', ['least_confidence', 'entropy', 'kcenter'])
-def test_scores_of_a_model(score):
-  asked = []
-  image = np.random.default_rng(2).integers(0, 256, (11, 2, 2, 1), np.uint8)
-  x = image.reshape(11, -1).astype(np.float64) / 255
-  scores = scores_from_model(
-    score,
-    known_model(),
-    lambda image: image.astype(jnp.float32) / 255,
-    jnp.float32(4),
-    (),
-    image,
-    samples=6,
-    key=jax.random.key(5),
-    batch_size=4,
-    between=lambda: asked.append(0),
-  )
-  assert len(asked) == 3 + (score == 'kcenter')
-  p = np.exp(4 * x[:, :3]) / np.exp(4 * x[:, :3]).sum(1, keepdims=True)
+def test_scores_of_what_a_model_said(score):
+  found = np.random.default_rng(2).random((11, 3)).astype(np.float32)
+  scores = np.asarray(score_of(score, jnp.asarray(found), jax.random.key(5), 6))
+  p = np.exp(found) / np.exp(found).sum(1, keepdims=True)
   if score == 'least_confidence':
     np.testing.assert_allclose(scores, 1 - p.max(1), rtol=1e-5)
   elif score == 'entropy':
     np.testing.assert_allclose(scores, -(p * np.log(p)).sum(1), rtol=1e-5)
   else:
-    order = kcenter_order(jnp.asarray(x, jnp.float32), jax.random.key(5), 6)
+    order = kcenter_order(jnp.asarray(found), jax.random.key(5), 6)
     assert np.argsort(-scores)[:6].tolist() == np.asarray(order).tolist()
     assert (scores > 0).sum() == 6
-
-
-def test_unknown_score_of_a_model():
-  with pytest.raises(ValueError, match="unknown score 'margin'"):
-    scores_from_model('margin', None, None, None, None, None, samples=1, key=None)

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy_methods
 
-from jaxbudget import data, models
+from jaxbudget import data, models, selectors
 from jaxbudget.lab import config
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import grid
@@ -45,6 +46,9 @@ VARIANTS = {
   },
   'random_subset': {'selector': 'random_subset'},
   'coreset': {'selector': 'coreset'},  # brings its scoring run, forgetting_sgd, along
+  # A scan of one batch: one of several, stopped in each, would begin again for ever.
+  'scan': {'selector': 'loss_scan', 'evaluate_batch': 64},
+  'held_out': {'selector': 'held_out'},  # brings two runs on half of the data along
 }  # fmt: skip
 
 
@@ -74,10 +78,12 @@ def linear(
 
 @pytest.fixture(scope='module')
 def linear_model():
-  """Makes `linear` known under that name."""
+  """Makes `linear` and the toy methods known under their names."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(models, 'MODELS', (*models.MODELS, 'linear'))
     patch.setitem(models._FACTORIES, 'linear', linear)
+    for name, factory in toy_methods.METHODS.items():
+      patch.setitem(selectors.SELECTORS, name, factory)
     yield
 
 

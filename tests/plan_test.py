@@ -12,7 +12,7 @@ from jaxbudget import data
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run import files
 from jaxbudget.lab.sweep import calibrate, grid
-from jaxbudget.lab.sweep import scoring as scoring_lib
+from jaxbudget.lab.sweep import needs as needs_lib
 from jaxbudget.types import Cost
 
 DIGITS = {'dataset': 'digits', 'model': 'resnet8', 'width': 2, 'epochs': 9, 'batch_size': 32}
@@ -118,28 +118,28 @@ CORESETS = tuple(
 def test_one_scoring_run_serves_all_core_sets():
   runs = runs_of(*CORESETS, {'selector': 'unif_sgd', 'budget': 0.3}, seeds=2)
   scoring, *others = runs
-  assert scoring.cell.selector == 'forgetting_sgd' and scoring.needs is None
+  assert scoring.cell.selector == 'forgetting_sgd' and scoring.needs == ()
   assert (scoring.cell.budget, scoring.cell.schedule, scoring.cell.augment) == (
     1.0,
     'step',
     'standard',
   )
-  assert scoring.seed == scoring_lib.SCORING_SEED not in {run.seed for run in others}
+  assert scoring.seed == needs_lib.SEED not in {run.seed for run in others}
   coresets = [run for run in others if run.cell.selector == 'coreset']
   assert len(coresets) == 8 and len(runs) == 1 + 8 + 2
-  assert {run.needs for run in coresets} == {scoring.run_id}
-  assert {run.needs for run in others if run not in coresets} == {None}
+  assert all([r.run_id for r in run.needs] == [scoring.run_id] for run in coresets)
+  assert not any(run.needs for run in others if run not in coresets)
 
 
 def test_scoring_runs_are_per_data_and_protocol():
   cell = {'selector': 'coreset', 'budget': 0.5}
   runs = runs_of(cell, {**cell, 'epochs': 12}, {**cell, 'augment': 'mixup'})
-  assert len({run.needs for run in runs if run.needs}) == 2  # the augmentation shares
+  assert len({run.needs[0].run_id for run in runs if run.needs}) == 2  # the augmentation shares
 
 
 def test_scoring_run_is_part_of_the_identity(monkeypatch):
   before = ids(runs_of(CORESETS[0]))
-  monkeypatch.setattr(scoring_lib, 'SCORING_SEED', 5)
+  monkeypatch.setattr(needs_lib, 'SEED', 5)
   assert not set(before) & set(ids(runs_of(CORESETS[0])))
 
 
@@ -151,7 +151,7 @@ def test_selection_is_shown_in_full_and_shared():
     record = json.loads(json.dumps(run.record()))  # as plan.json has it
     own = 1437 if run.parts.selector_options['score'] == 'entropy' else 0
     selection = record['selection']
-    assert record['needs'] == selection['needs'] == scoring.run_id
+    assert record['needs'] == selection['needs'] == [scoring.run_id]
     assert selection['shared_by'] == 4
     assert selection['forward_scored'] == own
     assert selection['forward_equivalents'] == full + own
@@ -171,9 +171,17 @@ def test_only_keeps_the_scoring_run_that_is_needed():
     grid.only(runs, {'budgets': 0.3})
 
 
-def test_core_set_under_compute_is_refused():
-  with pytest.raises(ValueError, match='scoring run alone'):
-    runs_of({**CORESETS[0], 'budget_unit': 'compute'})
+def test_a_core_set_under_compute_is_charged_for_its_scores_or_a_stated_share():
+  charged = {**CORESETS[0], 'budget_unit': 'compute'}
+  with pytest.raises(ValueError, match='the runs that come first alone cost 0.9798'):
+    runs_of(charged)
+  scoring, run = runs_of({**charged, 'shared_by': 10})
+  full = scoring.planned.forward_equivalents
+  assert run.parts.budget.spent == -(-full // 10)
+  left = 0.3 - run.parts.budget.spent / (3 * 9 * 1437)
+  assert run.parts.selector.facts.rows == int(left * 1437) // 32
+  total = run.planned.forward_equivalents + run.parts.budget.spent
+  assert total <= 0.3 * 3 * 9 * 1437
 
 
 @pytest.fixture(scope='module')
@@ -181,38 +189,43 @@ def digits():
   return data.load('digits')
 
 
-def test_prepare_reads_scores(tmp_path, digits):
+@pytest.fixture(scope='module')
+def train_split(digits):
+  return data.place(digits)[0]
+
+
+def test_prepare_reads_scores(tmp_path, train_split):
   scoring, run = runs_of(CORESETS[0])
   with pytest.raises(
     ValueError, match=f'needs run {scoring.run_id}, which has not left scores.npy'
   ):
-    scoring_lib.prepare(run, tmp_path, digits)
+    needs_lib.prepare(run, tmp_path, train_split)
   directory = tmp_path / scoring.run_id
   directory.mkdir()
   scores = np.random.default_rng(0).permutation(1437).astype(np.float32)
   np.save(directory / 'scores.npy', scores)
-  ready = scoring_lib.prepare(run, tmp_path, digits)
+  ready = needs_lib.prepare(run, tmp_path, train_split)
   order = ready.parts.selector.init(jax.random.key(0))
   assert set(np.asarray(order[:431])) == set(np.argsort(-scores)[:431])
   assert (ready.run_id, ready.planned) == (run.run_id, run.planned)
-  assert scoring_lib.prepare(scoring, tmp_path, digits) is scoring
+  assert needs_lib.prepare(scoring, tmp_path, train_split) is scoring
   for damaged in (b'', b'\x93NUMPY rubbish'):
     (directory / 'scores.npy').write_bytes(damaged)
     with pytest.raises(ValueError, match='scores.npy'):
-      scoring_lib.prepare(run, tmp_path, digits)
+      needs_lib.prepare(run, tmp_path, train_split)
   np.save(directory / 'scores.npy', scores[:-1])
   with pytest.raises(ValueError, match='1437 numbers'):
-    scoring_lib.prepare(run, tmp_path, digits)
+    needs_lib.prepare(run, tmp_path, train_split)
 
 
-def test_prepare_scores_with_the_trained_model(tmp_path, digits):
+def test_prepare_scores_with_the_trained_model(tmp_path, digits, train_split):
   scoring, run = runs_of(CORESETS[2])
   parts = run.parts
   params, model_state = parts.model.init(jax.random.key(1))
   directory = tmp_path / scoring.run_id
   directory.mkdir()
   files.write_weights(directory / 'params.msgpack', params, model_state)
-  ready = scoring_lib.prepare(run, tmp_path, digits)
+  ready = needs_lib.prepare(run, tmp_path, train_split)
   order = np.asarray(ready.parts.selector.init(jax.random.key(0)))
 
   @jax.jit
@@ -225,7 +238,7 @@ def test_prepare_scores_with_the_trained_model(tmp_path, digits):
   assert (entropy[:431].min()) > entropy[431:].max() - 1e-5
   (directory / 'params.msgpack').write_bytes(b'\x81\xa6params\x80')
   with pytest.raises(ValueError, match='does not hold weights of resnet8'):
-    scoring_lib.prepare(run, tmp_path, digits)
+    needs_lib.prepare(run, tmp_path, train_split)
 
 
 MEASURED = {
@@ -289,7 +302,7 @@ def test_plan_table_shows_cells_totals_and_selection():
   assert 'T2 F1' in text and 'digits coreset standard linear 0.3 score=forgetting' in text
   rows = 9 * (3 * 44 + 2 * 13 + 2 * 22)  # sgd twice and the scoring run, core-sets twice
   assert f'{rows / 1000:.3g}k' in text
-  assert 'scores the samples for 4 runs' in text
+  assert 'needed first, by 4 runs' in text
   assert 'time:' not in text
   timed = shown(calibrate.plan_table(runs, MEASURED))
   assert 'on abacus' in timed and ' h ' in timed

@@ -58,6 +58,7 @@ def defaults(**overrides: Any) -> ConfigDict:
       'data_dir': '',  # prepared data; empty: the usual TFDS directory
       'data_manual_dir': '',  # archives that are on disk already
       'data_checksums': '',  # checksums of archives other than the official ones
+      'train_part': (0, 1),  # (i, n): train on the i-th of n equal parts of the data only
       'validation': 0,  # images carved from train to replace the test set
       'model': 'resnet18',
       'width': 0,  # channels of the first stage; 0: the model's own
@@ -74,6 +75,7 @@ def defaults(**overrides: Any) -> ConfigDict:
       'momentum': 0.9,
       'weight_decay': 1e-4,
       'budget': 1.0,  # B in (0, 1]
+      'shared_by': 1,  # runs that share what this one needs: each is charged a part of it
       'budget_unit': 'backward',  # or compute: selection is charged too
       'epochs': 200,  # T, the full epochs that budget 1 stands for
       'batch_size': 128,

@@ -20,7 +20,7 @@ from jaxbudget.selectors import (
   selective_backprop,
   sgd,
 )
-from jaxbudget.types import Selector, Spec
+from jaxbudget.types import Need, Selector, Spec
 
 SELECTORS: dict[str, Callable[..., Selector]] = {
   'sgd': sgd.sgd,
@@ -36,9 +36,6 @@ SELECTORS: dict[str, Callable[..., Selector]] = {
   'replay': replay.replay,
 }
 
-# Methods that need the scores of another method's run before they can start.
-SCORED_BY = {'coreset': 'forgetting_sgd'}
-
 
 def keyword_options(factory: Callable) -> dict[str, Any]:
   """The options of a factory (its keyword-only parameters) with their defaults."""
@@ -46,8 +43,26 @@ def keyword_options(factory: Callable) -> dict[str, Any]:
   return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
+def needs(name: str, options: Mapping[str, Any]) -> tuple[Need, ...]:
+  """What must exist before a run of a method can start.
+
+  Args:
+    name: a key of `SELECTORS`.
+    options: all options of the method.
+
+  Returns:
+    What its factory says under `needs`; nothing if it says nothing.
+  """
+  say = getattr(SELECTORS[name], 'needs', None)
+  return say(options) if say else ()
+
+
 def make_selector(
-  name: str, spec: Spec, budget: Budget | float, options: Mapping[str, Any] | None = None
+  name: str,
+  spec: Spec,
+  budget: Budget | float,
+  options: Mapping[str, Any] | None = None,
+  needed: Mapping[str, Any] | None = None,
 ) -> Selector:
   """Builds a method by name.
 
@@ -56,6 +71,8 @@ def make_selector(
     spec: sizes of the run.
     budget: a `Budget`, or B in (0, 1] of back-propagated samples.
     options: keyword options of the method.
+    needed: what the method needs, by the name of the parameter; without it a selector can be
+      planned, but not started.
 
   Returns:
     A selector.
@@ -67,4 +84,4 @@ def make_selector(
   known = keyword_options(SELECTORS[name])
   for option in options or {}:
     registry.check(f'option of {name}', option, known)
-  return SELECTORS[name](spec, as_budget(budget), **(options or {}))
+  return SELECTORS[name](spec, as_budget(budget), **(needed or {}), **(options or {}))

@@ -4,7 +4,7 @@ A core-set needs a score of every sample before training starts. Scores come of 
 run*: a full run of `forgetting_sgd`, an ordinary run of the plan (fidelity.md 2.8, 2.9).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import ledger, registry
-from jaxbudget.ledger import Budget, as_budget
+from jaxbudget.ledger import Budget
 from jaxbudget.sampling import shuffle
 from jaxbudget.selectors.sgd import as_plan, plain_facts, sgd
-from jaxbudget.types import Batch, Cost, Key, Model, Outputs, Selector, Spec
+from jaxbudget.types import Batch, Key, Need, Needed, Outputs, Selector, Spec
 
-FROM_MODEL = ('least_confidence', 'entropy', 'kcenter')  # scores of a trained model
-SCORES = ('forgetting', *FROM_MODEL)
+SCORES = ('forgetting', 'least_confidence', 'entropy', 'kcenter')
 
 
 def _fixed_subset(spec: Spec, budget: Budget | float, init: Callable[[Key], jax.Array]) -> Selector:
@@ -64,7 +63,7 @@ def random_subset(spec: Spec, budget: Budget | float) -> Selector:
 def coreset(
   spec: Spec,
   budget: Budget | float,
-  scores: np.ndarray | None = None,
+  scores: Needed = None,
   *,
   score: str = 'forgetting',
 ) -> Selector:
@@ -73,38 +72,75 @@ def coreset(
   Args:
     spec: sizes of the run.
     budget: B, the share of samples kept.
-    scores: f32[N], what the scoring run found; None gives a selector that can be planned
-      but not started.
+    scores: what the scoring run left: f32[N] forgetting events, its model's logits f32[N,C],
+      or for `kcenter` its features f32[N,D]; None gives a selector that can be planned but
+      not started.
     score: `forgetting` (forgetting events), or from the scoring run's trained model
-      `least_confidence`, `entropy` or `kcenter`, see `scores_from_model`.
+      `least_confidence`, `entropy` or `kcenter`, see `score_of`.
 
   Returns:
     A selector.
 
   Raises:
-    ValueError: an option out of range, scores that do not fit, or no full batch fits.
+    ValueError: an option out of range, scores that do not fit, no full batch fits, or a
+      compute budget that the scoring run alone uses up.
   """
   registry.check('score', score, SCORES)
-  budget = as_budget(budget)
-  if budget.unit == 'compute':
-    raise ValueError(
-      "budget_unit='compute' is impossible for coreset: its scoring run alone costs as much "
-      "as full training; use budget_unit='backward', and see `selection` in plan.json"
-    )
+  budget = ledger.left_of(spec, budget)
+  samples = ledger.share(spec.num_examples, budget)
   if scores is not None:
     scores = np.asarray(scores, np.float32)
-    if scores.shape != (spec.num_examples,) or np.isnan(scores).any():
+    rank = 1 if score == 'forgetting' else 2
+    if len(scores) != spec.num_examples or scores.ndim != rank or np.isnan(scores).any():
       raise ValueError(
-        f'scores must be {spec.num_examples} numbers, one a training sample, got shape '
-        f'{scores.shape} with {np.isnan(scores).sum()} NaN'
+        f'scores must be {spec.num_examples} numbers{"" if rank == 1 else " or more"}, one a '
+        f'training sample, got shape {scores.shape} with {np.isnan(scores).sum()} NaN'
       )
 
   def init(key):
     if scores is None:
       raise ValueError(f'coreset with score={score!r} cannot start without the scores')
-    return _highest_first(jnp.asarray(scores), key)
+    return _highest_first(score_of(score, jnp.asarray(scores), key, samples), key)
 
-  return _fixed_subset(spec, budget, init)
+  subset = _fixed_subset(spec, budget, init)
+  return subset._replace(facts=subset.facts._replace(uniform_on_ties=False))
+
+
+def _coreset_needs(options: Mapping[str, Any]) -> tuple[Need, ...]:
+  """A full run of `forgetting_sgd`, and of it the events, or what its model says at the end."""
+  takes = {'forgetting': 'scores', 'kcenter': 'features'}.get(options['score'], 'logits')
+  return (Need('scores', takes, 'forgetting_sgd'),)
+
+
+coreset.needs = _coreset_needs
+
+
+def score_of(score: str, found: jax.Array, key: Key, samples: int) -> jax.Array:
+  """Scores of all samples, high for those to keep.
+
+  `least_confidence` is 1 - max p, `entropy` that of the predicted distribution (Coleman et
+  al., `Selection via Proxy <https://arxiv.org/abs/1906.11829>`_, 2020). `kcenter` ranks the
+  centres in the order in which `kcenter_order` finds them on penultimate activations.
+
+  Args:
+    score: one of `SCORES`.
+    found: what the scoring run left, see `coreset`.
+    key: for the first centres of kcenter.
+    samples: how many samples will be kept (kcenter stops there).
+
+  Returns:
+    f32[N].
+  """
+  if score == 'forgetting':
+    return found
+  if score == 'kcenter':
+    order = kcenter_order(found, key, samples)
+    falling = jnp.arange(samples, 0, -1, dtype=jnp.float32)
+    return jnp.zeros(found.shape[0], jnp.float32).at[order].set(falling)
+  p = jax.nn.softmax(found, axis=-1)
+  if score == 'least_confidence':
+    return 1 - jnp.max(p, axis=-1)
+  return jnp.sum(jax.scipy.special.entr(p), axis=-1)
 
 
 def _highest_first(scores: jax.Array, key: Key) -> jax.Array:
@@ -184,84 +220,6 @@ def forgetting_sgd(spec: Spec, budget: Budget | float = 1.0) -> Selector:
   return Selector(plain.facts, init, plan, update=count_events, scores=forgetting_scores)
 
 
-def selection_cost(spec: Spec, score: str) -> Cost:
-  """What choosing costs besides the scoring run: one pass over the data, or nothing.
-
-  Args:
-    spec: sizes of the run.
-    score: one of `SCORES`.
-
-  Returns:
-    The cost.
-  """
-  return Cost(scored=spec.num_examples if score in FROM_MODEL else 0)
-
-
-def scores_from_model(
-  score: str,
-  model: Model,
-  transform: Callable[[jax.Array], jax.Array],
-  params: Any,
-  model_state: Any,
-  image: np.ndarray,
-  *,
-  samples: int,
-  key: Key,
-  batch_size: int = 250,
-  between: Callable[[], None] = lambda: None,
-) -> np.ndarray:
-  """Scores samples by a trained model, in eval mode on plain images.
-
-  `least_confidence` is 1 - max p, `entropy` that of the predicted distribution (Coleman et
-  al., `Selection via Proxy <https://arxiv.org/abs/1906.11829>`_, 2020). `kcenter` ranks the
-  centres in the order in which `kcenter_order` finds them on penultimate activations.
-
-  Args:
-    score: one of `FROM_MODEL`.
-    model: the network.
-    transform: `Augment.test`.
-    params: trained.
-    model_state: trained.
-    image: u8[N,H,W,channels], on the host.
-    samples: how many samples will be kept (kcenter stops there).
-    key: for the first centres of kcenter.
-    batch_size: images in a forward pass.
-    between: called between calls to the device; may raise to stop.
-
-  Returns:
-    f32[N], high for samples to keep.
-
-  Raises:
-    ValueError: an unknown score.
-  """
-  registry.check('score', score, FROM_MODEL)
-
-  @jax.jit
-  def forward(params, model_state, image):
-    image = transform(image)
-    if score == 'kcenter':
-      return model.features(params, model_state, image)
-    logits, _ = model.apply(params, model_state, image, train=False)
-    p = jax.nn.softmax(logits, axis=-1)
-    uncertain = jnp.sum(jax.scipy.special.entr(p), axis=-1)
-    return 1 - jnp.max(p, axis=-1) if score == 'least_confidence' else uncertain
-
-  pieces = []
-  for start in range(0, len(image), batch_size):
-    piece = image[start : start + batch_size]
-    padding = [(0, batch_size - len(piece))] + [(0, 0)] * (image.ndim - 1)
-    output = forward(params, model_state, jax.device_put(np.pad(piece, padding)))
-    pieces.append(np.asarray(output)[: len(piece)])
-    between()
-  found = np.concatenate(pieces)
-  if score != 'kcenter':
-    return found
-  rank = np.zeros(len(image), np.float32)
-  order = kcenter_order(jnp.asarray(found), key, samples, between=between)
-  rank[np.asarray(order)] = np.arange(samples, 0, -1)
-  return rank
-
-
 _READ = 2**33  # bytes of features that a call reads, about a second's work for a CPU
 
 
@@ -292,7 +250,7 @@ def kcenter_order(
   for start in range(0, samples, step):
     place = jnp.int32(start), jnp.int32(min(start + step, samples))
     order, distance = _add_centres(features, first, order, distance, jnp.int32(initial), *place)
-    order.block_until_ready()
+    jax.block_until_ready(order)
     between()
   return order
 

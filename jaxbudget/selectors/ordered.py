@@ -177,5 +177,6 @@ def ordered_sgd(
   if backward == 'dense':
     return Selector(facts, init, plan, weigh=_weigh, update=_update_dense, report=_report)
   select, update = _compact_hooks(size)
+  facts = facts._replace(cost='bound')
   sizes = tuple(sorted(set(levels)))
   return Selector(facts, init, plan, select=select, update=update, report=_report, sizes=sizes)

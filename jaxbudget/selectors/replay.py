@@ -59,6 +59,8 @@ def replay(
     planned=Cost(0, spent, spent),
     row_cost=Cost(0, size, size),
     cap=spent + room,
+    distinct=bool((counts <= 1).all()),
+    uniform_on_ties=False,
   )
   padded = max(spec.num_examples // size, facts.rows)
 

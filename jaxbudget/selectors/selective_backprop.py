@@ -200,6 +200,7 @@ def _sampled_facts(spec, acceptance, primed, measured):
   trained = round((primed + (spec.epochs - primed) * acceptance) * epoch)
   return facts._replace(
     planned=Cost(measured * epoch, trained, trained),
+    cost='expected',
     row_cost=facts.row_cost._replace(scored=spec.batch_size),
   )
 

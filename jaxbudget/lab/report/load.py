@@ -79,7 +79,7 @@ def load_workdir(path) -> Workdir:
   problems: list[Problem] = []
   planned, command = _read_plan(path, problems)
   reading.list_foreign(path, {run['run_id'] for run in planned}, problems)
-  needed = {str(run.get('needs')) for run in planned}
+  needed = {run_id for run in planned for run_id in _needs(run)}
   rows, epochs, configs = [], [], {}
   for run in planned:
     directory = path / 'runs' / run['run_id']
@@ -200,6 +200,12 @@ def _run_row(run: dict, config: dict, result: dict, status: str, lines: list[dic
     'data_fingerprint': str(result.get('data_fingerprint', '')),
     'config_hash': str(result.get('config_hash', '')),
   }
+
+
+def _needs(run: dict) -> list[str]:
+  """The runs that a planned run needs; older plans name one without a list."""
+  needs = run.get('needs') or []
+  return [str(n) for n in (needs if isinstance(needs, list) else [needs])]
 
 
 def _scoring_cost(run: dict) -> float:

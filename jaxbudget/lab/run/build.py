@@ -14,6 +14,7 @@ from jaxbudget.lab import fidelity
 from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import momentum_sgd
+from jaxbudget.parts import check as check_part
 from jaxbudget.selectors import SELECTORS, keyword_options, make_selector
 from jaxbudget.types import Augment, Model, Selector, Spec
 
@@ -60,12 +61,13 @@ def options(cell: FrozenConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
   return filled[0], filled[1]
 
 
-def build(cell: FrozenConfigDict, info: Info) -> Parts:
+def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
   """Makes the parts of a run.
 
   Args:
     cell: config of one cell.
     info: of its data set.
+    spent: forward equivalents that the runs which it needs have cost.
 
   Returns:
     The parts.
@@ -99,7 +101,7 @@ def build(cell: FrozenConfigDict, info: Info) -> Parts:
     image_shape=info.image_shape,
     parts=augment.parts,
   )
-  budget = as_budget(cell.budget, cell.budget_unit)
+  budget = as_budget(cell.budget, cell.budget_unit, spent)
   selector = make_selector(cell.selector, spec, budget, chosen[0])
   facts = selector.facts
   schedule = schedules.make_schedule(
@@ -152,8 +154,10 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
   need('rows_per_call', lambda x: x >= 0, '0 (choose) or a number of rows')
   need('checkpoint_every', lambda x: x > 0, 'a positive number of seconds')
   need('width', lambda x: 0 <= x <= 2**12, f"0 (the model's own) or 1 to {2**12} channels")
+  need('shared_by', lambda m: m >= 1, 'at least 1 run')
   need('validation', lambda x: x >= 0, '0 (none) or a number of images')
   try:
+    check_part(cell['train_part'])
     registry.check('budget_unit', cell['budget_unit'], ledger.BUDGET_UNITS)
   except ValueError as e:
     faults.append(str(e))

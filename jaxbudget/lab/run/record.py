@@ -70,6 +70,12 @@ class Books:
     return total
 
 
+def _realised(run: Run, books: Books, unit: str) -> float:
+  """What was spent of full training; under `compute` with what the run needed first."""
+  parts = run.parts
+  return ledger.realised_budget(books.cost, parts.spec, unit, parts.budget.spent)
+
+
 def _scans(run: Run, books: Books) -> dict[str, int]:
   """Looks at all samples so far, done and left out, for a method that takes any."""
   if not run.parts.selector.facts.scan.every:
@@ -128,7 +134,7 @@ def enter(
       'test_accuracy': None if correct is None else books.final_accuracy,
       'entropy_nats': float(measured.entropy),
       'cost': cost_record(books.rows, books.cost),
-      'realised_budget': ledger.realised_budget(books.cost, run.parts.spec, run.cell.budget_unit),
+      'realised_budget': _realised(run, books, run.cell.budget_unit),
       'seconds': seconds,
       'selector': {**_scans(run, books), **{k: float(v) for k, v in measured.report.items()}},
     }
@@ -188,7 +194,6 @@ def write(
 
 def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> dict[str, Any]:
   """The content of result.json (design.md 6)."""
-  parts = run.parts
   forward, train_step = model_flops(run.cell, run.info)
   forwards = books.scored + books.evaluated
   return {
@@ -205,10 +210,8 @@ def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> di
       'forward_evaluated': books.evaluated,
       'flops': forward * forwards + train_step * books.trained,
     },
-    'realised_budget': ledger.realised_budget(books.cost, parts.spec, run.cell.budget_unit),
-    'realised_budgets': {
-      unit: ledger.realised_budget(books.cost, parts.spec, unit) for unit in ledger.BUDGET_UNITS
-    },
+    'realised_budget': _realised(run, books, run.cell.budget_unit),
+    'realised_budgets': {unit: _realised(run, books, unit) for unit in ledger.BUDGET_UNITS},
     'entropy_nats': ledger.entropy_nats(times_trained),
     'seconds': {
       'compile': books.compile_seconds,

@@ -5,7 +5,7 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import FrozenConfigDict
@@ -30,8 +30,8 @@ class Run:
     parts: what it is made of.
     info: of its data set.
     paper: the paper's cells that this run stands for.
-    needs: the run whose scores this one starts from, which stands before it in the plan.
-    selection: what these scores cost, see `prerequisites.selection_record`.
+    needs: the runs that must be done before this one can start; they stand before it.
+    selection: what these cost, see `sweep.needs.record`.
   """
 
   run_id: str
@@ -42,7 +42,7 @@ class Run:
   parts: Parts
   info: data.Info
   paper: tuple[Mapping[str, Any], ...]
-  needs: str | None = None
+  needs: tuple['Run', ...] = ()
   selection: Mapping[str, Any] | None = None
 
   @property
@@ -64,7 +64,7 @@ class Run:
       'num_test': self.info.num_test,
       'paper': [dict(place) for place in self.paper],
       'planned': cost_record(facts.epochs * facts.rows, facts.planned),
-      'needs': self.needs,
+      'needs': [needed.run_id for needed in self.needs] or None,
       'selection': self.selection,
     }
 
@@ -103,7 +103,7 @@ def data_key(cell: FrozenConfigDict) -> tuple:
 
 
 def config_hash(
-  cell: FrozenConfigDict, identity: str, parts: Parts, needs: str | None = None
+  cell: FrozenConfigDict, identity: str, parts: Parts, needs: Sequence[str] = ()
 ) -> str:
   """Hashes what can change the numbers of a run, apart from its seed.
 
@@ -117,7 +117,7 @@ def config_hash(
   known = {key: value for key, value in given if key not in config_lib.INCIDENTAL_OPTIONS}
   relevant |= {'selector': [cell.selector, known]}
   relevant |= {'augment': [cell.augment, parts.augment_options]}
-  relevant |= {'needs': needs} if needs else {}
+  relevant |= {'needs': list(needs)} if needs else {}
   text = json.dumps(relevant, sort_keys=True, default=list)
   return hashlib.sha256(text.encode()).hexdigest()[:8]
 

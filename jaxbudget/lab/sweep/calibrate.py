@@ -272,10 +272,10 @@ def _caption(runs, calibration) -> str:
   ]
   if calibration:
     notes.append(f'time: on {calibration["device"]}, with test passes, without compilation.')
-  shared = {run.needs: run.selection for run in runs if run.needs}
-  for needs, record in shared.items():
+  shared = {', '.join(run.selection['needs']): run.selection for run in runs if run.needs}
+  for needed, record in shared.items():
     notes.append(
-      f'{needs} scores the samples for {record["shared_by"]} runs; charged in full it adds '
+      f'{needed}: needed first, by {record["shared_by"]} runs; charged in full it adds '
       f'{_short(record["forward_equivalents"])} to each, in equal shares '
       f'{_short(round(record["forward_equivalents_shared"]))}; the paper does not charge it.'
     )

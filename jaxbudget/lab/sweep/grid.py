@@ -13,7 +13,8 @@ from jaxbudget.augment import AUGMENTS
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run.build import build
 from jaxbudget.lab.run.run import Run, config_hash, data_key, label, must_be_read, where
-from jaxbudget.lab.sweep import scoring
+from jaxbudget.lab.sweep import needs
+from jaxbudget.parts import part_size
 from jaxbudget.selectors import SELECTORS, keyword_options
 
 
@@ -47,17 +48,7 @@ def make_runs(config: ConfigDict, datasets: Mapping[Any, data.Dataset] | None = 
     )
   for cell, paper in cells:
     try:
-      assembled, needs = assemble(cell), None
-      first = scoring.scoring_cell(cell)
-      if first is not None:
-        scorer = _run(first, scoring.SCORING_SEED, (), assemble(first))
-        needs = runs.setdefault(scorer.run_id, scorer).run_id
-      for seed in seeds:
-        run = _run(cell, seed, paper, assembled, needs)
-        if run.run_id in runs:  # another cell of the grid is the same experiment
-          known = runs[run.run_id]
-          run = dataclasses.replace(known, paper=_union(known.paper, paper))
-        runs[run.run_id] = run
+      _add(runs, cell, seeds, paper, assemble)
     except ValueError as e:
       faults += str(e).splitlines()
   if faults:
@@ -65,23 +56,31 @@ def make_runs(config: ConfigDict, datasets: Mapping[Any, data.Dataset] | None = 
   return _with_selection(runs)
 
 
-def _run(cell, seed, paper, assembled, needs=None) -> Run:
-  info, identity, parts = assembled
-  digest = config_hash(cell, identity, parts, needs)
-  cell_id = f'{label(cell)}-{digest}'
-  return Run(f'{cell_id}-s{seed}', cell_id, digest, seed, cell, parts, info, paper, needs)
+def _add(runs: dict[str, Run], cell, seeds, paper, assemble) -> list[Run]:
+  """Enters the runs of a cell, behind those that they need; gives them back."""
+  needed = []
+  for need in needs.of(cell):
+    first = needs.cell_of(need, cell)
+    needed += _add(runs, first, [needs.SEED - k for k in range(need.count)], (), assemble)
+  before = sum(run.planned.forward_equivalents for run in needed)
+  info, identity, parts = assemble(cell, before)
+  digest = config_hash(cell, identity, parts, [run.run_id for run in needed])
+  cell_id, added = f'{label(cell)}-{digest}', []
+  for seed in seeds:
+    run_id = f'{cell_id}-s{seed}'
+    run = Run(run_id, cell_id, digest, seed, cell, parts, info, paper, tuple(needed))
+    if run_id in runs:  # another cell of the grid is the same experiment
+      run = dataclasses.replace(runs[run_id], paper=_union(runs[run_id].paper, paper))
+    runs[run_id] = run
+    added.append(run)
+  return added
 
 
 def _with_selection(runs: Mapping[str, Run]) -> list[Run]:
-  """Enters the cost of scoring runs into the runs that need them."""
-  sharing = collections.Counter(run.needs for run in runs.values() if run.needs)
+  """Enters the cost of needed runs into the runs that need them."""
+  sharing = collections.Counter(n.run_id for run in runs.values() for n in run.needs)
   return [
-    run
-    if run.needs is None
-    else dataclasses.replace(
-      run,
-      selection=scoring.selection_record(run, runs[run.needs].planned, sharing[run.needs]),
-    )
+    dataclasses.replace(run, selection=needs.record(run, sharing)) if run.needs else run
     for run in runs.values()
   ]
 
@@ -90,7 +89,7 @@ def _with_selection(runs: Mapping[str, Run]) -> list[Run]:
 _STAND_IN = data.Info('', 10**6, 10**4, 10, (32, 32, 3), (0.5,) * 3, (0.5,) * 3, flip=0.0, pad=4)
 
 
-def _assemble(cell, datasets):
+def _assemble(cell, before, datasets):
   dataset = datasets.get(data_key(cell))
   try:
     info = dataset.info if dataset else data.info(cell.dataset, cell.validation, **where(cell))
@@ -101,7 +100,9 @@ def _assemble(cell, datasets):
       raise ValueError(f'{fault}\n{others}') from None
     raise
   # People's own files are known by their content, official data sets by their name.
-  return info, dataset.fingerprint if must_be_read(cell) else cell.dataset, build(cell, info)
+  info = dataclasses.replace(info, num_train=part_size(info.num_train, cell.train_part))
+  identity = dataset.fingerprint if must_be_read(cell) else cell.dataset
+  return info, identity, build(cell, info, needs.spent(cell, before, info.num_train))
 
 
 def _union(a: Iterable[Mapping], b: Iterable[Mapping]) -> tuple[Mapping, ...]:
@@ -135,7 +136,7 @@ def only(runs: list[Run], wanted: Mapping[str, Any]) -> list[Run]:
     wanted: values by key of plan.json's entries, e.g. selector, budget, seed.
 
   Returns:
-    The runs whose entries have all these values, and the scoring runs that these need.
+    The runs whose entries have all these values, and the runs that these need.
 
   Raises:
     ValueError: a key that entries do not have, or nothing left.
@@ -149,5 +150,7 @@ def only(runs: list[Run], wanted: Mapping[str, Any]) -> list[Run]:
   if not kept:
     seen = {key: sorted({str(r[key]) for r in records}, key=registry.by_number) for key in wanted}
     raise ValueError(f'--only={dict(wanted)} leaves no run; the plan has {seen}')
-  kept |= {run.needs for run in runs if run.run_id in kept}
+  for run in reversed(runs):  # what is needed stands before who needs it
+    if run.run_id in kept:
+      kept |= {needed.run_id for needed in run.needs}
   return [run for run in runs if run.run_id in kept]

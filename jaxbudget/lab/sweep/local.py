@@ -28,7 +28,8 @@ from jaxbudget.lab.run.record import Diverged
 from jaxbudget.lab.run.run import Run, data_key
 from jaxbudget.lab.run.run_state import DONE, FAILED
 from jaxbudget.lab.run.train import Stopped, train
-from jaxbudget.lab.sweep import scoring
+from jaxbudget.lab.sweep import needs
+from jaxbudget.parts import WHOLE, part_index
 from jaxbudget.types import Data
 
 REFUSED, BUSY = 'refused', 'busy'
@@ -124,11 +125,12 @@ def _attempt_here(session: Session, run: Run, ended: Mapping[str, str]) -> str:
       how = _standing(directory, run, say)
       if how:
         return how
-      if run.needs and ended.get(run.needs) != DONE:
-        if run.needs not in ended:
+      for needed in run.needs:
+        if needed.run_id not in ended:
           return BUSY
-        say(f'failed: {run.run_id}: it needs run {run.needs}, which is not done')
-        return FAILED
+        if ended[needed.run_id] != DONE:
+          say(f'failed: {run.run_id}: it needs run {needed.run_id}, which is not done')
+          return FAILED
       with _own(directory) as check:
         how = _standing(directory, run, lambda line: None)  # somebody may just have been done
         if how is None:
@@ -201,10 +203,10 @@ def _train_owned(
 
   def heed() -> None:
     if stop():
-      raise Stopped(f'{run.run_id} is stopped while its samples are scored')
+      raise Stopped(f'{run.run_id} is stopped while its samples are looked at')
 
   try:
-    run = scoring.prepare(run, session.directory, session.datasets[key], heed)
+    run = needs.prepare(run, session.directory, session.placed[key][0], heed)
   except ValueError as e:
     raise data.DataError(str(e)) from e
   run_one(session, run, directory, stop)
@@ -227,6 +229,7 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
   """
   key = data_key(run.cell)
   train_data, test_data, data_seconds = session.placed[key]
+  train_data = _part(train_data, run.cell.train_part)
   fingerprint = session.datasets[key].fingerprint
   facts = run.parts.selector.facts
   hosts.first(files.write_json, directory / files.CONFIG, config_record(run))
@@ -279,6 +282,14 @@ def _place(dataset: data.Dataset) -> tuple[Data, Data, float]:
   placed = data.place(dataset)
   jax.block_until_ready(placed)
   return (*placed, time.monotonic() - start)
+
+
+def _part(data: Data, part: tuple[int, int]) -> Data:
+  """A part of a split, on the device."""
+  if tuple(part) == WHOLE:
+    return data
+  index = part_index(data.label.shape[0], part)
+  return jax.tree.map(lambda x: x[index], data)
 
 
 class _Bars(rich_progress.Progress):

@@ -100,7 +100,7 @@ def submit(
   Raises:
     Unwilling: it does not accept them.
   """
-  needed = {run.needs for run in runs if run.needs}
+  needed = {first.run_id for run in runs for first in run.needs}
   arrays: dict[Any, list[Run]] = collections.defaultdict(list)
   for run in runs:
     arrays[run.run_id not in needed, run.cell.slurm].append(run)

@@ -1,0 +1,162 @@
+"""Scans, and runs that need other runs: planned, charged, shared, resumed and replayed."""
+
+import json
+
+import faulty
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from faulty import linear_model  # noqa: F401  a fixture
+from rich.console import Console
+from toy_methods import held_out, loss_scan
+
+from jaxbudget import ledger, scan
+from jaxbudget.lab.sweep import grid, local
+from jaxbudget.losses import cross_entropy
+from jaxbudget.parts import part_index, part_size
+from jaxbudget.types import Scan
+
+pytestmark = pytest.mark.usefixtures('linear_model')
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+  return faulty.write_images(tmp_path_factory.mktemp('images') / 'tiny.npz')
+
+
+def launch(directory, dataset, **values):
+  """Trains a cell; gives its runs, and what the last of them left."""
+  runs, datasets = faulty.planned(faulty.settings(dataset, **values))
+  code = local.run_all(runs, datasets, directory, Console())
+  assert code == 0
+  return runs, json.loads((directory / runs[-1].run_id / 'result.json').read_text())
+
+
+def test_parts_are_disjoint_and_cover_all():
+  for total, n in ((10, 3), (48, 2), (7, 7)):
+    parts = [part_index(total, (i, n)) for i in range(n)]
+    assert sorted(np.concatenate(parts)) == list(range(total))
+    assert [len(p) for p in parts] == [part_size(total, (i, n)) for i in range(n)]
+  assert part_index(5, (0, 1)).tolist() == list(range(5))
+  for bad in ((1, 1), (-1, 2), (0.0, 1), (0,), (True, 2)):
+    with pytest.raises(ValueError, match='train_part'):
+      part_index(5, bad)
+
+
+def test_scans_are_due_from_the_first_on():
+  assert [e for e in range(7) if Scan(every=3, first=1).due(e)] == [1, 4]
+  assert not any(Scan().due(e) for e in range(7))
+
+
+def test_a_scan_sees_all_samples_in_eval_mode():
+  params, model_state = toys.MODEL.init(jax.random.key(1))
+  split = toys.data(45)
+  logits, _ = toys.MODEL.apply(params, model_state, toys.AUGMENT.test(split.image), train=False)
+  for size in (45, 7, 64):
+    seen = scan.observe(
+      toys.MODEL, toys.AUGMENT.test, params, model_state, split, size, ('logits',)
+    )
+    np.testing.assert_allclose(seen.logits, logits, rtol=1e-5, atol=1e-6)
+    want = cross_entropy(logits, jax.nn.one_hot(split.label, 3))
+    np.testing.assert_allclose(seen.loss, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('on_host', [False, True])
+def test_a_scan_is_charged_and_left_out_where_the_budget_ends(on_host):
+  selector = loss_scan(toys.SPEC, 0.5, on_host=on_host)
+  _, state = toys.start(selector, ledger.as_budget(0.5, 'compute'))
+  before = np.asarray(state.allowance.left) @ [2**20, 1]
+  seen = scan.observe(
+    toys.MODEL, toys.AUGMENT.test, state.params, state.model_state, toys.data(), 16, ('logits',)
+  )
+  after = scan.apply(selector, state, seen, 0, jax.random.key(0))
+  np.testing.assert_array_equal(after.selector, seen.loss)
+  assert before - np.asarray(after.allowance.left) @ [2**20, 1] == 48
+  assert scan.affordable(after)
+  assert not scan.affordable(after.replace(allowance=after.allowance._replace(
+    left=jnp.array([0, 47], jnp.int32)
+  )))  # fmt: skip
+
+
+def test_scans_of_a_run_are_in_its_books_and_stop_at_its_cap(dataset, tmp_path):
+  runs, result = launch(tmp_path / 'a', dataset, selector='loss_scan', budget=0.5)
+  planned = runs[0].parts.selector.facts.planned
+  assert result['cost']['forward_scored'] == planned.scored == 2 * faulty.N
+  assert (result['scans'], result['scans_skipped']) == (2, 0)
+  lines = (tmp_path / 'a' / runs[0].run_id / 'metrics.jsonl').read_text().splitlines()
+  scored = [json.loads(line)['cost']['forward_scored'] for line in lines]
+  assert scored == [48, 48, 96, 96]
+  # Of 384 forward equivalents an epoch takes 48 and 96: in the third two rows are left, in the
+  # fourth nothing.
+  _, tight = launch(
+    tmp_path / 'b', dataset, selector='loss_scan', budget=0.667, budget_unit='compute',
+    selector_options={'every': 1},
+  )  # fmt: skip
+  assert (tight['scans'], tight['scans_skipped']) == (3, 1)
+  assert tight['cost']['forward_scored'] == 144
+  assert tight['cost']['forward_equivalents'] == 384
+
+
+def test_needed_runs_are_planned_once_charged_and_used(dataset, tmp_path):
+  values = faulty.settings(
+    dataset, selector='held_out', seeds=2,
+    grid=({'budget': 0.5}, {'budget': 0.75}, {'selector': 'unif_sgd'}),
+  )  # fmt: skip
+  runs, datasets = faulty.planned(values)
+  first, second, *others = runs
+  assert len(runs) == 2 + 4 + 2
+  assert [r.cell.train_part for r in (first, second)] == [(0, 2), (1, 2)]
+  assert first.info.num_train == second.info.num_train == 24
+  record = others[0].record()
+  own, one = 2 * 48, first.planned.forward_equivalents
+  assert record['needs'] == [first.run_id, second.run_id]
+  assert record['selection']['forward_equivalents'] == 2 * one + own
+  assert record['selection']['forward_equivalents_shared'] == 2 * one / 4 + own
+  assert first.record()['needs'] is None
+  kept = grid.only(runs, {'selector': 'held_out', 'seed': 1, 'budget': 0.5})
+  assert [run.run_id for run in kept] == [first.run_id, second.run_id, others[1].run_id]
+  assert local.run_all(runs, datasets, tmp_path, Console()) == 0
+  easy = np.load(tmp_path / others[0].run_id / 'counts.npy') > 0
+  assert easy.sum() == 24
+  for run in runs:
+    counts = np.load(tmp_path / run.run_id / 'counts.npy')
+    assert len(counts) == run.info.num_train
+  # Every seed of the cell keeps the same samples: they come of the shared runs.
+  np.testing.assert_array_equal(easy, np.load(tmp_path / others[1].run_id / 'counts.npy') > 0)
+
+
+def test_what_is_needed_is_charged_in_full_or_by_a_stated_share(dataset):
+  def plan(**values):
+    return faulty.planned(
+      faulty.settings(dataset, selector='held_out', budget_unit='compute', **values)
+    )[0]
+
+  with pytest.raises(ValueError, match=r'the runs that come first alone\s+cost'):
+    plan(budget=0.5)
+  first, second, run = plan(budget=0.75, shared_by=4)
+  both = first.planned.forward_equivalents + second.planned.forward_equivalents
+  assert run.parts.budget.spent == both // 4 + 2 * 48
+  assert run.planned.forward_equivalents + run.parts.budget.spent <= 0.75 * 3 * 4 * 48
+  assert run.run_id != plan(budget=0.75, shared_by=3)[-1].run_id
+  with pytest.raises(ValueError, match='shared_by=0'):
+    plan(budget=0.75, shared_by=0)
+
+
+def test_without_what_it_needs_a_method_is_planned_but_not_started():
+  selector = held_out(toys.SPEC, 0.5)
+  assert selector.facts.planned.trained == 4 * 24
+  with pytest.raises(TypeError):
+    selector.init(jax.random.key(0))
+
+
+@pytest.mark.parametrize('name', ['loss_scan', 'held_out'])
+def test_their_choices_are_replayed(name, dataset, tmp_path):
+  runs, _ = launch(tmp_path / 'a', dataset, selector=name)
+  source = tmp_path / 'a' / runs[-1].run_id
+  replayed, _ = launch(tmp_path / 'b', dataset, selector=f'replay:{source}', budget=0.6)
+  counts = np.load(source / 'counts.npy')
+  np.testing.assert_array_equal(
+    counts, np.load(tmp_path / 'b' / replayed[-1].run_id / 'counts.npy')
+  )
