@@ -1,0 +1,57 @@
+"""Is a method sound? `check_selector(my_factory)` says so, or names what is wrong.
+
+A test of your own is one line:
+
+  def test_my_method():
+    jaxbudget.testing.check_selector(my_factory, temperature=2.0)
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxbudget import ledger
+from jaxbudget.testing import hooks, runs
+from jaxbudget.testing.toy import SPEC
+from jaxbudget.types import Selector
+
+
+class Unsound(AssertionError):  # noqa: N818
+  """A method breaks its contract; every broken rule is a line of the message."""
+
+
+def check_selector(
+  factory: Callable[..., Selector],
+  *,
+  budgets: tuple[float, float] = (0.5, 0.75),
+  needed: Mapping[str, Any] | None = None,
+  **options: Any,
+) -> None:
+  """Puts a method through its contract, on 48 tiny images and a linear model.
+
+  Plans are in range, what is declared in `Facts` holds (cost, `distinct`, `uniform_on_ties`, the
+  cost of a row), the cap is never passed, `scored` counts the calls of `forward`, the state
+  keeps its structure and dtypes, jit changes nothing, budgets and seeds share one program, the
+  same seed gives the same bits, also from a checkpoint, and nothing is moved to or from the
+  device inside an epoch.
+
+  Args:
+    factory: `(spec, budget, **needed, **options) -> Selector`.
+    budgets: two that the method allows.
+    needed: arrays for its parameters annotated `Needed`, of `SPEC.num_examples` samples.
+    **options: of the method.
+
+  Raises:
+    Unsound: with every rule that is broken, and where.
+  """
+
+  def make(budget):
+    return factory(SPEC, ledger.as_budget(budget), **(needed or {}), **options)
+
+  selector = make(budgets[0])
+  # What runs cannot be judged while the hooks do not even fit together.
+  faults = list(hooks.declared(selector))
+  faults = faults or [*hooks.fitting(selector), *hooks.sharing(selector, make(budgets[1]))]
+  faults = faults or list(runs.kept(selector, budgets[0]))
+  if faults:
+    name = getattr(factory, '__qualname__', repr(factory))
+    raise Unsound('\n'.join([f'{name} is not sound:', *(f'- {fault}' for fault in faults)]))

@@ -1,0 +1,151 @@
+"""The rules for a method's hooks, one by one."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbudget.testing.toy import SPEC
+from jaxbudget.types import Batch, Outputs, Selector, blank_batch, take_all
+
+_ROW = ('select', 'weigh', 'update', 'report')
+_COSTS = ('exact', 'expected', 'bound')
+
+
+def declared(selector: Selector) -> Iterator[str]:
+  """What is wrong with the facts, before anything is run."""
+  facts = selector.facts
+  for name in ('init', 'plan', *_ROW, 'scores', 'scan'):
+    if not callable(getattr(selector, name)):
+      yield f'{name} is {getattr(selector, name)!r}: every hook is a function, see types.py'
+  if facts.cost not in _COSTS:
+    yield f'facts.cost={facts.cost!r}: one of {", ".join(_COSTS)}'
+  if facts.rows < 1 or facts.epochs < 1 or facts.candidates < 1:
+    yield f'facts={facts}: epochs, rows and candidates are at least 1'
+  if list(selector.sizes) != sorted(set(selector.sizes)):
+    yield f'sizes={selector.sizes} must rise'
+
+
+def fitting(selector: Selector) -> Iterator[str]:
+  """States that change structure or dtypes, plans out of range or changed by jit."""
+  state = selector.init(jax.random.key(0))
+  batch = blank_batch(SPEC, selector.facts.candidates)
+  key, place = jax.random.key(1), jnp.int32(0)
+
+  def forward(batch: Batch) -> Outputs:
+    logits = batch.image.reshape(batch.index.shape[0], -1)[:, : SPEC.num_classes]
+    return Outputs(logits, jnp.sum(logits * batch.target, axis=-1))
+
+  def same(hook: str, after: Any) -> Iterator[str]:
+    before, later = jax.tree.structure(state), jax.tree.structure(after)
+    if before != later:
+      yield f'{hook} changes the structure of the state from {before} to {later}'
+      return
+    after = jax.tree.leaves_with_path(after)
+    for old, (path, new) in zip(jax.tree.leaves(state), after, strict=True):
+      old, new = jax.typeof(jnp.asarray(old)), jax.typeof(new)
+      if (old.shape, old.dtype) != (new.shape, new.dtype):
+        where = f'state{jax.tree_util.keystr(path)}'
+        yield f'{hook} makes {where} {new.str_short()}, init made it {old.str_short()}'
+
+  def chosen(state, key, batch):
+    return selector.select(state, key, batch, forward)
+
+  planned = jax.eval_shape(selector.plan, state, key, place)
+  yield from same('plan', planned[0])
+  selected = jax.eval_shape(chosen, state, key, batch)
+  yield from same('select', selected[0])
+  trained = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), selected[1])
+  yield from same('update', jax.eval_shape(selector.update, state, trained, forward(trained)))
+  if 'scored' not in selected[2] or selected[2]['scored'].dtype != jnp.int32:
+    yield "select must give info['scored'] as i32[]: the forward passes it has spent"
+  if _is_identity(chosen, state, key, batch) and selector.select is not take_all:
+    yield 'select does nothing: use types.take_all, for a wrapped one costs a cond in every row'
+  yield from _plan_faults(selector, state)
+
+
+def _is_identity(select, state, key, batch) -> bool:
+  """Whether a hook hands state and batch through as they are."""
+  closed = jax.make_jaxpr(select)(state, key, batch)
+  given = [v for v in closed.jaxpr.invars]
+  count = len(jax.tree.leaves(state))
+  handed = given[:count] + given[-len(jax.tree.leaves(batch)) :]
+  return all(a is b for a, b in zip(handed, closed.jaxpr.outvars, strict=False))
+
+
+def _plan_faults(selector: Selector, state: Any) -> Iterator[str]:
+  facts, place = selector.facts, jnp.int32(0)
+  jitted = jax.jit(selector.plan)(state, jax.random.key(1), place)
+  again = jax.jit(selector.plan)(state, jax.random.key(1), place)
+  with jax.disable_jit():
+    plain = selector.plan(state, jax.random.key(1), place)
+  if not equal(jitted, again):
+    yield 'plan is not deterministic: the same key gives another plan'
+  if not equal(jitted[1], plain[1]):
+    yield 'plan gives another plan under jit than without'
+  plan = jax.device_get(jitted[1])
+  rows = int(plan.rows)
+  if plan.index.dtype != np.int32 or plan.weight.dtype != np.float32:
+    yield f'a plan has index i32 and weight f32, not {plan.index.dtype} and {plan.weight.dtype}'
+  if plan.index.shape != plan.weight.shape or plan.index.shape[1:] != (facts.candidates,):
+    yield f'a plan is [R,{facts.candidates}], not {plan.index.shape} and {plan.weight.shape}'
+    return
+  if not 0 < rows <= min(facts.rows, len(plan.index)):
+    yield f'plan.rows={rows}: facts.rows={facts.rows}, and there is room for {len(plan.index)}'
+  if plan.index.min() < 0 or plan.index.max() >= SPEC.num_examples:
+    yield f'plan.index runs from {plan.index.min()} to {plan.index.max()}, out of [0, N)'
+  real = plan.weight[:rows] > 0
+  if (plan.weight[rows:] != 0).any():
+    yield 'rows behind plan.rows must have weight 0'
+  if not real.any(axis=1).all():
+    yield 'a row of the plan has no weight at all'
+  if not real.all() and not selector.partial:
+    yield 'the plan holds padding (weight 0): say partial=True, so that BatchNorm leaves it out'
+  used = plan.index[:rows][real]
+  if facts.distinct and len(np.unique(used)) != used.size:
+    yield 'facts.distinct, but a sample comes twice in an epoch'
+
+
+def sharing(one: Selector, other: Selector) -> Iterator[str]:
+  """Two budgets of equal K must be one program: equal functions, equal shapes of the state."""
+  if one.facts.candidates != other.facts.candidates:
+    return  # K is a shape: one program each, by design
+  for name in _ROW:
+    a, b = getattr(one, name), getattr(other, name)
+    if a != b:
+      yield (
+        f'{name} is another function for another budget{_closure(a, b)}: every cell would be '
+        'compiled anew; make it in a functools.cache-d factory, and keep in the state what '
+        'depends on the budget'
+      )
+  if (one.sizes, one.partial) != (other.sizes, other.partial):
+    yield 'sizes and partial must not depend on the budget'
+  shapes = [
+    jax.tree.map(lambda x: jax.typeof(x).str_short(), jax.eval_shape(s.init, jax.random.key(0)))
+    for s in (one, other)
+  ]
+  if shapes[0] != shapes[1]:
+    yield f'the state has other shapes for another budget: {shapes[0]} and {shapes[1]}'
+
+
+def _closure(a: Callable, b: Callable) -> str:
+  """What two functions made by one line of code hold that differs."""
+  try:
+    held = [inspect.getclosurevars(f).nonlocals for f in (a, b)]
+  except TypeError:
+    return ''
+  differing = [n for n in held[0] if held[0][n] is not held[1].get(n)]
+  return (
+    f' ({getattr(a, "__qualname__", a)} closes over {", ".join(differing)})' if differing else ''
+  )
+
+
+def equal(a: Any, b: Any) -> bool:
+  """Whether two trees of arrays are equal to the bit."""
+  if jax.tree.structure(a) != jax.tree.structure(b):
+    return False
+  pairs = zip(jax.tree.leaves(jax.device_get(a)), jax.tree.leaves(jax.device_get(b)), strict=True)
+  return all(np.array_equal(x, y, equal_nan=True) for x, y in pairs)
