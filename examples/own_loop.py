@@ -1,40 +1,40 @@
-"""A selector in your own training loop: p-SGD chooses the samples, the rest is yours."""
+"""Any method in your own loop, right and counted: `python examples/own_loop.py NAME [FILE]`.
+
+FILE is what a method takes from another run: scores.npy for `coreset`, a recording for `replay`.
+"""
+
+import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jaxbudget import Outputs, Spec, data, make_selector, plain_batch
+import jaxbudget as jb
+from jaxbudget import data
 
+name, file = [*sys.argv[1:], *('p_sgd', '')[len(sys.argv) - 1 :]]
 train, test = data.place(data.load('digits'))
-spec = Spec(train.label.size, batch_size=32, num_classes=10, epochs=20, image_shape=(8, 8, 1))
-selector = make_selector('p_sgd', spec, budget=0.3)  # or your own: five pure functions
-optimizer = optax.adam(3e-3)
-
-
-def model(params, image):
-  return (image.reshape(len(image), -1).astype(jnp.float32) / 255) @ params
-
-
-@jax.jit
-def step(params, opt_state, chosen, index, weight):
-  batch = plain_batch(train, index, weight, spec.num_classes)
-
-  def objective(params):
-    logits = model(params, batch.image)
-    loss = optax.softmax_cross_entropy(logits, batch.target)
-    return jnp.mean(batch.weight * loss), Outputs(logits, loss)
-
-  gradient, outputs = jax.grad(objective, has_aux=True)(params)
-  updates, opt_state = optimizer.update(gradient, opt_state)
-  return optax.apply_updates(params, updates), opt_state, selector.update(chosen, batch, outputs)
-
-
-key, params = jax.random.key(0), jnp.zeros((64, 10))
-opt_state, chosen = optimizer.init(params), selector.init(key)
+spec = jb.Spec(train.label.size, batch_size=32, num_classes=10, epochs=8, image_shape=(8, 8, 1))
+given = {'scores': np.load(file)} if name == 'coreset' else {}
+options = {'recording': file} if name == 'replay' else {}
+budget = 1.0 if name in ('sgd', 'forgetting_sgd') else 0.3
+selector = jb.make_selector(name, spec, budget, options, given)  # or your own
+to_float = lambda image: image.astype(jnp.float32) / 255
+model = jb.Model(  # yours
+  init=lambda key: (jnp.zeros((64, 10)), ()),
+  apply=lambda w, _, image, train, mask=None: (image.reshape(len(image), -1) @ w, _),
+)
+augment = jb.Augment(lambda key, batch: batch._replace(image=to_float(batch.image)), to_float)
+optimizer = optax.scale_by_adam()
+step = jax.jit(jb.make_step(selector, model, optimizer, augment))
+root = jax.random.key(0)
+state = jb.init_state(0, spec, model, selector, optimizer, budget)
 for epoch in range(selector.facts.epochs):
-  chosen, plan = jax.jit(selector.plan)(chosen, jax.random.fold_in(key, epoch), epoch)
-  for row in range(selector.facts.rows):
-    params, opt_state, chosen = step(params, opt_state, chosen, plan.index[row], plan.weight[row])
-correct = model(params, test.image).argmax(-1) == test.label
-print(f'test accuracy {correct.mean():.1%} on {selector.facts.planned.backward} samples')
+  state = jb.scan.before(selector, model, to_float, state, train, epoch, root)
+  state = jb.begin_epoch(selector, state, epoch, root)
+  while state.row < state.plan.rows and jb.affordable(state.allowance):
+    index, weight = state.plan.index[state.row], state.plan.weight[state.row]
+    state, _ = step(state, jb.plain_batch(train, index, weight, 10), jnp.float32(1e-2), root)
+correct = model.apply(state.params, (), to_float(test.image), False)[0].argmax(-1) == test.label
+print(f'test accuracy {correct.mean():.1%} on {int(state.times_trained.sum())} samples')

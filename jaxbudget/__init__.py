@@ -6,7 +6,12 @@
 117
 """
 
+from jaxbudget import scan
+from jaxbudget.epoch import begin_epoch, make_program, train_rows
+from jaxbudget.ledger import Budget, affordable
 from jaxbudget.selectors import SELECTORS, make_selector
+from jaxbudget.state import init_state
+from jaxbudget.step import make_step
 from jaxbudget.types import (
   Augment,
   Batch,
@@ -14,8 +19,12 @@ from jaxbudget.types import (
   Data,
   Facts,
   Model,
+  Need,
+  Needed,
   Outputs,
   Plan,
+  Scan,
+  Seen,
   Selector,
   Spec,
   blank_batch,
@@ -26,18 +35,30 @@ __all__ = [
   'SELECTORS',
   'Augment',
   'Batch',
+  'Budget',
   'Cost',
   'Data',
   'Facts',
   'Model',
+  'Need',
+  'Needed',
   'Outputs',
   'Plan',
+  'Scan',
+  'Seen',
   'Selector',
   'Spec',
+  'affordable',
+  'begin_epoch',
   'blank_batch',
+  'init_state',
   'load',
+  'make_program',
   'make_selector',
+  'make_step',
   'plain_batch',
+  'scan',
+  'train_rows',
 ]
 
 

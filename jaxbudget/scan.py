@@ -78,6 +78,39 @@ def _block(model, transform, size, wants, task, mesh, params, model_state, data,
   return parallel.everywhere(seen, mesh)
 
 
+def before(
+  selector: Selector,
+  model: Model,
+  transform: Callable[[jax.Array], jax.Array],
+  state: TrainState,
+  data: Data,
+  epoch: int,
+  root: jax.Array,
+  batch_size: int = 256,
+) -> TrainState:
+  """Does what a method wants done before an epoch: looks at all samples, or nothing.
+
+  Args:
+    selector: the method.
+    model: the network.
+    transform: `Augment.test`.
+    state: between two epochs.
+    data: the training split.
+    epoch: the epoch about to begin, 0-based.
+    root: the run's key.
+    batch_size: samples in a forward pass.
+
+  Returns:
+    The state after; the same if no scan is due, or the budget does not hold one.
+  """
+  wanted = selector.facts.scan
+  if not wanted.due(epoch) or not affordable(state):
+    return state
+  weights = state.params, state.model_state
+  seen = observe(model, transform, *weights, data, batch_size, wanted.wants)
+  return apply(selector, state, seen, epoch, root)
+
+
 def affordable(state: TrainState) -> bool:
   """Whether looking at all samples still fits under the budget."""
   return bool(ledger.covers(state.allowance, _cost(state)))

@@ -1,19 +1,57 @@
-"""The examples run as they are printed in the README."""
+"""The examples run as they are printed in the README, for every method."""
 
 import pathlib
 import re
 import runpy
+import sys
 
 import jax
+import numpy as np
+import pytest
+import toys
+
+from jaxbudget.selectors import SELECTORS
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / 'examples'
+DIGITS = 1437
 
 
-def test_a_selector_in_somebodys_own_loop(capsys):
-  path = EXAMPLES / 'own_loop.py'
-  assert len(path.read_text().splitlines()) <= 40
+def run(name: str, capsys, monkeypatch, *arguments) -> tuple[float, int]:
+  """Runs an example; gives the accuracy and the number of samples that it prints."""
+  monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
   with jax.numpy_dtype_promotion('standard'):  # optax.adam needs it
-    runpy.run_path(str(path))
-  accuracy, trained = re.search(r'accuracy ([\d.]+)% on (\d+)', capsys.readouterr().out).groups()
-  assert float(accuracy) > 85
-  assert int(trained) == 20 * 13 * 32
+    runpy.run_path(str(EXAMPLES / name), run_name='__main__')
+  printed = capsys.readouterr().out
+  trained = re.search(r'on (\d+) samples', printed)
+  accuracy = float(re.search(r'test accuracy ([\d.]+)%', printed).group(1))
+  return accuracy, int(trained.group(1)) if trained else 0
+
+
+@pytest.mark.parametrize('name', SELECTORS)
+def test_every_method_in_somebodys_own_loop(name, capsys, monkeypatch, tmp_path):
+  assert len((EXAMPLES / 'own_loop.py').read_text().splitlines()) <= 40
+  file = ()
+  if name == 'coreset':
+    np.save(tmp_path / 'scores.npy', np.random.default_rng(0).random(DIGITS, np.float32))
+    file = (tmp_path / 'scores.npy',)
+  if name == 'replay':
+    file = (toys.recording(DIGITS),)
+  accuracy, trained = run('own_loop.py', capsys, monkeypatch, name, *file)
+  assert accuracy > 80
+  full = 8 * DIGITS
+  assert trained <= (1.0 if name in ('sgd', 'forgetting_sgd') else 0.3) * full + DIGITS
+
+
+def test_the_hooks_in_a_plain_nnx_loop(capsys, monkeypatch):
+  accuracy, trained = run('nnx_loop.py', capsys, monkeypatch)
+  assert accuracy > 85 and 0 < trained < 0.5 * 10 * DIGITS
+
+
+def test_a_whole_compiled_epoch(capsys, monkeypatch):
+  assert run('compiled_epoch.py', capsys, monkeypatch)[0] > 95
+
+
+def test_a_pytorch_loader(capsys, monkeypatch):
+  pytest.importorskip('torch', reason='the extra `bench` is not installed')
+  accuracy, trained = run('torch_loader.py', capsys, monkeypatch)
+  assert accuracy > 85 and trained == 10 * 13 * 32

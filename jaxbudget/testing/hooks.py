@@ -65,6 +65,7 @@ def fitting(selector: Selector) -> Iterator[str]:
   if _is_identity(chosen, state, key, batch) and selector.select is not take_all:
     yield 'select does nothing: use types.take_all, for a wrapped one costs a cond in every row'
   yield from _plan_faults(selector, state)
+  yield from _jit_faults(selector, state, forward)
 
 
 def _is_identity(select, state, key, batch) -> bool:
@@ -107,6 +108,36 @@ def _plan_faults(selector: Selector, state: Any) -> Iterator[str]:
   used = plan.index[:rows][real]
   if facts.distinct and len(np.unique(used)) != used.size:
     yield 'facts.distinct, but a sample comes twice in an epoch'
+
+
+def _jit_faults(selector: Selector, state: Any, forward: Any) -> Iterator[str]:
+  """Hooks of the row that say something else when they are compiled."""
+  batch, key = blank_batch(SPEC, selector.facts.candidates), jax.random.key(2)
+  places = jnp.arange(selector.facts.candidates, dtype=jnp.int32) % SPEC.num_examples
+  image = jax.random.normal(key, batch.image.shape, jnp.float32)
+  target = jax.nn.one_hot(places % SPEC.num_classes, SPEC.num_classes, dtype=jnp.float32)
+  batch = batch._replace(index=places, image=image, target=target, weight=batch.weight + 1)
+  batch = batch._replace(part_index=places[:, None], part_share=batch.part_share + 1)
+
+  def row(state, key, batch):
+    state, batch, info = selector.select(state, key, batch, forward)
+    outputs = forward(batch)
+    weight = selector.weigh(state, outputs.loss, batch.weight)
+    return selector.update(state, batch, outputs), batch.index, weight, info['scored']
+
+  compiled = jax.jit(row)(state, key, batch)
+  with jax.disable_jit():
+    plain = row(state, key, batch)
+  for name, a, b in zip(('state', 'index', 'weight', 'scored'), compiled, plain, strict=True):
+    if not all(map(_near, jax.tree.leaves(a), jax.tree.leaves(b))):
+      yield f'select, weigh and update leave another {name} under jit than without'
+
+
+def _near(a: jax.Array, b: jax.Array) -> bool:
+  a, b = np.asarray(a), np.asarray(b)
+  if np.issubdtype(a.dtype, np.integer):
+    return np.array_equal(a, b)
+  return np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def sharing(one: Selector, other: Selector) -> Iterator[str]:

@@ -1,0 +1,171 @@
+"""The conformance kit fails for what is broken, and says why."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import io_callback
+from toy_methods import held_out, loss_scan
+
+from jaxbudget.selectors.sgd import unif_sgd
+from jaxbudget.testing import SPEC, Unsound, check_selector
+from jaxbudget.types import Cost, Selector
+
+N = SPEC.num_examples
+
+
+def remembering(spec, budget, **hooks) -> Selector:
+  """unif_sgd with a state to spoil: f32[N], the times each sample was seen."""
+  plain = unif_sgd(spec, budget)
+  parts = {
+    'init': lambda key: jnp.zeros(N, jnp.float32),
+    'plan': lambda state, key, epoch: (state, plain.plan((), key, epoch)[1]),
+    'update': _count,
+  }
+  return plain._replace(**{**parts, **hooks})
+
+
+def _count(state, batch, outputs):
+  del outputs
+  return state.at[batch.index].add(jnp.float32(1))
+
+
+def _score_twice(state, key, batch, forward):
+  del key
+  forward(batch._replace(image=forward(batch).loss[0] + batch.image))
+  return state, batch, {'scored': jnp.int32(8)}
+
+
+def _score_really_twice(state, key, batch, forward):
+  del key
+  other = forward(batch._replace(image=batch.image + forward(batch).loss[0]))
+  return state, batch._replace(weight=batch.weight + 0 * other.loss), {'scored': jnp.int32(8)}
+
+
+def with_facts(factory, **facts):
+  def make(spec, budget):
+    selector = factory(spec, budget)
+    return selector._replace(facts=selector.facts._replace(**facts))
+
+  return make
+
+
+def with_plan(change, **facts):
+  """unif_sgd whose plans are changed."""
+
+  def make(spec, budget):
+    selector = unif_sgd(spec, budget)
+
+    def plan(state, key, epoch):
+      state, plan = selector.plan(state, key, epoch)
+      return state, change(plan, epoch)
+
+    return selector._replace(plan=plan, facts=selector.facts._replace(**facts))
+
+  return make
+
+
+def drifting(spec, budget):
+  return remembering(spec, budget, update=lambda s, b, o: s.astype(jnp.bfloat16))
+
+
+def growing(spec, budget):
+  return remembering(spec, budget, update=lambda s, b, o: (s, s))
+
+
+def recompiling(spec, budget):
+  share = float(budget.fraction)
+  return remembering(spec, budget, update=lambda s, b, o: s + share)
+
+
+def uncounted(spec, budget):
+  selector = remembering(spec, budget, select=_score_really_twice)
+  facts = selector.facts
+  planned = facts.planned._replace(scored=facts.planned.trained)
+  return selector._replace(facts=facts._replace(row_cost=Cost(8, 8, 8), planned=planned))
+
+
+@functools.cache
+def _wrapped():
+  return lambda state, key, batch, forward: (state, batch, {'scored': jnp.int32(0)})
+
+
+def wrapped(spec, budget):
+  return remembering(spec, budget, select=_wrapped())
+
+
+EPOCHS = []
+
+
+def _ask_the_host(plan, epoch):
+  """Shifts a plan by how often it was asked, which the state does not know."""
+  del epoch
+  seen = lambda: (EPOCHS.append(1), np.int32(len(EPOCHS)))[1]
+  shift = io_callback(seen, jax.ShapeDtypeStruct((), jnp.int32), ordered=True)
+  return plan._replace(index=(plan.index + shift) % N)
+
+
+def _luck_of_the_trace(plan, epoch):
+  del epoch
+  return plan._replace(index=(plan.index + np.random.randint(1, N)) % N)
+
+
+def _always_the_same(plan, epoch):
+  del epoch
+  rows, size = plan.index.shape
+  return plan._replace(index=jnp.arange(rows * size, dtype=jnp.int32).reshape(rows, size))
+
+
+def _padded(plan, epoch):
+  del epoch
+  return plan._replace(weight=plan.weight.at[:, 0].set(0))
+
+
+BROKEN = {
+  'a state that changes its dtype': (drifting, 'update makes state bfloat16.48., init made it'),
+  'a state that changes its structure': (growing, 'update changes the structure of the state'),
+  'a closure that recompiles': (recompiling, 'update is another function.*closes over share'),
+  'an index out of range': (
+    with_plan(lambda plan, e: plan._replace(index=plan.index + 40)), r'to 8\d, out of .0, N',
+  ),
+  'an uncounted forward pass': (uncounted, r'add up to (\d+), but .* samples passed forward'),
+  'a row dearer than it says': (
+    with_facts(unif_sgd, row_cost=Cost(0, 4, 4)), 'a row spends 8 trained, .* says 4 at most',
+  ),
+  'a plan dearer than it says': (
+    with_facts(unif_sgd, planned=Cost(0, 8, 8)), 'were spent, facts.planned says 24 and that this',
+  ),
+  'a memory outside of the state': (with_plan(_ask_the_host), 'the same key gives another plan'),
+  'chance outside of the key': (with_plan(_luck_of_the_trace), 'under jit than without'),
+  'a wrapped identity': (wrapped, 'select does nothing: use types.take_all'),
+  'a sample that comes twice': (
+    with_plan(lambda plan, e: plan._replace(index=plan.index * 0)), 'a sample comes twice',
+  ),
+  'a favourite': (with_plan(_always_the_same), 'where all samples look alike sample'),
+  'padding that BatchNorm would see': (with_plan(_padded), 'say partial=True'),
+  'a hook that is missing': (
+    lambda spec, budget: unif_sgd(spec, budget)._replace(update=None), 'update is None',
+  ),
+  'rows that are not there': (
+    with_plan(lambda plan, e: plan._replace(rows=plan.rows + 9)), 'plan.rows=12: facts.rows=3',
+  ),
+  'sizes that fall': (
+    lambda spec, budget: unif_sgd(spec, budget)._replace(sizes=(8, 4)), 'must rise',
+  ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('what', BROKEN)
+def test_what_is_broken_is_named(what):
+  factory, message = BROKEN[what]
+  with pytest.raises(Unsound, match=message):
+    check_selector(factory)
+
+
+def test_options_and_needs_are_handed_on():
+  check_selector(loss_scan, every=3)
+  loss = np.arange(N, dtype=np.float32)
+  with pytest.raises(Unsound, match='held_out is not sound:\n- facts.uniform_on_ties'):
+    check_selector(held_out, needed={'first': loss, 'second': loss})
