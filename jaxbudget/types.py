@@ -128,7 +128,8 @@ class Need(NamedTuple):
 
   Attributes:
     parameter: of the factory, annotated `Needed`, that takes what the other run leaves.
-    takes: `scores` (what its selector learned of each sample, f32[N]), or by its trained
+    takes: `scores` (what its selector learned of each sample, f32[N]), `recording` (how often
+      each sample was trained on in each epoch, u16[E,N] or the like), or by its trained
       weights, of all N samples, `loss` (f32[N]), `logits` (f32[N,C]), `features` (f32[N,D]),
       which costs N forward passes more.
     selector: of the other run.

@@ -160,3 +160,18 @@ def test_their_choices_are_replayed(name, dataset, tmp_path):
   np.testing.assert_array_equal(
     counts, np.load(tmp_path / 'b' / replayed[-1].run_id / 'counts.npy')
   )
+
+
+def test_a_recording_can_be_needed_and_makes_its_run_record(dataset, tmp_path):
+  values = faulty.settings(
+    dataset, selector='imitate', record_selection=False,
+    grid=({'selector': 'unif_sgd', 'schedule': 'step'}, {}), seeds=1,
+  )  # fmt: skip
+  runs, datasets = faulty.planned(values)
+  plain, first, run = runs
+  assert first.cell.record_selection and not plain.cell.record_selection
+  assert run.needs == (first,) and run.selection['forward_scored'] == 0
+  assert local.run_all(runs, datasets, tmp_path, Console()) == 0
+  seen = np.load(tmp_path / first.run_id / 'counts.npy')
+  kept = np.load(tmp_path / run.run_id / 'counts.npy') > 0
+  assert seen[kept].min() >= seen[~kept].max()

@@ -68,4 +68,19 @@ def _needs(options):
 
 held_out.needs = _needs
 
-METHODS = {'loss_scan': loss_scan, 'held_out': held_out}
+
+def imitate(spec, budget, counts: Needed = None):
+  """Keeps the samples that a run of unif_sgd saw most often."""
+  samples = ledger.share(spec.num_examples, budget)
+  facts = plain_facts(spec, spec.epochs, samples)._replace(uniform_on_ties=False)
+
+  def init(key):
+    del key
+    return jnp.asarray(np.argsort(-counts.sum(0).astype(int), kind='stable'), jnp.int32)
+
+  return held_out(spec, budget)._replace(facts=facts, init=init)
+
+
+imitate.needs = lambda options: (Need('counts', 'recording', 'unif_sgd', 0.5),)
+
+METHODS = {'loss_scan': loss_scan, 'held_out': held_out, 'imitate': imitate}

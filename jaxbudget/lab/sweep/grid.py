@@ -70,7 +70,9 @@ def _add(runs: dict[str, Run], cell, seeds, paper, assemble) -> list[Run]:
     run_id = f'{cell_id}-s{seed}'
     run = Run(run_id, cell_id, digest, seed, cell, parts, info, paper, tuple(needed))
     if run_id in runs:  # another cell of the grid is the same experiment
-      run = dataclasses.replace(runs[run_id], paper=_union(runs[run_id].paper, paper))
+      known = runs[run_id]
+      recorded = run.cell if run.cell.record_selection else known.cell
+      run = dataclasses.replace(known, cell=recorded, paper=_union(known.paper, paper))
     runs[run_id] = run
     added.append(run)
   return added

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from jaxbudget import epoch, scan
+from jaxbudget import epoch, recording, scan
 from jaxbudget.lab.run import build, files
 from jaxbudget.lab.run.run import Run
 from jaxbudget.selectors import make_selector
@@ -21,8 +21,8 @@ from jaxbudget.selectors import needs as needs_of
 from jaxbudget.types import Cost, Data, Need
 
 SEED = 2**31 - 1  # the largest there is: a seed of its own, unlike those of people
-SCORES_FILE = 'scores.npy'
-WEIGHTS_FILE = 'params.msgpack'
+# What is read of a finished run, by what is taken from it; all else is asked of its weights.
+_FILES = {'scores': 'scores.npy', 'recording': recording.FILE}
 
 
 def of(cell: FrozenConfigDict) -> tuple[Need, ...]:
@@ -53,6 +53,7 @@ def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
     schedule=need.schedule,
     train_part=need.part,
     shared_by=1,
+    record_selection=need.takes == 'recording' or cell.record_selection,
     **dict(need.settings),
   )
   first.selector_options, first.augment_options = {}, {}
@@ -61,7 +62,7 @@ def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
 
 def own_cost(cell: FrozenConfigDict, num_examples: int) -> Cost:
   """What taking from trained weights costs: a pass over all samples for each."""
-  passes = sum(need.count for need in of(cell) if need.takes != 'scores')
+  passes = sum(need.count for need in of(cell) if need.takes not in _FILES)
   return Cost(scored=passes * num_examples)
 
 
@@ -139,12 +140,14 @@ def prepare(
 
 def _take(need, needed: Run, directory: pathlib.Path, run: Run, data: Data, between) -> np.ndarray:
   """What a finished run leaves to another one."""
-  path = directory / needed.run_id / (SCORES_FILE if need.takes == 'scores' else WEIGHTS_FILE)
+  path = directory / needed.run_id / _FILES.get(need.takes, files.LAST)
   if not path.is_file():
     raise ValueError(f'{run.run_id} needs run {needed.run_id}, which has not left {path.name}')
   files.verify(path)
   if need.takes == 'scores':
     return _read(path)
+  if need.takes == 'recording':
+    return recording.read(str(path))
   parts = needed.parts
   try:
     params, model_state = jax.device_put(files.read_weights(path, parts.model))
