@@ -6,15 +6,27 @@
 Only flags live here; the stages are in jaxbudget/lab/launcher.py.
 """
 
+import contextlib
+import os
 import pathlib
+import re
 import shlex
+import shutil
 import sys
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+# Overrides (--config.KEY=VALUE) are read by `_parse`, not by ml_collections, which knows only the
+# keys that a config declares: options are those of whatever part is chosen.
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Config file, with an argument behind a colon.', lock_config=True
+  'config',
+  None,
+  'Config file, with an argument behind a colon. --config.KEY=VALUE overrides a key, '
+  '--config.selector_options.NAME=VALUE an option.',
+  lock_config=True,
+  sys_argv=[],
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go. Default: runs/<name of the config file>.'
@@ -51,6 +63,9 @@ _RESUME = flags.DEFINE_enum(
 )
 _CALIBRATE = flags.DEFINE_bool(
   'calibrate', False, 'With --stage=plan: time a few rows on this device to estimate the whole.'
+)
+_LIST = flags.DEFINE_string(
+  'list', None, 'Show what there is and stop: --list, or --list=selector and the like.'
 )
 _NO_CONFIG = ('report', 'status', 'cancel')  # stages that look at a workdir
 _ALLOW = flags.DEFINE_list('allow', [], 'Fields in which compared runs may differ (report).')
@@ -89,14 +104,21 @@ def _config_name() -> str:
 
 def _parse(argv: list[str]) -> list[str]:
   """Parses flags; a config that cannot be read is refused like any other fault."""
+  message = ''
   try:
+    argv, overrides = _overrides(argv)
     rest = flags.FLAGS(argv)
+    if _LIST.value is not None:
+      return _show_list()
     if _CONFIG.value is not None:
       _CONFIG.value.keys()  # a file that is not there comes to light only now
+      if overrides:
+        from jaxbudget.lab import config
+
+        config.override(_CONFIG.value, overrides)
+    elif overrides:
+      raise ValueError(f'--config.{next(iter(overrides))} needs a config: --config=FILE')
     return rest
-  except (KeyError, AttributeError) as e:
-    cause = e.args[0]
-    message = _unknown_key(cause.args[0]) if isinstance(cause, KeyError) else str(cause)
   except (flags.Error, ValueError, TypeError, OSError) as e:
     # What a config file refuses comes with a traceback; what it says is enough.
     message = str(e).rpartition('\nValueError: ')[2]
@@ -107,21 +129,40 @@ def _parse(argv: list[str]) -> list[str]:
   from jaxbudget.lab.run import process
 
   process.guard_streams()
-  print(plain.text(f'refused: {message.strip()}'), file=sys.stderr)
+  faults = message.strip().splitlines()
+  print(plain.text('\n  '.join(['refused: ' + faults[0], *faults[1:]])), file=sys.stderr)
   sys.exit(2)
 
 
-def _unknown_key(said: str) -> str:
-  """Names the keys that exist; config_flags says only which one does not."""
-  from jaxbudget import registry
-  from jaxbudget.lab import config
+def _show_list() -> NoReturn:
+  """Prints what there is; a reader that has seen enough may close the pipe."""
+  from jaxbudget import listing
 
-  key = said.splitlines()[0].strip('\'"')
-  try:
-    registry.check('config key', key, config.defaults().keys())
-  except ValueError as e:
-    return str(e)
-  return f'config key {key!r} cannot be set here'
+  text = listing.text(_LIST.value, shutil.get_terminal_size((100, 24)).columns)
+  with contextlib.suppress(BrokenPipeError):
+    print(text, flush=True)
+  os._exit(0)  # nothing to end in order, and no second complaint about the pipe
+
+
+def _overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
+  """Takes --config.KEY=VALUE out of the command line, and gives --list its default."""
+  rest, found, words = [], {}, list(argv)
+  while words:
+    word = words.pop(0)
+    key = re.fullmatch(r'--?(no)?config\.([^=]+)(=(?s:.*))?', word)
+    if word in ('--list', '-list'):
+      word = '--list=all'
+    if not key:
+      rest.append(word)
+      continue
+    negated, name, value = key.groups()
+    if value is not None:
+      found[name] = value[1:]
+    elif negated:
+      found[name] = 'False'
+    else:  # `--config.KEY VALUE`, or a switch
+      found[name] = words.pop(0) if words and not words[0].startswith('--') else 'True'
+  return rest, found
 
 
 if __name__ == '__main__':

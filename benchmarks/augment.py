@@ -22,8 +22,8 @@ from jax import lax
 from PIL import Image, ImageOps
 from record import Figure
 
-from jaxbudget import epoch, optimizers
-from jaxbudget.augment import AUGMENTS, make_augment, operations
+from jaxbudget import epoch, optimizers, registry
+from jaxbudget.augment import make_augment, operations
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
 from jaxbudget.selectors.sgd import unif_sgd
@@ -40,7 +40,7 @@ ALPHA, M, N = 0.3, 4, 2  # the defaults, for the host's versions
 
 def make_epoch(augment, spec, model, data):
   """Compiles an epoch. Returns `number -> seconds`."""
-  selector, optimizer = unif_sgd(spec, 1.0), optimizers.momentum_sgd(0.9, 1e-4)
+  selector, optimizer = unif_sgd(spec, 1.0), optimizers.make_optimizer()
   program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer)
   state = init_state(0, spec, model, selector, optimizer, 1.0)
   rates = jnp.full(state.plan.index.shape[0], 0.01)
@@ -156,8 +156,8 @@ def main():
     jax.random.bits(image_key, (examples, *shape), jnp.uint8),
     jax.random.randint(label_key, (examples,), 0, 10),
   )
-  model = make_model(flags.model, 10, shape, flags.width)
-  augments = {name: make_augment(name, info) for name in AUGMENTS}
+  model = make_model(flags.model, 10, shape, width=flags.width)
+  augments = {name: make_augment(name, info) for name in registry.names('augment')}
   runs = {
     name: (
       make_epoch(augment, spec, model, data),
@@ -178,7 +178,7 @@ def main():
 
 def figures(rounds):
   """Lines of the table."""
-  for name in AUGMENTS:
+  for name in registry.names('augment'):
     epochs, alone, host = zip(*(results[name] for results in rounds), strict=True)
     if name != 'standard':
       over = [

@@ -77,7 +77,7 @@ def compile_seconds(model, width, selector, budget=0.3):
   from jaxbudget.augment import make_augment
   from jaxbudget.data import Info
   from jaxbudget.models import make_model
-  from jaxbudget.optimizers import momentum_sgd
+  from jaxbudget.optimizers import make_optimizer
   from jaxbudget.selectors import make_selector
   from jaxbudget.state import init_state
   from jaxbudget.types import Data, Spec
@@ -86,8 +86,8 @@ def compile_seconds(model, width, selector, budget=0.3):
   shape, n = (32, 32, 3), 50_000
   spec = Spec(n, 128, 10, 200, shape)
   info = Info('random', n, 0, 10, shape, (0.5,) * 3, (0.25,) * 3, flip=0.5, pad=4)
-  method, optimizer = make_selector(selector, spec, budget), momentum_sgd(0.9, 1e-4)
-  network, augment = make_model(model, 10, shape, width), make_augment('standard', info)
+  method, optimizer = make_selector(selector, spec, budget), make_optimizer()
+  network, augment = make_model(model, 10, shape, width=width), make_augment('standard', info)
   program = epoch.make_program(10, network, augment, method, optimizer)
   begin = functools.partial(init_state, 0, spec, network, method, optimizer, budget)
   state, root = jax.eval_shape(begin), jax.eval_shape(lambda: jax.random.key(0))

@@ -25,7 +25,7 @@ import fuzzing  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
-from jaxbudget import models  # noqa: E402
+from jaxbudget import registry  # noqa: E402
 from jaxbudget.lab.run import files, provenance  # noqa: E402
 
 
@@ -47,8 +47,7 @@ def fuzz(directory: pathlib.Path, count: int) -> dict[str, int]:
     outcomes[fuzzing.attempt(common, drawn, directory / 'fuzz')] += 1
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(models, 'MODELS', (*models.MODELS, 'linear'))
-    patch.setitem(models._FACTORIES, 'linear', faulty.linear)
+    patch.setitem(registry.NAMES['model'], 'linear', 'faulty:linear')
     run()
   return outcomes
 

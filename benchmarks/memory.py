@@ -21,7 +21,7 @@ from jaxbudget import epoch
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
-from jaxbudget.optimizers import momentum_sgd
+from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
 from jaxbudget.state import init_state
 from jaxbudget.types import Data, Spec
@@ -38,8 +38,8 @@ def memory(side, num_examples, num_classes, width=64):
   shape = (side, side, 3)
   spec = Spec(num_examples, 128, num_classes, 200, shape)
   info = Info('x', num_examples, 0, num_classes, shape, (0.5,) * 3, (0.2,) * 3, 0.5, side // 8)
-  selector, optimizer = make_selector('p_sgd', spec, 0.3), momentum_sgd(0.9, 1e-4)
-  model = make_model('resnet18', num_classes, shape, width, conv='lax')
+  selector, optimizer = make_selector('p_sgd', spec, 0.3), make_optimizer()
+  model = make_model('resnet18', num_classes, shape, width=width, conv='lax')
   augment = make_augment('standard', info)
   program = epoch.make_program(num_classes, model, augment, selector, optimizer)
   start = functools.partial(init_state, 0, spec, model, selector, optimizer, 0.3)

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import record
 
 from jaxbudget.data import Info
-from jaxbudget.lab.config import defaults
 from jaxbudget.lab.run.flops import model_flops
 
 BATCH = 128
@@ -91,7 +90,7 @@ def row_flops(width: int) -> float:
   """FLOPs of one training row: forward and backward, by XLA's cost analysis."""
   shape = (32, 32, 3)
   info = Info('cifar10', 50_000, 10_000, 10, shape, (0.5,) * 3, (0.2,) * 3, 0.5, 4)
-  _, step = model_flops(defaults(width=width, batch_size=BATCH), info)
+  _, step = model_flops('resnet18', info, BATCH, {'width': width})
   return BATCH * step
 
 

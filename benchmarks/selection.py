@@ -21,7 +21,7 @@ from jaxbudget import epoch, ledger
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
-from jaxbudget.optimizers import momentum_sgd
+from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors.importance import p_sgd
 from jaxbudget.selectors.ordered import ordered_sgd
 from jaxbudget.selectors.selective_backprop import selective_backprop
@@ -42,7 +42,7 @@ class Case:
   """A method at work: epochs on demand, with their seconds and their costs."""
 
   def __init__(self, selector, spec, model, augment, data, *, prepare=lambda state: state):
-    optimizer = momentum_sgd(0.9, 1e-4)
+    optimizer = make_optimizer()
     self.selector, self.data, self.prepare = selector, data, prepare
     self.program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer)
     # Budget 1 for the cap: what is timed is whole epochs.
@@ -79,7 +79,7 @@ def make_cases(flags):
     jax.random.bits(image_key, (examples, *shape), jnp.uint8),
     jax.random.randint(label_key, (examples,), 0, 10),
   )
-  model = make_model(flags.model, 10, shape, flags.width)
+  model = make_model(flags.model, 10, shape, width=flags.width)
   budget, common = flags.budget, (spec, model, make_augment('standard', info), data)
   history = max(1024, flags.batch_size)
   smallest_q = jnp.int32(max(1, flags.batch_size // 16))

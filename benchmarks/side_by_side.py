@@ -47,8 +47,8 @@ def make_epoch(case: Case):
   spec = Spec(n, case.batch_size, 10, 1000, shape)
   options = {'prime': False} if case.method == 'selective_backprop' else {}
   selector = make_selector(case.method, spec, case.budget, options)
-  model = make_model(case.model, 10, shape, case.width)
-  optimizer = optimizers.momentum_sgd(0.9, 1e-4)
+  model = make_model(case.model, 10, shape, width=case.width)
+  optimizer = optimizers.make_optimizer()
   program = epoch.make_program(10, model, make_augment('standard', info), selector, optimizer)
   root = jax.random.key(0)
   state = init_state(0, spec, model, selector, optimizer, case.budget)

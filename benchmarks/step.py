@@ -22,7 +22,7 @@ from jaxbudget import epoch, ledger
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
-from jaxbudget.optimizers import momentum_sgd
+from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
 from jaxbudget.state import init_state
 from jaxbudget.types import Data, Spec
@@ -37,7 +37,7 @@ def make_call(rule, width, batch, side, rows):
   spec = Spec(examples, batch, 10, epochs=1, image_shape=info.image_shape)
   selector = make_selector('unif_sgd', spec, 1.0)
   model = make_model('resnet18', 10, info.image_shape, width=width, conv=rule)
-  optimizer = momentum_sgd(0.9, 1e-4)
+  optimizer = make_optimizer()
   program = epoch.make_program(10, model, make_augment('standard', info), selector, optimizer)
   root = jax.random.key(1)
   holder = [init_state(0, spec, model, selector, optimizer, ledger.as_budget(1, 'compute'))]

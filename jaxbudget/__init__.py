@@ -9,7 +9,7 @@
 from jaxbudget import scan
 from jaxbudget.epoch import begin_epoch, make_program, train_rows
 from jaxbudget.ledger import Budget, affordable
-from jaxbudget.selectors import SELECTORS, make_selector
+from jaxbudget.selectors import make_selector
 from jaxbudget.state import init_state
 from jaxbudget.step import make_step
 from jaxbudget.types import (
@@ -32,7 +32,6 @@ from jaxbudget.types import (
 )
 
 __all__ = [
-  'SELECTORS',
   'Augment',
   'Batch',
   'Budget',

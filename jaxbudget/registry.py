@@ -1,8 +1,79 @@
-"""Names: those that people type, checked against what exists, and the order of numbered ones."""
+"""Names: of the parts that people type, how they are checked, and how numbered ones sort.
+
+A part has a known name, a known prefix with an argument (`npz:PATH`), or is anybody's
+`package.module:factory`. The table says where the known ones are; nothing is imported
+before it is asked for by name, see `factories`.
+"""
 
 import difflib
 import re
 from collections.abc import Iterable
+
+NAMES: dict[str, dict[str, str]] = {
+  'selector': {
+    'sgd': 'jaxbudget.selectors.sgd:sgd',
+    'scan_sgd': 'jaxbudget.selectors.sgd:scan_sgd',
+    'unif_sgd': 'jaxbudget.selectors.sgd:unif_sgd',
+    'p_sgd': 'jaxbudget.selectors.importance:p_sgd',
+    'c_sgd': 'jaxbudget.selectors.importance:c_sgd',
+    'selective_backprop': 'jaxbudget.selectors.selective_backprop:selective_backprop',
+    'ordered_sgd': 'jaxbudget.selectors.ordered:ordered_sgd',
+    'random_subset': 'jaxbudget.selectors.coreset:random_subset',
+    'coreset': 'jaxbudget.selectors.coreset:coreset',
+    'forgetting_sgd': 'jaxbudget.selectors.coreset:forgetting_sgd',
+    'replay': 'jaxbudget.selectors.replay:replay',
+  },
+  'augment': {
+    'standard': 'jaxbudget.augment.named:standard',
+    'randaugment': 'jaxbudget.augment.named:randaugment',
+    'mixup': 'jaxbudget.augment.named:mixup',
+    'ricap': 'jaxbudget.augment.named:ricap',
+  },
+  'model': {
+    'resnet18': 'jaxbudget.models.resnet:resnet18',
+    'resnet8': 'jaxbudget.models.resnet:resnet8',
+  },
+  'dataset': {
+    'digits': 'jaxbudget.data.named:digits',
+    'cifar10': 'jaxbudget.data.named:cifar10',
+    'cifar100': 'jaxbudget.data.named:cifar100',
+    'svhn': 'jaxbudget.data.named:svhn',
+    'mini_imagenet': 'jaxbudget.data.named:mini_imagenet',
+    'npz': 'jaxbudget.data.named:npz',
+    'folder': 'jaxbudget.data.named:folder',
+    'tfds': 'jaxbudget.data.named:tfds',
+  },
+  'schedule': {
+    'constant': 'jaxbudget.schedules.decay:constant',
+    'linear': 'jaxbudget.schedules.decay:linear',
+    'step': 'jaxbudget.schedules.decay:step',
+    'cosine': 'jaxbudget.schedules.decay:cosine',
+    'poly': 'jaxbudget.schedules.decay:poly',
+    'exp': 'jaxbudget.schedules.decay:exp',
+    'htd': 'jaxbudget.schedules.decay:htd',
+    'rex': 'jaxbudget.schedules.decay:rex',
+    'clr': 'jaxbudget.schedules.cycles:clr',
+    'onecycle': 'jaxbudget.schedules.cycles:onecycle',
+    'wsd': 'jaxbudget.schedules.trapezoids:wsd',
+    'airbench': 'jaxbudget.schedules.trapezoids:airbench',
+    'dawn': 'jaxbudget.schedules.trapezoids:dawn',
+  },
+  'optimizer': {
+    'sgd': 'jaxbudget.optimizers:sgd',
+  },
+}
+KINDS = tuple(NAMES)
+# The option that stands behind the colon of `NAME:ARGUMENT`.
+PREFIXES: dict[str, dict[str, str]] = {
+  'selector': {'replay': 'recording'},
+  'dataset': {'npz': 'path', 'folder': 'path', 'tfds': 'name'},
+}
+CHAINED = ('augment',)  # kinds of which several make one, joined by `+`
+
+
+def names(kind: str) -> tuple[str, ...]:
+  """The known names of a kind, those that want an argument included."""
+  return tuple(NAMES[kind])
 
 
 def check(key: str, value: object, known: Iterable[str]) -> None:
@@ -21,7 +92,7 @@ def check(key: str, value: object, known: Iterable[str]) -> None:
     return
   close = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
   hint = f'; did you mean {close[0]!r}?' if close else ''
-  raise ValueError(f'unknown {key} {value!r}{hint} (known: {", ".join(known)})')
+  raise ValueError(f'unknown {key} {value!r}{hint} (known: {", ".join(known) or "none"})')
 
 
 def by_number(name: str) -> tuple:

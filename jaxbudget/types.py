@@ -10,7 +10,7 @@ M samples shown in one picture (1; 2 under mixup; 4 under RICAP), R rows in a fu
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -152,7 +152,7 @@ class Need(NamedTuple):
 
 # Annotates the parameters of a factory that take what it needs. They are never options, and
 # are None while a run is planned, when only its facts are asked for.
-Needed = Any
+Needed = Annotated[Any, 'needed']
 
 
 class Facts(NamedTuple):

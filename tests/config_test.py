@@ -6,24 +6,47 @@ import re
 import pytest
 
 from jaxbudget import data
-from jaxbudget.lab import config
+from jaxbudget.lab import cells, config
 from jaxbudget.lab.run import build
 from jaxbudget.lab.sweep import grid
 
+DIGITS = {'dataset': 'digits', 'model': 'resnet8', 'batch_size': 32}
+
 
 def one(**values):
-  ((cell, _),) = config.cells(
-    config.defaults(dataset='digits', model='resnet8', batch_size=32, **values)
-  )
+  ((cell, _, _),) = cells.lay_out(config.defaults(**DIGITS, **values))
   return cell
 
 
-def test_argument_values_are_literals_or_strings():
-  parsed = config.parse_arg('dataset=cifar10,budget=0.3,seeds=2,record_selection=True,width=16')
-  assert parsed == {
-    'dataset': 'cifar10', 'budget': 0.3, 'seeds': 2, 'record_selection': True, 'width': 16,
-  }  # fmt: skip
-  assert config.parse_arg('') == config.parse_arg(None) == {}
+def refused(**values) -> str:
+  with pytest.raises(ValueError) as fault:
+    grid.make_runs(config.defaults(**{**DIGITS, **values}))
+  return str(fault.value)
+
+
+@pytest.mark.parametrize(
+  'arg, parsed',
+  [
+    (
+      'dataset=cifar10,budget=0.3,seeds=2,record_selection=True,width=16',
+      {'dataset': 'cifar10', 'budget': 0.3, 'seeds': 2, 'record_selection': True, 'width': 16},
+    ),
+    ('', {}),
+    (None, {}),
+    ("dataset='npz:a,b.npz',epochs=3", {'dataset': 'npz:a,b.npz', 'epochs': 3}),
+    ('a=(8,9.5),b=[1,"x,y"],c={"k":(1,)}', {'a': (8, 9.5), 'b': [1, 'x,y'], 'c': {'k': (1,)}}),
+    ("name=it's,x=a(b,x=,y='='", None),
+    ("name=it's,x=,y='='", {'name': "it's", 'x': '', 'y': '='}),
+    ('dataset=npz:/data(1)/x.npz', {'dataset': 'npz:/data(1)/x.npz'}),
+    ('selector_options.b=None', {'selector_options.b': None}),
+  ],
+)  # fmt: skip
+def test_argument_values_are_literals_or_strings_and_brackets_protect(arg, parsed):
+  if parsed is None:
+    with pytest.raises(ValueError, match=r"lacks '\)' at its end"):
+      config.parse_arg(arg)
+  else:
+    assert config.parse_arg(arg) == parsed
 
 
 @pytest.mark.parametrize('arg', ['dataset', 'budget=1,budget=2', '=3,x'])
@@ -34,10 +57,10 @@ def test_malformed_arguments_are_refused(arg):
 
 def test_all_unknown_keys_and_wrong_types_come_in_one_message():
   with pytest.raises(ValueError) as fault:
-    config.defaults(epoch=3, selektor='sgd', budget='half', **{'selector_options.warm_up': 1})
+    config.defaults(epoch=3, selektor='sgd', budget='half', selector_options='warmup')
   text = str(fault.value)
   assert "'epoch'; did you mean 'epochs'" in text and "'selektor'; did you mean 'selector'" in text
-  assert 'budget' in text and "'warm_up'; did you mean 'warmup'" in text
+  assert 'budget' in text and "selector_options='warmup': it must be a dict" in text
   assert len(text.splitlines()) == 4
 
 
@@ -96,51 +119,121 @@ def test_numbers_that_would_fill_the_memory_are_refused(values, said):
 
 
 def test_grid_cells_differ_in_what_they_say():
-  grid = (
-    {'selector': 'sgd'},
-    {
-      'selector': 'p_sgd',
-      'budget': 0.3,
-      'selector_options': {'warmup': 2},
-      'paper': ({'table': 1},),
-    },
-  )
-  (first, none), (second, paper) = config.cells(config.defaults(epochs=7, grid=grid))
+  second = {
+    'selector': 'p_sgd',
+    'budget': 0.3,
+    'selector_options': {'warmup': 2},
+    'paper': ({'table': 1},),
+  }
+  values = config.defaults(epochs=7, grid=({'selector': 'sgd'}, second))
+  (first, none, _), (second, paper, _) = cells.lay_out(values)
   assert (first.selector, first.budget, first.epochs, none) == ('sgd', 1.0, 7, ())
   assert (second.selector, second.budget, second.selector_options.warmup) == ('p_sgd', 0.3, 2)
   assert paper == ({'table': 1},)
-  with pytest.raises(ValueError, match="unknown config key 'selctor'"):
-    config.cells(config.defaults(grid=({'selctor': 'sgd'},)))
+  (cell,) = cells.lay_out(config.defaults(grid=({'selctor': 'sgd'},)))
+  assert "unknown config key 'selctor'" in cell.faults[0]
 
 
 def test_every_fault_of_a_cell_is_named_at_once():
   bad = one(
     selector='psgd', augment='mixp', schedule='linar', budget=1.5, epochs=0, learning_rate=-1.0,
-    momentum=1.0, budget_unit='backwards', evaluate_every=0, rows_per_call=-1,
+    momentum=1.0, budget_unit='backwards', evaluate_every=0, rows_per_call=-1, optimizer='adm',
   )  # fmt: skip
   with pytest.raises(ValueError) as fault:
     build.build(bad, data.info('digits'))
   text = str(fault.value)
-  for name in ('psgd', 'linar', 'budget=1.5', 'epochs=0', 'learning_rate=-1.0', 'momentum=1.0',
-               'backwards', 'evaluate_every=0', 'rows_per_call=-1'):  # fmt: skip
+  for name in ('psgd', 'linar', 'budget=1.5', 'epochs=0', 'learning_rate=-1.0',
+               'backwards', 'evaluate_every=0', 'rows_per_call=-1', 'mixp', 'adm'):  # fmt: skip
     assert name in text, name
 
 
-def test_options_nobody_uses_are_refused_and_shared_ones_reach_only_who_knows_them():
-  values = {'dataset': 'digits', 'model': 'resnet8', 'batch_size': 32, 'selector_options.warmup': 2}
-  with pytest.raises(ValueError, match='warmup is set, but only p_sgd, c_sgd know it'):
-    grid.make_runs(config.defaults(**values))
+def test_options_are_those_of_the_chosen_factory_and_of_its_types():
+  text = refused(
+    selector='p_sgd', budget=0.3, augment='ricap', width='8', momentum=1.0,
+    **{'selector_options.warmpu': 1, 'selector_options.average': 1, 'augment_options.fold': True},
+  )  # fmt: skip
+  for said in (
+    "unknown option of p_sgd 'warmpu'; did you mean 'warmup'? (known: warmup, average,",
+    'option average=1 of p_sgd is refused: it must be True or False',
+    "unknown option of ricap 'fold' (known: alpha); mixup has it",
+    "option width='8' of resnet8 is refused: it must be a whole number",
+    'momentum=1.0 is refused: it must be in [0, 1)',
+  ):
+    assert said in text, (said, text)
+
+
+def test_common_options_reach_only_who_knows_them():
+  assert 'unknown option of unif_sgd' in refused(**{'selector_options.warmup': 2})
   two = ({'selector': 'unif_sgd', 'budget': 0.3}, {'selector': 'p_sgd', 'budget': 0.3})
-  uniform, chosen = grid.make_runs(config.defaults(**values, grid=two, seeds=1))
-  assert 'warmup' not in uniform.parts.selector_options
+  values = {**DIGITS, 'seeds': 1, 'selector_options.warmup': 2}
+  uniform, chosen = grid.make_runs(config.defaults(**values, grid=two))
+  assert uniform.parts.selector_options == {}
   assert chosen.parts.selector_options['warmup'] == 2
+  own = ({**two[0], 'selector_options.warmup': 3}, two[1])
+  assert refused(**values, grid=own).startswith('unif_sgd at budget 0.3: selector_options.warmup')
+
+
+def test_two_methods_may_use_one_name_for_different_types():
+  """`warmup` is epochs of p_sgd and a share of the schedule's; `decay` a number or nothing."""
+  cells_ = (
+    {'selector': 'p_sgd', 'selector_options.warmup': 2},
+    {'selector': 'unif_sgd', 'schedule_options': {'warmup': 0.25}},
+  )
+  first, second = grid.make_runs(config.defaults(**DIGITS, seeds=1, budget=0.3, grid=cells_))
+  assert first.parts.options['selector']['warmup'] == 2
+  assert first.parts.options['schedule']['warmup'] == 0.0
+  assert second.parts.options['schedule']['warmup'] == 0.25
+  # Written for one part only, in a grid where others have an option of that name.
+  named = {'selector_options': {'p_sgd': {'warmup': 3}}}
+  three = ({'selector': 'p_sgd'}, {'selector': 'c_sgd'}, {'selector': 'unif_sgd'})
+  runs = grid.make_runs(config.defaults(**DIGITS, **named, seeds=1, budget=0.3, grid=three))
+  assert [r.parts.selector_options.get('warmup') for r in runs] == [3, 0, None]
+
+
+def test_options_of_a_chain_and_a_grid():
+  values = {
+    **DIGITS, 'seeds': 1, 'budget': 0.3, 'augment': 'randaugment+mixup',
+    'grid': ({'augment_options.alpha': 0.5}, {'augment_options.alpha': 1, 'augment': 'mixup'}),
+  }  # fmt: skip
+  both, alone = grid.make_runs(config.defaults(**values))
+  assert both.parts.augment_options['mixup']['alpha'] == 0.5
+  assert both.parts.augment_options['randaugment'] == {'n': 2, 'm': 4.0}
+  assert alone.parts.augment_options['alpha'] == 1.0
+  assert both.record()['options']['mixup.alpha'] == 0.5
+  text = refused(augment='mixup+ricap', **{'augment_options.alpha': 0.5})
+  assert 'write augment_options.mixup.alpha or augment_options.ricap.alpha' in text
+  assert 'names mixup more than once' in refused(augment='mixup+mixup')
+  assert "unknown augment 'mixp'; did you mean 'mixup'" in refused(augment='randaugment+mixp')
+
+
+def test_what_was_typed_after_the_config_wins_or_is_refused():
+  values = config.defaults(**DIGITS, grid=({'budget': 0.3}, {'budget': 0.5}), selector='p_sgd')
+  typed = {'selector_options.warmup': '2', 'width': '4', 'seeds': '7', 'slurm.setup': "('a',)"}
+  config.override(values, typed)
+  assert values.selector_options.warmup == 2 and values.model_options.width == 4
+  assert values.seeds == tuple(range(7)) and values.slurm.setup == ('a',)
+  with pytest.raises(ValueError, match="budget is set by the grid.*0.4.*\n.*'epoch'.*'epochs'"):
+    config.override(values, {'budget': '0.4', 'epoch': '3'})
+
+
+def test_a_fault_of_some_cells_says_which():
+  cells_ = tuple({'selector': 'unif_sgd', 'budget': b} for b in (0.001, 0.3, 0.002))
+  text = refused(grid=cells_, epochs=0)
+  assert 'unif_sgd at budget 0.001: ' not in text and text.startswith('epochs=0')
+  text = refused(grid=({'budget': 0.3}, {'budget': 0.3, 'augment': 'mixup', 'model': 'resnt8'}))
+  assert text.startswith("unif_sgd at budget 0.3, model resnt8, augment mixup: unknown model 'resn")
+
+
+def test_none_is_a_value_of_its_own():
+  values = config.defaults(selector='selective_backprop', **{'selector_options.b': None})
+  again = config.from_record(values.to_dict())
+  assert again.selector_options.to_dict() == {'b': None}
 
 
 def test_run_ids_hash_only_what_can_change_numbers():
   def run_id(**values):
     return grid.make_runs(config.defaults(
-      **{'dataset': 'digits', 'model': 'resnet8', 'batch_size': 32, 'selector': 'p_sgd',
-         'budget': 0.3, 'seeds': (4,), **values}
+      **{**DIGITS, 'selector': 'p_sgd', 'budget': 0.3, 'seeds': (4,), **values}
     ))[0].run_id  # fmt: skip
 
   same = [
@@ -153,6 +246,7 @@ def test_run_ids_hash_only_what_can_change_numbers():
     run_id(record_selection=True),
     run_id(fidelity='released'),  # makes no difference without mixing and warm-up
     run_id(**{'selector_options.average': True}),  # the default, said aloud
+    run_id(width=16, momentum=0.9, **{'schedule_options.warmup': 0}),
   ]
   assert len(set(same)) == 1
   assert same[0].startswith('digits-p_sgd-standard-linear-b0.3-') and same[0].endswith('-s4')
@@ -160,21 +254,24 @@ def test_run_ids_hash_only_what_can_change_numbers():
     run_id(epochs=100), run_id(learning_rate=0.05), run_id(budget=0.4), run_id(seeds=(5,)),
     run_id(augment='mixup'), run_id(augment='mixup', fidelity='released'), run_id(width=8),
     run_id(**{'selector_options.average': False}), run_id(bn_gamma_init='ones'),
-    run_id(budget_unit='compute'),
+    run_id(budget_unit='compute'), run_id(momentum=0.8), run_id(augment='mixup+randaugment'),
+    run_id(augment='randaugment+mixup'), run_id(**{'schedule_options.warmup': 0.5}),
   ]  # fmt: skip
-  assert len({same[0], *other}) == 11
+  assert len({same[0], *other}) == 15
 
 
 def test_presets_differ_in_exactly_their_switches():
   def options(**values):
-    return build.options(one(**values))
+    parts = build.build(one(**{'epochs': 200, 'budget': 0.5, **values}), data.info('digits'))
+    return parts.selector_options.copy(), parts.augment_options.copy()
 
   def both(**values):
     return options(fidelity='released', **values), options(fidelity='corrected', **values)
 
-  released, corrected = both(selector='p_sgd', augment='ricap')
-  assert (released[0].pop('credit'), corrected[0].pop('credit')) == ('first', 'aligned')
-  assert released == corrected
+  for augment in ('ricap', 'mixup', 'randaugment+ricap'):
+    released, corrected = both(selector='p_sgd', augment=augment)
+    assert (released[0].pop('credit'), corrected[0].pop('credit')) == ('first', 'aligned')
+    assert released == corrected
   released, corrected = both(selector='c_sgd')
   assert (released[0].pop('unseen'), corrected[0].pop('unseen')) == ('code', 'max_c')
   assert released == corrected

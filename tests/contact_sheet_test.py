@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxbudget.augment import AUGMENTS, operations
+from jaxbudget import registry
+from jaxbudget.augment import operations
 from jaxbudget.data import digits
 from jaxbudget.lab.report import contact_sheet as sheet
 
@@ -21,7 +22,7 @@ def strips(dataset):
 
 def test_every_augmentation_and_operation_has_its_strip(strips):
   titles = [strip.title.split('\n')[0] for strip in strips]
-  assert titles == ['original', *AUGMENTS, *operations.OPERATIONS]
+  assert titles == ['original', *registry.names('augment'), *operations.OPERATIONS]
   assert all(strip.image.shape == (8, 8, 8, 1) for strip in strips)
   assert all(strip.image.dtype == np.uint8 for strip in strips)
 

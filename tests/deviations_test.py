@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxbudget import data, ledger, sampling
-from jaxbudget.lab import config
+from jaxbudget.lab import cells, config
 from jaxbudget.lab.paper import deviations
 from jaxbudget.lab.run import build
 from jaxbudget.selectors import importance
@@ -24,9 +24,8 @@ def parts(fidelity, selector, augment='standard', **options):
   """What a preset makes of a cell on digits."""
   values = {'dataset': 'digits', 'model': 'resnet8', 'batch_size': 32, 'budget': 0.5, 'epochs': 9}
   values |= {f'selector_options.{key}': value for key, value in options.items()}
-  ((cell, _),) = config.cells(
-    config.defaults(**values, selector=selector, augment=augment, fidelity=fidelity)
-  )
+  values |= {'selector': selector, 'augment': augment, 'fidelity': fidelity}
+  ((cell, _, _),) = cells.lay_out(config.defaults(**values))
   return build.build(cell, data.info('digits'))
 
 
@@ -157,8 +156,8 @@ def test_a_run_lists_its_own_deviations():
   built = parts('released', 'p_sgd', 'ricap')
   run = {
     'selector': 'p_sgd', 'augment': 'ricap', 'schedule': 'linear', 'dataset': 'digits',
-    'budget_unit': 'backward', 'bn_gamma_init': 'uniform01', 'weight_decay': 1e-4,
-    'selector_options': built.selector_options, 'augment_options': built.augment_options,
+    'budget_unit': 'backward', 'parts': built.augment.parts,
+    **{f'{kind}_options': options for kind, options in built.options.items()},
   }  # fmt: skip
   found = {entry['id']: entry['effect'] for entry in deviations.in_force(run)}
   assert found['Q1'] == "credit='first'"

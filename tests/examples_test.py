@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import toys
 
-from jaxbudget.selectors import SELECTORS
+from jaxbudget import registry
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / 'examples'
 DIGITS = 1437
@@ -27,7 +27,7 @@ def run(name: str, capsys, monkeypatch, *arguments) -> tuple[float, int]:
   return accuracy, int(trained.group(1)) if trained else 0
 
 
-@pytest.mark.parametrize('name', SELECTORS)
+@pytest.mark.parametrize('name', registry.names('selector'))
 def test_every_method_in_somebodys_own_loop(name, capsys, monkeypatch, tmp_path):
   assert len((EXAMPLES / 'own_loop.py').read_text().splitlines()) <= 40
   file = ()

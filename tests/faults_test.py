@@ -20,7 +20,7 @@ from faulty import linear_model  # noqa: F401  a fixture
 from rich.console import Console
 
 import jaxbudget
-from jaxbudget.lab import config, launcher
+from jaxbudget.lab import cells, config, launcher
 from jaxbudget.lab.run import files
 from jaxbudget.lab.run.process import STOP
 from jaxbudget.lab.run.run import label
@@ -203,7 +203,7 @@ def test_a_plan_cannot_lead_out_of_the_workdir(linear_model, tmp_path, capsys): 
 
 def test_run_ids_are_names(tmp_path):
   for path in ('../../x.npz', '..', 'a b/ü?.npz', '/', '.npz'):
-    cell = config.cells(config.defaults(dataset=f'npz:{path}'))[0][0]
+    ((cell, _, _),) = cells.lay_out(config.defaults(dataset=f'npz:{path}'))
     name = label(cell)
     assert plan_file._RUN_ID.fullmatch(name) and pathlib.PurePath(name).name == name
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import toy_methods
 
-from jaxbudget import data, models, selectors
-from jaxbudget.lab import config
-from jaxbudget.lab.run.run import Run
+from jaxbudget import data, registry
+from jaxbudget.lab import cells, config
+from jaxbudget.lab.run.run import Run, data_key
 from jaxbudget.lab.sweep import grid
 from jaxbudget.types import Model
 
@@ -53,21 +53,17 @@ VARIANTS = {
 
 
 @functools.cache
-def linear(
-  num_classes, *, image_channels, width=4, compute_dtype='float32', bn_gamma_init='ones', conv='lax'
-):
+def linear(num_classes, image_shape, *, scale: float = 0.1):
   """A linear classifier of 8x8 images that keeps a running mean, as BatchNorm does."""
-  # Refuses what the real networks refuse.
-  options = {'compute_dtype': compute_dtype, 'bn_gamma_init': bn_gamma_init, 'conv': conv}
-  models.make_model('resnet8', num_classes, (8, 8, image_channels), width=width, **options)
+  channels = image_shape[-1]
 
   def init(key):
-    weights = 0.1 * jax.random.normal(key, (16 * image_channels, num_classes))
-    return {'w': weights, 'b': jnp.zeros(num_classes)}, {'mean': jnp.zeros(16 * image_channels)}
+    weights = scale * jax.random.normal(key, (16 * channels, num_classes))
+    return {'w': weights, 'b': jnp.zeros(num_classes)}, {'mean': jnp.zeros(16 * channels)}
 
   def apply(params, model_state, image, train, mask=None):
     del mask
-    x = image.reshape(image.shape[0], 4, 2, 4, 2, image_channels).mean((2, 4))
+    x = image.reshape(image.shape[0], 4, 2, 4, 2, channels).mean((2, 4))
     x = x.reshape(x.shape[0], -1)
     logits = (x - model_state['mean'][None]) @ params['w'] + params['b'][None]
     mean = 0.9 * model_state['mean'] + 0.1 * jnp.mean(x, axis=0)
@@ -80,10 +76,9 @@ def linear(
 def linear_model():
   """Makes `linear` and the toy methods known under their names."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(models, 'MODELS', (*models.MODELS, 'linear'))
-    patch.setitem(models._FACTORIES, 'linear', linear)
-    for name, factory in toy_methods.METHODS.items():
-      patch.setitem(selectors.SELECTORS, name, factory)
+    patch.setitem(registry.NAMES['model'], 'linear', 'faulty:linear')
+    for name in toy_methods.METHODS:
+      patch.setitem(registry.NAMES['selector'], name, f'toy_methods:{name}')
     yield
 
 
@@ -113,7 +108,8 @@ def planned(values) -> tuple[list[Run], dict]:
   """Runs of a config, and its data set by key."""
   name = values.dataset
   dataset = data.load(name)
-  datasets = {(name, 0, None, None, None): dataset}
+  ((cell, _, _), *_) = cells.lay_out(values)
+  datasets = {data_key(cell): dataset}
   return grid.make_runs(values, datasets), datasets
 
 

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A room may import those before it. What stands on the library's floor imports nothing of the lab.
 ROOMS = ('run', 'sweep', 'report', 'paper')
 # What can be set, and how it is said: everything in the lab may read it.
-GROUND = ('config', 'fidelity', 'differences', 'plain')
+GROUND = ('config', 'cells', 'fidelity', 'differences', 'plain')
 # The one lazy name that reaches up.
 EXEMPT = ('jaxbudget/__init__.py', 'jaxbudget.lab.run.loading')
 

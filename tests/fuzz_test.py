@@ -1,4 +1,4 @@
-"""Whatever people write into a config, it is trained or refused by name; never a traceback."""
+"""Valid configs are accepted, whatever their parts and options; one fault is refused by name."""
 
 import pathlib
 import subprocess
@@ -6,9 +6,12 @@ import sys
 
 import faulty
 import fuzzing
+import jax
 import pytest
 from faulty import linear_model  # noqa: F401  a fixture
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
+
+from jaxbudget import factories, registry
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -17,25 +20,66 @@ ROOT = pathlib.Path(__file__).parents[1]
 def common(tmp_path_factory):
   """A config that is small and fits."""
   dataset = faulty.write_images(tmp_path_factory.mktemp('images') / 'tiny.npz')
-  values = {'dataset': dataset, 'model': 'linear', 'selector': 'unif_sgd'}
-  sizes = {'batch_size': 8, 'epochs': 3, 'budget': 0.5, 'evaluate_batch': 16, 'seeds': 1}
-  return {**values, **sizes}
+  return {'dataset': dataset, 'batch_size': 8, 'epochs': 12, 'evaluate_batch': 16, 'seeds': 1}
 
 
-@settings(
-  deadline=None, max_examples=50, derandomize=True,
-  suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
-@given(drawn=fuzzing.SETTINGS)
-def test_any_config_is_trained_or_refused(linear_model, common, tmp_path, drawn):  # noqa: F811
-  fuzzing.attempt(common, drawn, tmp_path / 'work')
+def fuzz(count, **more):
+  return settings(
+    deadline=None, max_examples=count, derandomize=True, **more,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+  )  # fmt: skip
 
 
-@pytest.mark.parametrize('key', fuzzing.VALUES)
+def test_every_option_of_every_part_is_drawn():
+  for kind in fuzzing.NAMES:
+    for name in registry.names(kind):
+      part = factories.find(kind, name)
+      for option in part.options:
+        valid, invalid = fuzzing.values(kind, part, option)
+        assert invalid, (kind, name, option)
+        assert valid or name == 'replay', (kind, name, option)
+      assert set(fuzzing.OPTIONS[kind].get(name, {})) <= set(part.options), (kind, name)
+
+
+@fuzz(80)
+@given(drawn=fuzzing.valid())
+def test_a_valid_config_is_accepted(linear_model, common, tmp_path, drawn):  # noqa: F811
+  outcome, said = fuzzing.attempt(common, drawn, tmp_path / 'work', 'plan')
+  assert outcome == 'planned', (drawn, said)
+
+
+@pytest.fixture
+def quick_compilation():
+  """Programs that run for a second need not be optimised for ten."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+@fuzz(8, phases=[Phase.generate])  # to shrink what is trained would take minutes
+@given(drawn=fuzzing.valid())
+def test_a_valid_config_is_trained(quick_compilation, linear_model, common, tmp_path, drawn):  # noqa: F811
+  small = {'model': 'linear', 'epochs': 12, 'batch_size': 16, 'seeds': 1}
+  drawn = {k: v for k, v in drawn.items() if not k.startswith('model_')} | small
+  outcome, said = fuzzing.attempt(common, drawn, tmp_path / 'work')
+  assert outcome in ('trained', 'diverged'), (drawn, said)
+
+
+@fuzz(120)
+@given(case=fuzzing.mutated())
+def test_one_fault_is_refused_by_its_key(linear_model, common, tmp_path, case):  # noqa: F811
+  drawn, key = case
+  outcome, said = fuzzing.attempt(common, drawn, tmp_path / 'work', 'plan')
+  assert outcome == 'refused' and key in said, (drawn, key, said)
+
+
+@pytest.mark.parametrize('key', fuzzing.KEYS)
 def test_what_does_not_fit_is_refused_by_name(linear_model, common, tmp_path, key):  # noqa: F811
-  for value in fuzzing.VALUES[key][1]:
-    outcome = fuzzing.attempt(common, {key: value}, tmp_path / 'work')
-    assert outcome == 'refused', (key, value)
+  for value in fuzzing.KEYS[key][1]:
+    drawn = {'model': 'linear', key: value}
+    outcome, said = fuzzing.attempt(common, drawn, tmp_path / 'work', 'plan')
+    assert outcome == 'refused', (key, value, said)
+    assert key in said or (key == 'dataset' and str(value) in said), (key, value, said)
 
 
 @pytest.mark.parametrize('text', ['def get_config(arg=None)\n', 'import no_such_module\n', '1/0\n'])

@@ -1,4 +1,4 @@
-"""Random configs, valid and not, for `fuzz_test.py` and `benchmarks/faults.py`."""
+"""Random configs, valid and with one fault, for `fuzz_test.py` and `benchmarks/faults.py`."""
 
 import contextlib
 import io
@@ -6,79 +6,191 @@ import json
 import pathlib
 import shutil
 
+import toys
 from hypothesis import strategies as st
 
-from jaxbudget.augment import AUGMENTS
+from jaxbudget import factories, registry
 from jaxbudget.lab import config, launcher
-from jaxbudget.selectors import SELECTORS
 
 NAN, INF = float('nan'), float('inf')
-# What fits, and what must be refused (or, some of it, does no harm).
-VALUES = {
-  'dataset': ([], ['npz:/no/such.npz', 'npz:', 'digit', '', 'npz:../../x', 'folder:/', 7]),
-  'model': ([], ['resnet', '', 'linear ']),
-  'width': ([0], [10**6, -1, 2.5, '4']),
-  'bn_gamma_init': (['ones'], ['zeros']),
-  'compute_dtype': (['float32'], ['float16', 'bf16']),
-  'conv': (['lax'], ['fast', None]),
-  'selector': (list(SELECTORS), ['psgd', '', 'replay:/no/such', 'replay:', 'SGD', None]),
-  'augment': (list(AUGMENTS), ['mix-up', '', 'standard,ricap']),
-  'schedule': (['linear', 'step', 'cosine'], ['steps', 'exponential']),
-  'learning_rate': ([0.1, 1, 1e30], [0.0, -1.0, NAN, INF, '0.1', True]),
-  'final_learning_rate': ([0.0, 0.01], [-1.0, NAN]),
-  'momentum': ([0.0, 0.9], [1.0, -0.1, NAN]),
-  'weight_decay': ([0.0], [-1e-4, INF]),
-  'budget': ([1.0, 1, 0.5, 0.3], [0.0, -1.0, 1.5, NAN, '0.5', 1e-9]),
+# Plain keys: what fits every valid config drawn here, and what must be refused by the key's name.
+KEYS = {
+  'learning_rate': ([0.1, 1], [0.0, -1.0, NAN, INF, '0.1', True]),
+  'final_learning_rate': ([1e-6, 0.01], [-1.0, NAN]),
+  'budget': ([1.0, 1, 0.5, 0.75], [0.0, -1.0, 1.5, NAN, '0.5', None]),
   'budget_unit': (['backward', 'compute'], ['flops', '']),
-  'epochs': ([1, 2, 3], [0, -1, 1.5, '3', True, 10**12]),
-  'batch_size': ([8, 7, 48, 1], [0, -8, 49, 2.0, 10**10]),
+  'epochs': ([12, 15], [0, -1, 1.5, '3', True, 10**12, None]),
+  'batch_size': ([8, 7, 16], [0, -8, 49, 2.0, 10**10]),
   'fidelity': (['released', 'corrected'], ['exact', '']),
   'seeds': ([1, (3,), (0, 1)], [20240501, 10**12, 0, -1, (), (1, 1), 2.5, 'a', (2**31,), None]),
   'evaluate_every': ([1, 2, 100], [0, -1]),
   'evaluate_batch': ([16, 1, 1000, 0, 10**9], [-5, 10**12]),
   'rows_per_call': ([0, 1, 10**6], [-1]),
   'checkpoint_every': ([1e-9, 300.0], [0.0, -1.0, NAN]),
-  'devices': ([0, 1, 2], [-1, 64]),
+  'devices': ([0, 1], [-1]),
   'record_selection': ([True, False], ['yes', 2]),
   'validation': ([0], [-1, 1000, 0.5]),
-  'name': (['<b>[/x]\n'], [3]),
-  'grid': ([({'budget': 0.5}, {'budget': 0.3})], [({'bugdet': 1.0},), ({'seeds': 3},), 5, (5,)]),
-  'selector_options': (
-    [
-      {'warmup': 1}, {'history': 16}, {'rate': 'exact'}, {'staleness': 2}, {'average': False},
-      {'thresholds': (20.0, 30.0)}, {'backward': 'compact'}, {'replacement': True}, {'b': 1.0},
-    ],
-    [
-      {'warmup': -1}, {'history': 3}, {'rate': 'some'}, {'thresholds': (90, 80)}, {'b': NAN},
-      {'warmup': 10**12}, {'history': 10**12},
-      {'warmpu': 1}, {'score': 'luck'}, {'staleness': 0}, {'credit': 'all'}, 'warmup', {'b': 'x'},
-    ],
-  ),
-  'augment_options': (
-    [{'alpha': 0.3}, {'n': 1}, {'m': 3}],
-    [{'alpha': -1.0}, {'alpha': NAN}, {'n': 0}, {'m': 99}, {'beta': 1}, {'alpha': 'x'}],
-  ),
-  'learning_rat': ([], [0.1]),
-  '': ([], [1]),
+  'name': (['<b>[/x]\n', 'ü'], [3]),
+  'grid': ([({'evaluate_every': 1}, {'evaluate_every': 2})], [5, (5,)]),
+  'dataset': ([], ['npz:/no/such.npz', 'npz:', 'digit', '', 'npz:../../x', 'nzp:x', 7]),
+  'model': ([], ['resnet', '', 'linear ', 'no.such:model', 'json:dumps', 'json:nothing']),
+  'selector': ([], ['psgd', '', 'SGD', None, 'no.such:f', 'faulty:SIZE', 'json:dumps']),
+  'augment': ([], ['mix-up', '', 'standard,ricap', 'mixup+', 'mixup+mixup', 'json:dumps']),
+  'schedule': ([], ['steps', 'exponential', 'json:dumps']),
+  'optimizer': ([], ['adm', '', 'json:dumps']),
+  'selector_options': ([], ['warmup', 3, ('b',)]),
+  'model_options': ([], ['width']),
 }  # fmt: skip
+NAMES = {
+  'selector': registry.names('selector'),
+  'augment': (*registry.names('augment'), 'randaugment+mixup', 'standard+ricap', 'ricap+mixup'),
+  'model': ('linear', 'resnet8'),
+  'schedule': registry.names('schedule'),
+  'optimizer': registry.names('optimizer'),
+}
+_SHARE = ([0.0, 0.25], [-0.1, 1.0, NAN])
+_CREDIT = (['aligned', 'first'], ['all'])
+_MOMENTUM = ([0.5, 0.9], ['x'])
+# Options by kind and part: values in and out of range. Types are tried for all alike.
+OPTIONS = {
+  'selector': {
+    'p_sgd': {'warmup': ([0, 1], [-1, 10**12]), 'credit': _CREDIT},
+    'c_sgd': {
+      'warmup': ([0, 2], [-1]), 'credit': _CREDIT, 'unseen': (['code', 'max_c'], ['last']),
+    },
+    'selective_backprop': {
+      'b': ([None, 0, 1.5], [-1.0, NAN, INF]), 'history': ([16, 64], [3, 10**12]),
+      'tail': (['carry', 'flush'], ['drop']), 'rate': (['sampled', 'exact'], ['some']),
+      'staleness': ([1, 2], [0]), 'label_weights': (['own', 'first'], ['second']),
+    },
+    'ordered_sgd': {
+      'thresholds': ([(20.0, 30.0), [50]], [(90, 80), (), (101,), (0,)]),
+      'backward': (['dense', 'compact'], ['sparse']),
+    },
+    'coreset': {'score': (['forgetting', 'entropy', 'least_confidence', 'kcenter'], ['luck'])},
+    'replay': {'recording': ([], ['/no/such']), 'recording_digest': ([], ['abc'])},
+  },
+  'augment': {
+    'randaugment': {'n': ([1, 3], [0]), 'm': ([3, 0.5, 30], [-1, 31, NAN])},
+    'mixup': {'alpha': ([0.3, 1], [0, -1.0, NAN, INF])},
+    'ricap': {'alpha': ([0.3, 1], [0, -1.0, NAN, INF])},
+  },
+  'model': {
+    'linear': {'scale': ([0.1, 1], [])},
+    **dict.fromkeys(('resnet8', 'resnet18'), {
+      'width': ([2, 4], [0, -1, 10**6]),
+      'compute_dtype': (['float32', 'bfloat16'], ['float16', 'bf16']),
+      'bn_gamma_init': (['ones', 'uniform01'], ['zeros']), 'conv': (['auto', 'lax'], ['fast']),
+    }),
+  },
+  'schedule': {
+    **{name: {'warmup': _SHARE} for name in ('constant', 'linear', 'cosine', 'exp', 'rex')},
+    'step': {
+      'milestones': ([(0.5,), (1 / 3, 2 / 3)], [(0.0,), (2 / 3, 1 / 3), (1.5,)]),
+      'drop': ([0.5, 1], [0.0, 1.5]), 'warmup': _SHARE,
+    },
+    'poly': {'power': ([1, 0.5], [0.0, -1.0, NAN]), 'warmup': _SHARE},
+    'htd': {'lower': ([-6.0], [5.0]), 'upper': ([3.0], [-5.0]), 'warmup': _SHARE},
+    'clr': {
+      'mode': (['triangular2', 'exp_range'], ['square']), 'cycles': ([1, 2], [0]),
+      'decay': ([0.5], [0.0, 2.0]), 'base_momentum': _MOMENTUM, 'max_momentum': _MOMENTUM,
+      'warmup': _SHARE,
+    },
+    'onecycle': {
+      'form': (['torch', 'fastai'], ['keras']), 'pct': ([0.3], [0.0, 1.5]),
+      'div': ([10.0], [0.0]), 'final_div': ([100.0], [-1.0]),
+      'anneal': (['cos', 'linear'], ['sine']), 'base_momentum': _MOMENTUM,
+      'max_momentum': _MOMENTUM, 'warmup': _SHARE,
+    },
+    'wsd': {
+      'warmup': ([0.1], [-0.1, 1.0]), 'decay': ([0.3], [-0.1, 2.0]),
+      'fall': (['linear', 'sqrt'], ['cubic']),
+    },
+    'airbench': {
+      'start': ([0.1], [-1.0]), 'peak': ([0.5], [-0.1, 1.0]), 'end': ([0.0], [-1.0]),
+      'warmup': _SHARE,
+    },
+    'dawn': {'peak': ([0.4], [0.0, 1.0]), 'warmup': _SHARE},
+  },
+  'optimizer': {
+    'sgd': {'momentum': ([0.0, 0.9], [1.0, -0.1, NAN]), 'weight_decay': ([0, 0.1], [-1.0, INF])},
+  },
+}  # fmt: skip
+# What each type refuses, whatever the option.
+_WRONG = {bool: [1, 'yes'], int: ['x', True, 2.5], float: ['x', True], str: [7, 'nonsense']}
 
 
-def _value(key):
-  valid, invalid = VALUES[key]
-  choices = [st.sampled_from(values) for values in (valid, valid, invalid) if values]
-  return st.one_of(choices)
+def values(kind: str, part: factories.Part, option: str) -> tuple[list, list]:
+  """Values that fit an option, and values that do not."""
+  annotation = part.options[option].annotation
+  known = OPTIONS[kind].get(part.short, {})
+  valid, invalid = known.get(option) or ([True, False], [] if annotation is bool else None)
+  return valid, [*invalid, *_WRONG.get(annotation, ['nonsense', ()] if option != 'b' else ['x'])]
 
 
-SETTINGS = st.lists(st.sampled_from(list(VALUES)), max_size=4, unique=True).flatmap(
-  lambda keys: st.fixed_dictionaries({key: _value(key) for key in keys})
-)
+@st.composite
+def valid(draw) -> dict:
+  """A config that must be accepted: any part, any of its options."""
+  keys = [key for key, (fitting, _) in KEYS.items() if fitting]
+  drawn = {
+    k: draw(st.sampled_from(KEYS[k][0])) for k in draw(st.sets(st.sampled_from(keys), max_size=4))
+  }
+  for kind, names in NAMES.items():
+    drawn[kind] = draw(st.sampled_from(names))
+    parts = factories.chain(kind, drawn[kind])
+    for part in parts:
+      for option in sorted(part.options):
+        fitting = values(kind, part, option)[0]
+        if fitting and draw(st.integers(0, 3)) == 0:
+          key = [f'{kind}_options', *([part.short] if len(parts) > 1 else []), option]
+          drawn['.'.join(key)] = draw(st.sampled_from(fitting))
+  return _consistent(drawn)
 
 
-def attempt(common: dict, drawn: dict, workdir: pathlib.Path) -> str:
-  """Launches a config as a user would; says how it ended: trained, diverged or refused.
+def _consistent(drawn: dict) -> dict:
+  """Sees to what one value asks of another."""
+  if drawn['selector'] in ('sgd', 'forgetting_sgd'):
+    drawn['budget'] = 1.0
+  if drawn['selector'] == 'replay':
+    drawn['selector_options.recording'] = toys.recording()
+  if drawn['selector'] in ('coreset', 'replay'):
+    drawn['budget_unit'] = 'backward'
+  if drawn['selector'] == 'selective_backprop':
+    drawn.setdefault('selector_options.history', 16)  # more than that no epoch has
+  if drawn['schedule'] == 'wsd':
+    drawn.pop('schedule_options.warmup', None)
+  return drawn
+
+
+@st.composite
+def mutated(draw) -> tuple[dict, str]:
+  """A valid config with one fault, and the key that must be named."""
+  drawn = draw(valid())
+  kinds = [kind for kind in NAMES if any(p.options for p in factories.chain(kind, drawn[kind]))]
+  if draw(st.booleans()) or not kinds:
+    key = draw(st.sampled_from(list(KEYS)))
+    drawn[key] = draw(st.sampled_from(KEYS[key][1]))
+    return drawn, key
+  kind = draw(st.sampled_from(kinds))
+  parts = [part for part in factories.chain(kind, drawn[kind]) if part.options]
+  part = draw(st.sampled_from(parts))
+  option = draw(st.sampled_from(sorted(part.options)))
+  single = '+' not in drawn[kind]
+  place = f'{kind}_options.' + ('' if single else f'{part.short}.')
+  if draw(st.integers(0, 3)) == 0:  # misspelt
+    drawn[place + option[:-1]] = draw(st.sampled_from(values(kind, part, option)[0] or [0]))
+    return drawn, option[:-1]
+  drawn[place + option] = draw(st.sampled_from(values(kind, part, option)[1]))
+  return drawn, option
+
+
+def attempt(
+  common: dict, drawn: dict, workdir: pathlib.Path, stage: str = 'train'
+) -> tuple[str, str]:
+  """Launches a config as a user would; says how it ended, and what was said.
 
   Raises:
-    AssertionError: it ended in any other way.
+    AssertionError: it ended otherwise than planned, trained, diverged or refused.
   """
   said = io.StringIO()
   shutil.rmtree(workdir, ignore_errors=True)
@@ -89,20 +201,21 @@ def attempt(common: dict, drawn: dict, workdir: pathlib.Path) -> str:
       print(e)
       code = 2
     else:
-      code = launcher.launch(values, workdir, 'train')
+      code = launcher.launch(values, workdir, stage)
   said = said.getvalue()
   assert 'Traceback' not in said and 'error.log' not in said, said
   if code == 2:
     assert not workdir.exists(), 'refused, yet something was written'
-    words = [*drawn, *drawn.values(), *config.defaults()]
-    assert any(str(word) in said for word in words if word), (drawn, said)
-    return 'refused'
+    return 'refused', said
+  if stage == 'plan':
+    assert code == 0 and (workdir / 'plan.json').exists(), said
+    return 'planned', said
   results = [json.loads(path.read_text()) for path in workdir.glob('runs/*/result.json')]
   assert results, said
   if code == 1:
     assert any('not finite' in result.get('error', '') for result in results), said
-    return 'diverged'
+    return 'diverged', said
   assert code == 0 and all(result['status'] == 'done' for result in results), said
   for path in workdir.glob('runs/*/metrics.jsonl'):
     assert json.loads(path.read_text().splitlines()[0])['epoch'] == 1
-  return 'trained'
+  return 'trained', said

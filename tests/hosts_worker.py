@@ -9,10 +9,9 @@ import pathlib
 import runpy
 import sys
 
-import faulty
 import jax
 
-from jaxbudget import models
+from jaxbudget import registry
 from jaxbudget.lab.run import hosts
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -58,7 +57,6 @@ if __name__ == '__main__':
     pathlib.Path(sys.argv[2]).write_text(json.dumps(talk()))
   else:
     hosts._PATIENCE = 5.0
-    models.MODELS = (*models.MODELS, 'linear')
-    models._FACTORIES['linear'] = faulty.linear
+    registry.NAMES['model']['linear'] = 'faulty:linear'
     sys.argv[:2] = [str(ROOT / 'launch.py')]
     runpy.run_path(sys.argv[0], run_name='__main__')

@@ -11,13 +11,12 @@ import pytest
 import toys
 from selectors_common_test import VARIANTS, make
 
-from jaxbudget import epoch
-from jaxbudget.augment import AUGMENTS, make_augment
+from jaxbudget import epoch, registry
+from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
-from jaxbudget.lab.config import defaults
 from jaxbudget.lab.run import flops
 from jaxbudget.models import make_model
-from jaxbudget.optimizers import momentum_sgd
+from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
 from jaxbudget.state import init_state
 from jaxbudget.types import Data, Spec, take_all
@@ -34,7 +33,7 @@ def abstract_run(selector, spec, *, augment='standard', budget=0.5, **model):
   info = Info('x', spec.num_examples, 0, 3, shape, mean, std, flip=0.5, pad=1)
   model = make_model('resnet8', 3, spec.image_shape, width=2, conv='lax', **model)
   augment = make_augment(augment, info)
-  optimizer = momentum_sgd(0.9, 1e-4)
+  optimizer = make_optimizer()
   program = epoch.make_program(3, model, augment, selector, optimizer)
   start = functools.partial(init_state, 0, spec, model, selector, optimizer, budget)
   state, root = jax.eval_shape(start), jax.eval_shape(lambda: jax.random.key(0))
@@ -79,7 +78,7 @@ def test_every_method_lowers_for_accelerators(variant):
   assert not re.search(r'reduce_window"[^^]*\^bb0\(%\w+: tensor<u?i64>', plans['tpu'])
 
 
-@pytest.mark.parametrize('augment', AUGMENTS)
+@pytest.mark.parametrize('augment', registry.names('augment'))
 @pytest.mark.parametrize('name', ['p_sgd', 'selective_backprop'])
 def test_every_augmentation_lowers_for_accelerators(name, augment):
   shape = (SIDE, SIDE, 3 if augment == 'randaugment' else 1)
@@ -158,6 +157,6 @@ def test_an_epoch_is_two_dispatches(tmp_path):
 
 def test_forward_flops_of_resnet18_are_those_of_the_network():
   info = Info('cifar10', 50_000, 10_000, 10, (32, 32, 3), (0.5,) * 3, (0.2,) * 3, 0.5, 4)
-  forward, step = flops.model_flops(defaults(), info)
+  forward, step = flops.model_flops('resnet18', info, 128)
   np.testing.assert_allclose(forward / 2, 0.482e9, rtol=0.01)
   np.testing.assert_allclose(step / forward, 3, rtol=0.01)

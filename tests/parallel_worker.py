@@ -20,7 +20,8 @@ from selectors_common_test import VARIANTS
 
 from jaxbudget import epoch, parallel
 from jaxbudget.models import make_model
-from jaxbudget.selectors import SELECTORS, make_selector
+from jaxbudget.selectors import make_selector
+from jaxbudget.selectors.coreset import coreset
 from jaxbudget.types import Spec
 
 SPEC = Spec(num_examples=96, batch_size=4, num_classes=3, epochs=4, image_shape=(2, 2, 1))
@@ -32,7 +33,7 @@ def make(variant):
   name, options = VARIANTS[variant]
   budget = 1.0 if name in ('sgd', 'forgetting_sgd') else 0.75
   if name == 'coreset':
-    return SELECTORS[name](SPEC, budget, np.arange(96, dtype=np.float32)), budget
+    return coreset(SPEC, budget, np.arange(96, dtype=np.float32)), budget
   if name == 'replay':
     options = {'recording': toys.recording(96)}
   if name == 'selective_backprop':

@@ -241,10 +241,11 @@ def test_prepare_scores_with_the_trained_model(tmp_path, digits, train_split):
     needs_lib.prepare(run, tmp_path, train_split)
 
 
+_NETWORK = 'resnet8 8x8x1 32 width=2 compute_dtype=float32 bn_gamma_init=uniform01 conv=auto'
 MEASURED = {
   'device': 'abacus',
-  'train': {'resnet8 2 8x8x1 32 float32': 1.0},
-  'forward': {'resnet8 2 8x8x1 32 float32': 0.1},
+  'train': {_NETWORK: 1.0},
+  'forward': {_NETWORK: 0.1},
   'augment': {'standard 8x8x1 32': 0.01},
 }
 

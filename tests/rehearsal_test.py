@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from jaxbudget import data, ledger
+from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run.run import data_key
 from jaxbudget.lab.sweep import grid, local
 
@@ -31,7 +32,7 @@ def rehearse(name, arg, directory):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config(f'scale=rehearsal,{arg}')
-  config.epochs, config.width = 3, 2
+  config_lib.apply(config, {'epochs': 3, 'model_options.width': 2})
   runs = grid.make_runs(config)
   datasets = {data_key(run.cell): data.load(run.cell.dataset) for run in runs}
   assert local.run_all(runs, datasets, directory, Console(quiet=True)) == 0

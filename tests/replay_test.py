@@ -13,7 +13,7 @@ from rich.console import Console
 
 from jaxbudget import ledger
 from jaxbudget import recording as recording_lib
-from jaxbudget.lab import config
+from jaxbudget.lab import cells, config
 from jaxbudget.lab.sweep import local
 from jaxbudget.selectors import make_selector
 
@@ -99,8 +99,8 @@ def test_the_config_names_a_directory_and_the_content_counts(recording, tmp_path
   changed = recording_lib.to_bytes([recording_lib.pack(c) for c in COUNTS[::-1]], 48)
   (copy / recording_lib.FILE).write_bytes(changed)
   assert run_of(copy).run_id != here.run_id
-  with pytest.raises(ValueError, match='does not exist'):
-    config.cells(config.defaults(selector='replay:/no/such'))
+  (cell,) = cells.lay_out(config.defaults(selector='replay:/no/such'))
+  assert 'does not exist' in cell.faults[0]
 
 
 def test_record_then_replay_by_launching(linear_model, tmp_path):  # noqa: F811

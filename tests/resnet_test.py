@@ -42,7 +42,7 @@ def test_resnet18_has_the_size_of_the_papers_network(num_classes, expected):
 
 @pytest.mark.parametrize('side,last', [(32, 4), (84, 11)])
 def test_resnet18_shrinks_images_as_the_papers_network(side, last):
-  model = resnet.resnet18(10, width=8)
+  model = resnet.resnet18(10, (32, 32, 3), width=8)
   args = jax.eval_shape(model.init, jax.random.key(0))
   image = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
   text = jax.jit(model.features).lower(*args, image).as_text()
@@ -51,7 +51,7 @@ def test_resnet18_shrinks_images_as_the_papers_network(side, last):
 
 
 def test_initial_values_are_torchs():
-  model = resnet.resnet18(10, width=16)
+  model = resnet.resnet18(10, (32, 32, 3), width=16)
   params, state = jax.jit(model.init)(jax.random.key(0))
 
   def assert_uniform(values, low, high):
@@ -81,7 +81,9 @@ def test_initial_values_are_torchs():
     np.testing.assert_array_equal(norm['mean'], 0)
     np.testing.assert_array_equal(norm['var'], 1)
 
-  ones, _ = jax.jit(resnet.resnet18(10, width=16, bn_gamma_init='ones').init)(jax.random.key(0))
+  ones, _ = jax.jit(resnet.resnet18(10, (32, 32, 3), width=16, bn_gamma_init='ones').init)(
+    jax.random.key(0)
+  )
   for norm in _norms(ones):
     np.testing.assert_array_equal(norm['scale'], 1)
 
@@ -243,9 +245,9 @@ def test_state_is_plain_and_survives_serialisation():
 
 def test_equal_arguments_give_the_identical_model():
   model = models.make_model('resnet18', 10, (32, 32, 3))
-  assert model is resnet.resnet18(10)
-  assert model is resnet.resnet18(num_classes=10, width=64, conv='cpu')  # auto, on this backend
-  assert model is not resnet.resnet18(10, conv='lax')
+  assert model is resnet.resnet18(10, (32, 32, 3))
+  assert model is resnet.resnet18(10, (84, 84, 3), width=64, conv='cpu')  # auto, on this backend
+  assert model is not resnet.resnet18(10, (32, 32, 3), conv='lax')
   assert model is not models.make_model('resnet18', 10, (32, 32, 1))
 
 
@@ -254,11 +256,11 @@ def test_equal_arguments_give_the_identical_model():
   [
     (lambda: models.make_model('resnet19', 10, (32, 32, 3)), "'resnet19'; did you mean 'resnet18'"),
     (lambda: models.make_model('resnet8', 10, SHAPE, convs='cpu'), "'convs'; did you mean 'conv'"),
-    (lambda: resnet.resnet8(10, conv='gpu'), "conv 'gpu'; did you mean 'cpu'"),
-    (lambda: resnet.resnet8(10, compute_dtype='float16'), "did you mean 'bfloat16'"),
-    (lambda: resnet.resnet8(10, bn_gamma_init='one'), "did you mean 'ones'"),
-    (lambda: resnet.resnet8(10, width=0), 'width=0'),
-    (lambda: resnet.resnet8(0), 'num_classes=0'),
+    (lambda: resnet.resnet8(10, SHAPE, conv='gpu'), "conv 'gpu'; did you mean 'cpu'"),
+    (lambda: resnet.resnet8(10, SHAPE, compute_dtype='float16'), "did you mean 'bfloat16'"),
+    (lambda: resnet.resnet8(10, SHAPE, bn_gamma_init='one'), "did you mean 'ones'"),
+    (lambda: resnet.resnet8(10, SHAPE, width=0), 'width=0'),
+    (lambda: resnet.resnet8(0, SHAPE), 'num_classes=0'),
   ],
 )
 def test_bad_arguments_are_named(call, message):

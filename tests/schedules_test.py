@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbudget import schedules
+from jaxbudget import factories, registry, schedules
 from jaxbudget.ledger import share
 
 
@@ -169,11 +169,11 @@ def test_momentum_takes_the_options_of_its_schedule():
     return [p for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
   for name, momentum in schedules.MOMENTA.items():
-    assert options(momentum) == options(schedules.SCHEDULES[name])
+    assert options(momentum) == options(factories.find('schedule', name).factory)
   assert schedules.make_momentum('cosine', 3, 4) is None
 
 
-@pytest.mark.parametrize('name', schedules.SCHEDULES)
+@pytest.mark.parametrize('name', registry.names('schedule'))
 def test_a_budget_compresses_the_whole_shape(name):
   """lr(t; S) = lr(2t; 2S) up to one row, the largest rate is lr0, none is negative."""
   short, long = (rates(name, total, final=1e-3) for total in (300, 600))
@@ -186,7 +186,7 @@ def test_a_budget_compresses_the_whole_shape(name):
     np.testing.assert_allclose(curve.max(), 1, atol=0.01)
 
 
-@pytest.mark.parametrize('name', schedules.SCHEDULES)
+@pytest.mark.parametrize('name', registry.names('schedule'))
 def test_warm_up_climbs_and_then_runs_everything(name):
   plain, warmed = rates(name, 81, final=1e-3, warmup=0.0), rates(name, 101, final=1e-3, warmup=0.2)
   if name == 'wsd':  # which cuts its flat part short
@@ -206,7 +206,7 @@ def test_momentum_waits_while_the_rate_climbs():
   assert (momentum[:20] == np.float32(0.95)).all() and momentum.min() < 0.851
 
 
-@pytest.mark.parametrize('name', schedules.SCHEDULES)
+@pytest.mark.parametrize('name', registry.names('schedule'))
 def test_runs_of_few_rows_have_finite_rates(name):
   for total in (3, 4, 6):
     curve = rates(name, total, final=1e-6)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import toys
 
-from jaxbudget import epoch, ledger
-from jaxbudget.selectors import SELECTORS, make_selector
+from jaxbudget import epoch, factories, ledger, registry
+from jaxbudget.selectors import make_selector
+from jaxbudget.selectors.coreset import coreset
 from jaxbudget.testing import check_selector
 
 VARIANTS = {
-  **{name: (name, {}) for name in SELECTORS},
+  **{name: (name, {}) for name in registry.names('selector')},
   'p_sgd_latest': ('p_sgd', {'average': False, 'smoothing': False}),
   'p_sgd_replacement': ('p_sgd', {'replacement': True}),
   'c_sgd_warm': ('c_sgd', {'warmup': 2, 'unseen': 'code'}),
@@ -29,7 +30,7 @@ def make(variant, budget=0.5):
   name, options = VARIANTS[variant]
   budget = 1.0 if name in ('sgd', 'forgetting_sgd') else budget
   if name == 'coreset':
-    return SELECTORS[name](toys.SPEC, budget, np.arange(48, dtype=np.float32)), budget
+    return coreset(toys.SPEC, budget, np.arange(48, dtype=np.float32)), budget
   if name == 'replay':
     options = {'recording': toys.recording()}
   if name == 'selective_backprop':
@@ -46,7 +47,9 @@ def test_every_method_keeps_its_contract(variant):
     options = {'history': 16, **options}
   needed = {'scores': np.arange(48, dtype=np.float32)} if name == 'coreset' else {}
   budgets = (1.0, 1.0) if name in ('sgd', 'forgetting_sgd') else (0.5, 0.75)
-  check_selector(SELECTORS[name], budgets=budgets, needed=needed, **options)
+  check_selector(
+    factories.find('selector', name).factory, budgets=budgets, needed=needed, **options
+  )
 
 
 @functools.cache

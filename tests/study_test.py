@@ -118,7 +118,9 @@ def test_rows_and_epochs_are_those_of_the_protocol(released):
 def test_protocol_of_the_optimizer_and_the_seeds():
   config = study.get_config(['2'])
   assert (config.learning_rate, config.final_learning_rate) == (0.1, 1e-6)
-  assert (config.momentum, config.weight_decay, config.bn_gamma_init) == (0.9, 1e-4, 'uniform01')
+  (run, *_) = grid.make_runs(config)
+  assert run.parts.options['optimizer'] == {'momentum': 0.9, 'weight_decay': 1e-4}
+  assert run.parts.options['model']['bn_gamma_init'] == 'uniform01'
   assert config.seeds == (0, 1, 2)
 
 

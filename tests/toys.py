@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxbudget import epoch, ledger
 from jaxbudget import recording as recording_lib
-from jaxbudget.optimizers import momentum_sgd
+from jaxbudget.optimizers import make_optimizer
 from jaxbudget.state import init_state
 from jaxbudget.types import Augment, Batch, Data, Model, Spec
 
@@ -53,7 +53,7 @@ AUGMENT = Augment(_train, _normalize)
 
 def start(selector, budget, spec=SPEC, seed=0, unit='backward', model=MODEL):
   """Program and initial state of a run."""
-  optimizer = momentum_sgd(0.9, 1e-4)
+  optimizer = make_optimizer()
   program = epoch.make_program(spec.num_classes, model, AUGMENT, selector, optimizer)
   return program, init_state(seed, spec, model, selector, optimizer, ledger.as_budget(budget, unit))
 

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jaxbudget.lab import config, launcher
+from jaxbudget.lab import cells, config, launcher
 from jaxbudget.lab.run import files, lock
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import control, jobs, plan_file, status, workers
@@ -28,7 +28,7 @@ def test_a_config_survives_json(name):
   values = importlib.import_module(f'configs.{name}').get_config()
   again = config.from_record(json.loads(json.dumps(values.to_dict())))
   assert config.seed_tuple(again.seeds) == config.seed_tuple(values.seeds)
-  assert config.cells(again) == config.cells(values)
+  assert cells.lay_out(again) == cells.lay_out(values)
 
 
 class Named:

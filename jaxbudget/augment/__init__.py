@@ -1,27 +1,39 @@
-"""Augmentation on the device, inside the compiled epoch (fidelity.md 3, design.md 3)."""
+"""Augmentation on the device, inside the compiled epoch (fidelity.md 3)."""
 
 import functools
-import inspect
+import math
+from typing import Any
 
-from jaxbudget import registry
-from jaxbudget.augment import mix, operations, randaugment
-from jaxbudget.augment.geometric import Stage, chain, normalize, on_image, random_crop, random_flip
+from jaxbudget import factories
+from jaxbudget.augment.geometric import (
+  Stage,
+  Stages,
+  chain,
+  normalize,
+  on_image,
+  random_crop,
+  random_flip,
+)
 from jaxbudget.data.dataset import Info
 from jaxbudget.types import Augment
 
-__all__ = ['AUGMENTS', 'Stage', 'chain', 'make_augment', 'normalize']
+__all__ = ['Stage', 'Stages', 'chain', 'make_augment', 'normalize']
 
 
-def make_augment(name: str, info: Info, **options) -> Augment:
+def make_augment(name: str, info: Info, *, trusted: bool = True, **options: Any) -> Augment:
   """Builds an augmentation for a data set.
 
-  The same arguments give the identical object: compiled programs are found again by the
-  identity of the functions in them.
+  Of a chain, the stages on uint8 images come first, then one crop, flip and normalisation,
+  then the stages on normalised images, each in the order of the names. Samples in a picture
+  multiply. The same arguments give the identical object: compiled programs are found again by
+  the identity of the functions in them.
 
   Args:
-    name: one of `AUGMENTS`.
+    name: a known augmentation, `package.module:factory`, or several joined by `+`.
     info: facts of the data set; read are `image_shape`, `mean`, `std`, `flip`, `pad`.
-    **options: of the named augmentation, e.g. `n` and `m` of `randaugment`.
+    trusted: whether others' packages may be imported.
+    **options: of the named augmentations, e.g. `n` and `m` of `randaugment`; an option that
+      two of a chain have is given as `mixup={'alpha': 0.3}`.
 
   Returns:
     The augmentation.
@@ -29,13 +41,13 @@ def make_augment(name: str, info: Info, **options) -> Augment:
   Raises:
     ValueError: for an unknown name or option, or a value out of range.
   """
-  registry.check('augment', name, AUGMENTS)
-  parameters = inspect.signature(AUGMENTS[name]).parameters.values()
-  defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-  for option in options:
-    registry.check(f'option of {name}', option, defaults)
+  parts = factories.chain('augment', name, trusted)
+  divided, unknown = factories.divide(parts, options)
+  if unknown:
+    raise ValueError('\n'.join(factories.unknown_option(parts, path) for path in unknown))
   _check_shapes(info)
-  return _build(name, info, tuple({**defaults, **options}.items()))
+  filled = [part.fill(given) for part, given in zip(parts, divided, strict=True)]
+  return _build(tuple(parts), info, tuple(tuple(each.items()) for each in filled))
 
 
 def _check_shapes(info):
@@ -52,42 +64,34 @@ def _check_shapes(info):
 
 
 @functools.cache
-def _build(name, info, options):
-  return AUGMENTS[name](info, **dict(options))
+def _build(parts, info, options):
+  made = [
+    part.make((Stages, Augment), info, **dict(given))
+    for part, given in zip(parts, options, strict=True)
+  ]
+  whole = [part.name for part, one in zip(parts, made, strict=True) if isinstance(one, Augment)]
+  if whole and len(parts) > 1:
+    raise ValueError(f'augment {whole[0]!r} is a whole augmentation and cannot be chained by +')
+  return made[0] if whole else assemble(info, *made)
 
 
-def _standard(info):
-  """Zero pad, random crop, random flip, normalise (fidelity.md 1.2)."""
-  return _around_standard(info)
+def assemble(info: Info, *stages: Stages) -> Augment:
+  """Puts stages around the standard transform.
 
+  Args:
+    info: of the data set.
+    *stages: what each augmentation adds.
 
-def _randaugment(info, *, n=2, m=4):
-  """N random operations of magnitude m on the uint8 image, then standard (fidelity.md 3.4)."""
-  first = randaugment.randaugment(n, m)
-  operations.make_parameters(m, info.image_shape)  # refuses unfit images before any compile
-  return _around_standard(info, first=first)
-
-
-def _mixup(info, *, alpha=0.3, mix_image=True, fold=False):
-  """Standard, then mixup of pairs (fidelity.md 3.2)."""
-  return _around_standard(info, last=mix.mixup(alpha, mix_image=mix_image, fold=fold), parts=2)
-
-
-def _ricap(info, *, alpha=0.3):
-  """Standard, then patches of four samples (fidelity.md 3.3)."""
-  return _around_standard(info, last=mix.ricap(alpha), parts=mix.RICAP_PARTS)
-
-
-def _around_standard(info, first=None, last=None, parts=1):
+  Returns:
+    The augmentation.
+  """
   to_float = normalize(info.mean, info.std)
-  standard = random_crop(info.pad), random_flip(info.flip), on_image(to_float)
-  stages = [stage for stage in (first, *standard, last) if stage]
-  return Augment(chain(*stages), to_float, parts)
-
-
-AUGMENTS = {
-  'standard': _standard,
-  'randaugment': _randaugment,
-  'mixup': _mixup,
-  'ricap': _ricap,
-}
+  order = [
+    *(one.before for one in stages),
+    random_crop(info.pad),
+    random_flip(info.flip),
+    on_image(to_float),
+    *(one.after for one in stages),
+  ]
+  train = chain(*(stage for stage in order if stage is not None))
+  return Augment(train, to_float, math.prod(one.parts for one in stages))

@@ -5,6 +5,7 @@ time it is loaded.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,20 @@ from jax import lax
 from jaxbudget.types import Batch, Key
 
 Stage = Callable[[Key, Batch], Batch]
+
+
+class Stages(NamedTuple):
+  """What an augmentation adds to the standard transform; None is nothing.
+
+  Attributes:
+    before: on uint8 images, before crop and flip.
+    after: on normalised images, after it.
+    parts: samples that one picture shows for each that it showed before.
+  """
+
+  before: Stage | None = None
+  after: Stage | None = None
+  parts: int = 1
 
 
 def chain(*stages: Stage) -> Stage:

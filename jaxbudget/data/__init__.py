@@ -1,7 +1,8 @@
 """Data sets as uint8 arrays: by name, from people's own files, from their archives."""
 
+from jaxbudget.data.arrays import from_arrays
 from jaxbudget.data.catalog import check, info, load
-from jaxbudget.data.dataset import DataError, Dataset, Info, Progress
+from jaxbudget.data.dataset import DataError, Dataset, Info, Progress, Where
 from jaxbudget.data.device import place
 from jaxbudget.data.progress import progress_bars
 from jaxbudget.data.summary import describe
@@ -11,8 +12,10 @@ __all__ = [
   'Dataset',
   'Info',
   'Progress',
+  'Where',
   'check',
   'describe',
+  'from_arrays',
   'info',
   'load',
   'place',

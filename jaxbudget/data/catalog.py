@@ -1,36 +1,25 @@
 """The data sets by name: facts without loading, and loading."""
 
 import dataclasses
-import difflib
-import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from jaxbudget.data import digits, download, folder, from_tfds, npz, tables
+from jaxbudget import factories
+from jaxbudget.data import download, from_tfds, tables
 from jaxbudget.data.arrays import refuse
 from jaxbudget.data.dataset import (
   DataError,
   Dataset,
   Info,
   Progress,
+  Where,
   fingerprint,
   hold_out,
   no_progress,
 )
 
 KNOWN = tuple(tables.INFO)
-WITH_ARGUMENT = {'npz': 'npz:PATH', 'folder': 'folder:PATH', 'tfds': 'tfds:NAME'}
-
-
-def _parse(name: str) -> tuple[str, str]:
-  """Splits 'npz:a.npz' into ('npz', 'a.npz'), 'digits' into ('digits', '')."""
-  kind, _, argument = name.partition(':')
-  if name in KNOWN or (argument and kind in WITH_ARGUMENT):
-    return kind, argument
-  spelling = {known: known for known in KNOWN} | WITH_ARGUMENT
-  close = difflib.get_close_matches(kind, spelling, 1)
-  hint = f'; did you mean {spelling[close[0]]!r}?' if close else ''
-  raise DataError(f'unknown dataset {name!r}{hint}; known: {", ".join(spelling.values())}')
 
 
 def info(
@@ -39,6 +28,7 @@ def info(
   mean: Sequence[float] | None = None,
   std: Sequence[float] | None = None,
   flip: float | None = None,
+  options: Mapping[str, Any] | None = None,
   **where,
 ) -> Info:
   """Gives the facts of a data set, from a table where there is one.
@@ -49,6 +39,7 @@ def info(
     mean: as for `load`.
     std: as for `load`.
     flip: as for `load`.
+    options: as for `load`.
     **where: `data_dir`, `data_manual_dir`, `data_checksums`, as for `load`.
 
   Returns:
@@ -58,7 +49,7 @@ def info(
   Raises:
     DataError: if the name is unknown, or the data must be read and cannot be.
   """
-  _parse(name)
+  _find(name, options)
   if name in tables.INFO:
     table = tables.INFO[name]
     held = _per_class(table, validation) * table.num_classes
@@ -66,7 +57,8 @@ def info(
       counts = {'num_train': table.num_train - held, 'num_test': held}
       table = dataclasses.replace(table, **counts)
     return _adjust(table, mean, std, flip)
-  return load(name, validation=validation, mean=mean, std=std, flip=flip, **where).info
+  given = {'mean': mean, 'std': std, 'flip': flip, 'options': options}
+  return load(name, validation=validation, **given, **where).info
 
 
 def check(
@@ -75,6 +67,7 @@ def check(
   data_manual_dir: str | None = None,
   data_checksums: str | None = None,
   validation: int = 0,
+  options: Mapping[str, Any] | None = None,
 ) -> None:
   """Refuses what is wrong with the arguments of `load`, without loading anything.
 
@@ -84,11 +77,12 @@ def check(
     data_manual_dir: as for `load`.
     data_checksums: as for `load`.
     validation: as for `load`.
+    options: as for `load`.
 
   Raises:
     DataError: naming the fault.
   """
-  kind, argument = _parse(name)
+  part, filled = _find(name, options)
   if validation and name in tables.INFO:
     _per_class(tables.INFO[name], validation)
   if data_dir and pathlib.Path(data_dir).expanduser().is_file():
@@ -97,8 +91,20 @@ def check(
     raise DataError(f'data_manual_dir={data_manual_dir}: no such directory')
   if data_checksums:
     download.read_checksums(data_checksums)
-  if kind in ('npz', 'folder') and not pathlib.Path(argument).expanduser().exists():
-    raise DataError(f'{name}: no such {"file" if kind == "npz" else "directory"}')
+  own = {'npz': 'file', 'folder': 'directory'}.get('' if part.outside else part.short)
+  if own and not pathlib.Path(filled['path']).expanduser().exists():
+    raise DataError(f'{name}: no such {own}')
+
+
+def _find(
+  name: str, options: Mapping[str, Any] | None = None
+) -> tuple[factories.Part, dict[str, Any]]:
+  """The factory of a data set and all its options."""
+  try:
+    part = factories.find('dataset', name)
+    return part, part.fill(options or {})
+  except ValueError as e:
+    raise DataError(str(e)) from e
 
 
 def load(
@@ -111,11 +117,13 @@ def load(
   mean: Sequence[float] | None = None,
   std: Sequence[float] | None = None,
   flip: float | None = None,
+  options: Mapping[str, Any] | None = None,
 ) -> Dataset:
   """Loads a data set into host memory, preparing it on first use.
 
   Args:
-    name: digits, cifar10, cifar100, svhn, mini_imagenet, npz:PATH, folder:PATH, tfds:NAME.
+    name: digits, cifar10, cifar100, svhn, mini_imagenet, npz:PATH, folder:PATH, tfds:NAME, or
+      anybody's `package.module:factory`.
     data_dir: where prepared data live; None is the usual directory of tensorflow-datasets.
     data_manual_dir: directory with archives that are on disk already.
     data_checksums: file with the checksums of archives other than the official ones.
@@ -127,6 +135,7 @@ def load(
     std: likewise.
     flip: probability of a horizontal flip; None takes the study's, and 0 for people's own
       images, since nothing is known of what a mirror image means.
+    options: of the named data set.
 
   Returns:
     The data set.
@@ -134,34 +143,18 @@ def load(
   Raises:
     DataError: if the name is unknown or the data are missing or unfit.
   """
-  check(name, data_dir, data_manual_dir, data_checksums, validation)
-  kind, argument = _parse(name)
-  root = from_tfds.root_directory(data_dir)
+  check(name, data_dir, data_manual_dir, data_checksums, validation, options)
+  part, filled = _find(name, options)
   manual_dir = pathlib.Path(data_manual_dir).expanduser() if data_manual_dir else None
-  if kind == 'digits':
-    dataset = digits.load()
-  elif kind == 'npz':
-    dataset = npz.load(argument)
-  elif kind == 'folder':
-    dataset = _load_folder(argument, root, progress)
-  elif kind == 'tfds':
-    dataset = from_tfds.load_any(argument, root, progress)
-  elif kind == 'mini_imagenet':
-    dataset = from_tfds.load_mini_imagenet(root, manual_dir, progress)
-  else:
-    dataset = from_tfds.load_archived(name, root, manual_dir, data_checksums, progress)
+  where = Where(from_tfds.root_directory(data_dir), manual_dir, data_checksums, progress)
+  try:
+    dataset = part.make(Dataset, where, **filled)
+  except DataError:
+    raise
+  except ValueError as e:
+    raise DataError(f'dataset {name!r}: {e}') from e
   dataset = _carve(dataset, validation) if validation else dataset
   return dataset._replace(info=_adjust(dataset.info, mean, std, flip))
-
-
-def _load_folder(path: str, root: pathlib.Path, progress: Progress) -> Dataset:
-  _, _, identity = folder.scan(path)
-  place = str(pathlib.Path(path).expanduser().resolve())
-  key = f'folder-{hashlib.sha256(place.encode()).hexdigest()[:12]}'
-  build = lambda: folder.load(path, progress)
-  dataset = from_tfds.cached(root, key, identity, build, progress)
-  # The cache may have been made under another spelling of the path.
-  return dataset._replace(info=dataclasses.replace(dataset.info, name=f'folder:{path}'))
 
 
 def _adjust(info: Info, mean, std, flip) -> Info:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import hashlib
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -73,6 +74,22 @@ class Dataset(NamedTuple):
 def no_progress(task: str, done: int, total: int | None) -> None:
   """Reports nothing."""
   del task, done, total
+
+
+class Where(NamedTuple):
+  """Where data are looked for and kept; what the factory of a data set is given.
+
+  Attributes:
+    root: directory of prepared data.
+    manual_dir: directory with archives that are on disk already.
+    checksums: file with the checksums of archives other than the official ones.
+    progress: told of slow work.
+  """
+
+  root: pathlib.Path
+  manual_dir: pathlib.Path | None = None
+  checksums: str | None = None
+  progress: Progress = no_progress
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

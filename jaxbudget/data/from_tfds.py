@@ -6,6 +6,7 @@ it can never be taken for the official data. The decoded cache is ROOT/jaxbudget
 """
 
 import dataclasses
+import difflib
 import hashlib
 import os
 import pathlib
@@ -213,8 +214,14 @@ def load_any(name: str, root: pathlib.Path, progress: Progress) -> Dataset:
 
   try:
     builder = tfds.builder(name, data_dir=root)
-  except (tfds.core.DatasetNotFoundError, ValueError, ImportError) as error:
-    raise DataError(f'tfds:{name}: {error}') from error
+  except tfds.core.DatasetNotFoundError as error:
+    known = tfds.list_builders(with_community_datasets=False)
+    close = difflib.get_close_matches(name.partition('/')[0].partition(':')[0], known, n=1)
+    hint = f'; did you mean tfds:{close[0]}?' if close else ''
+    said = f'tensorflow-datasets knows no such set, and none is prepared in {root}{hint}'
+    raise DataError(f'tfds:{name}: {said}') from error
+  except (ValueError, ImportError) as error:
+    raise DataError(f'tfds:{name}: {" ".join(str(error).split())}') from error
   if not prepared.is_prepared(builder):
     raise DataError(
       f'tfds:{name} is not prepared in {root}; prepare it where TensorFlow is installed with '

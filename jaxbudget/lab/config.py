@@ -1,24 +1,17 @@
-"""Configs: what can be set, how a config file's argument is read, how cells come of a grid.
+"""Configs: what can be set, and how what people write is read.
 
 A config is a locked `ml_collections.ConfigDict`: the keys of `defaults()`, where `grid`
-lists the cells of an experiment as the values in which they differ from the rest.
+lists the cells of an experiment as the values in which they differ from the rest (`cells`).
 """
 
 import ast
-import copy
-import inspect
 import itertools
-import types
-import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict, FrozenConfigDict
-from ml_collections.config_dict import placeholder
+from ml_collections import ConfigDict
 
-from jaxbudget import recording, registry
-from jaxbudget.augment import AUGMENTS
-from jaxbudget.selectors import SELECTORS
+from jaxbudget import factories, registry
 
 # Keys that cannot change a number in a result (design.md 6): not part of a run's identity.
 INCIDENTAL = (
@@ -34,9 +27,17 @@ INCIDENTAL = (
   'slurm',
 )
 MOST_SEEDS, MOST_RUNS = 10_000, 100_000  # more are a mistake, and would fill the memory
-_NOT_OPTIONS = ('scores',)  # an array from another run
 INCIDENTAL_OPTIONS = ('recording',)  # the file counts by its digest, not by its place
-OPTION_KEYS = ('selector_options', 'augment_options')
+OPTION_KEYS = {kind: f'{kind}_options' for kind in registry.KINDS}
+# Options that were keys of their own, and still may be written so.
+SHORT = {
+  'width': 'model_options.width',
+  'bn_gamma_init': 'model_options.bn_gamma_init',
+  'compute_dtype': 'model_options.compute_dtype',
+  'conv': 'model_options.conv',
+  'momentum': 'optimizer_options.momentum',
+  'weight_decay': 'optimizer_options.weight_decay',
+}
 
 
 def defaults(**overrides: Any) -> ConfigDict:
@@ -54,26 +55,27 @@ def defaults(**overrides: Any) -> ConfigDict:
   config = ConfigDict(
     {
       'name': '',  # of the experiment, for headings only
+      # Parts by name (docs/parts.md): ours, or package.module:factory. Options are those of the
+      # chosen factory; those that are not given have its defaults.
       'dataset': 'cifar10',  # or npz:PATH, folder:PATH, tfds:NAME
+      'dataset_options': {},
       'data_dir': '',  # prepared data; empty: the usual TFDS directory
       'data_manual_dir': '',  # archives that are on disk already
       'data_checksums': '',  # checksums of archives other than the official ones
       'train_part': (0, 1),  # (i, n): train on the i-th of n equal parts of the data only
       'validation': 0,  # images carved from train to replace the test set
       'model': 'resnet18',
-      'width': 0,  # channels of the first stage; 0: the model's own
-      'bn_gamma_init': 'uniform01',  # or ones (fidelity.md D16)
-      'compute_dtype': 'float32',  # or bfloat16
-      'conv': 'auto',  # convolution gradients: lax, cpu, or by backend
+      'model_options': {},  # e.g. width, compute_dtype
       'selector': 'unif_sgd',  # or replay:DIR, what the run in DIR recorded
-      'selector_options': _options(SELECTORS.values()),  # None: the method's default
-      'augment': 'standard',
-      'augment_options': _options(AUGMENTS.values()),
+      'selector_options': {},
+      'augment': 'standard',  # several are joined by +
+      'augment_options': {},
       'schedule': 'linear',
+      'schedule_options': {},
       'learning_rate': 0.1,
       'final_learning_rate': 1e-6,
-      'momentum': 0.9,
-      'weight_decay': 1e-4,
+      'optimizer': 'sgd',
+      'optimizer_options': {},  # e.g. momentum, weight_decay
       'budget': 1.0,  # B in (0, 1]
       'shared_by': 1,  # runs that share what this one needs: each is charged a part of it
       'budget_unit': 'backward',  # or compute: selection is charged too
@@ -107,23 +109,6 @@ def defaults(**overrides: Any) -> ConfigDict:
   return config.lock()
 
 
-def _options(factories: Iterable[Callable]) -> dict[str, Any]:
-  """Placeholders for the keyword-only options of all factories."""
-  options = {}
-  for factory in factories:
-    for p in inspect.signature(factory, eval_str=True).parameters.values():
-      if p.kind is p.KEYWORD_ONLY and p.name not in _NOT_OPTIONS:
-        options[p.name] = placeholder(_plain_type(p.annotation))
-  return options
-
-
-def _plain_type(annotation):
-  """Float for `float | None`, tuple for `tuple[float, ...]`."""
-  if isinstance(annotation, types.UnionType):
-    annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
-  return typing.get_origin(annotation) or annotation
-
-
 def parse_arg(arg: str | None) -> dict[str, Any]:
   """Reads `key=value,key=value`; values are Python literals or else strings.
 
@@ -137,17 +122,45 @@ def parse_arg(arg: str | None) -> dict[str, Any]:
     ValueError: a part without `=`, or a key given twice.
   """
   parsed = {}
-  for part in filter(None, (arg or '').split(',')):
+  for part in filter(None, _split(arg or '')):
     key, equals, value = part.partition('=')
     if not equals:
       raise ValueError(f'config argument {part!r} is not of the form key=value')
     if key in parsed:
       raise ValueError(f'config argument {key!r} is given twice')
-    try:
-      parsed[key] = ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-      parsed[key] = value
+    parsed[key] = literal(value)
   return parsed
+
+
+def literal(text: str) -> Any:
+  """Reads a value that somebody typed: a Python literal, or else a string."""
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    return text
+
+
+def _split(arg: str) -> list[str]:
+  """Splits at commas, but not within brackets, nor within quotes that open a value."""
+  parts, start, closing = [], 0, []
+  for i, c in enumerate(arg):
+    if closing and c == closing[-1]:
+      closing.pop()
+    elif closing and closing[-1] in '\'"':
+      continue
+    elif c in _BRACKETS:
+      closing.append(_BRACKETS[c])
+    elif c in '\'"' and (closing or arg[max(0, i - 1)] == '='):
+      closing.append(c)
+    elif c == ',' and not closing:
+      parts.append(arg[start:i])
+      start = i + 1
+  if closing:
+    raise ValueError(f'config argument {arg[start:]!r} lacks {closing[-1]!r} at its end')
+  return [*parts, arg[start:]]
+
+
+_BRACKETS = {'(': ')', '[': ']', '{': '}'}
 
 
 def apply(config: ConfigDict, values: Mapping[str, Any]) -> None:
@@ -155,40 +168,102 @@ def apply(config: ConfigDict, values: Mapping[str, Any]) -> None:
 
   Args:
     config: to change.
-    values: by key; dots reach into option dicts, and nested dicts are merged.
+    values: by key; dots reach into dicts, and nested dicts are merged. Options of parts are
+      taken as they are: `cells` knows the parts.
 
   Raises:
     ValueError: unknown keys and values of the wrong type, all in one message.
   """
   faults = []
   for key, value in _flatten(values):
-    *path, leaf = key.split('.')
-    place = config
+    *path, leaf = _full(key).split('.')
     try:
-      for step in path:
-        registry.check('config key', step, place.keys())
-        place = place[step]
-      registry.check('config key' if not path else f'key of {path[-1]}', leaf, place.keys())
-      kind = place.get_type(leaf)
-      if kind in (int, float) and isinstance(value, bool):
-        raise TypeError('a number is expected, not a truth value')
-      if kind is float and isinstance(value, int):
-        value = float(value)
-      if leaf == 'seeds':
-        value = seed_tuple(value)
-      with place.unlocked():
-        place[leaf] = value
+      if path and path[0] in OPTION_KEYS.values() and path[0] in config:
+        _set_option(config, path, leaf, value)
+      elif leaf in OPTION_KEYS.values():
+        raise ValueError(f'{key}={value!r}: it must be a dict of options')
+      else:
+        _set_key(config, path, leaf, value)
     except (TypeError, ValueError) as e:
       faults.append(str(e) if isinstance(e, ValueError) else f'{key}={value!r}: {e}')
   if faults:
     raise ValueError('\n'.join(faults))
 
 
+def override(config: ConfigDict, written: Mapping[str, str]) -> None:
+  """Sets values that somebody typed, in place, in a config with or without a grid.
+
+  Args:
+    config: to change.
+    written: text by key, dotted for options; read as behind the colon of a config file.
+
+  Raises:
+    ValueError: unknown keys, values of the wrong type, and keys that the grid sets itself: all
+      in one message.
+  """
+  values = {key: literal(text) for key, text in written.items()}
+  gridded = {_full(key) for cell in config.get('grid') or () for key, _ in _flatten(cell)}
+  faults = [
+    f'{key} is set by the grid of this config, cell by cell: it cannot be {values[key]!r} for all'
+    for key in values
+    if _full(key) in gridded
+  ]
+  try:
+    apply(config, values)
+  except ValueError as e:
+    faults.append(str(e))
+  if faults:
+    raise ValueError('\n'.join(faults))
+
+
+def _full(key: str) -> str:
+  """A key under the name that it has in a config."""
+  return SHORT.get(key, key)
+
+
+def _set_key(config, path, leaf, value) -> None:
+  """Sets one of the declared keys."""
+  place = config
+  for step in path:
+    registry.check('config key', step, place.keys())
+    place = place[step]
+  registry.check('config key' if not path else f'key of {path[-1]}', leaf, place.keys())
+  kind = place.get_type(leaf)
+  if value is None:
+    raise TypeError('it cannot be None')
+  if leaf in OPTION_KEYS and callable(value):
+    value = factories.name_of(leaf, value)
+  if kind in (int, float) and isinstance(value, bool):
+    raise TypeError('a number is expected, not a truth value')
+  if kind is float and isinstance(value, int):
+    value = float(value)
+  if leaf == 'seeds':
+    value = seed_tuple(value)
+  with place.unlocked():
+    place[leaf] = value
+
+
+def _set_option(config, path, leaf, value) -> None:
+  """Sets an option of a part, or of one part of a chain."""
+  key = '.'.join([*path, leaf])
+  if len(path) > 2 or not all([*path, leaf]):
+    raise ValueError(f'{key} is no option: write {path[0]}.OPTION, or {path[0]}.PART.OPTION')
+  place = config[path[0]]
+  with config.unlocked():
+    if path[1:]:
+      if not isinstance(place.get(path[1]), ConfigDict):
+        place[path[1]] = ConfigDict()
+      place = place[path[1]]
+    if leaf in place:  # a ConfigDict holds on to the type of what it replaces
+      del place[leaf]
+    place[leaf] = value
+
+
 def from_record(record: Mapping[str, Any]) -> ConfigDict:
   """Makes a config again of what JSON kept of it.
 
   Args:
-    record: its `to_dict()`; keys that were None may be missing.
+    record: its `to_dict()`.
 
   Returns:
     The config.
@@ -196,11 +271,11 @@ def from_record(record: Mapping[str, Any]) -> ConfigDict:
   Raises:
     ValueError: unknown keys and values of the wrong type.
   """
-  known = {key: value for key, value in _flatten(record) if value is not None}
-  return defaults(**known)
+  return defaults(**dict(_flatten(record)))
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = ''):
+def _flatten(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Pairs of dotted key and value."""
   for key, value in values.items():
     if isinstance(value, Mapping):
       yield from _flatten(value, f'{prefix}{key}.')
@@ -237,53 +312,3 @@ def seed_tuple(seeds: int | Iterable[int]) -> tuple[int, ...]:
       'count n for 0..n-1'
     )
   return seeds
-
-
-def _identify_recording(cell: ConfigDict) -> None:
-  """Writes `replay:DIR` out as options, in place, with the digest of what DIR holds."""
-  name, _, directory = str(cell.selector).partition(':')
-  if name != 'replay':
-    return
-  options = cell.selector_options
-  cell.selector = name
-  if directory:
-    options.recording = directory
-  if options.recording and not options.recording_digest:
-    options.recording_digest = recording.digest(options.recording)
-
-
-def cells(config: ConfigDict) -> list[tuple[FrozenConfigDict, tuple[dict, ...]]]:
-  """Lays out the grid.
-
-  Args:
-    config: with a grid, or without for a single cell.
-
-  Returns:
-    For every cell its config (no grid, no seeds) and the paper's cells it stands for, dicts
-    as in the key `paper` of plan.json.
-
-  Raises:
-    ValueError: faults of all cells, in one message.
-  """
-  laid_out, faults = [], []
-  common = ConfigDict(config)
-  with common.unlocked():
-    del common.grid, common.seeds
-  grid = config.grid or ({},)
-  if not isinstance(grid, list | tuple) or not all(isinstance(c, Mapping) for c in grid):
-    raise ValueError(f'grid={grid!r} must be a tuple of dicts, one for each cell')
-  if len(grid) > MOST_RUNS:
-    raise ValueError(f'grid has {len(grid):,} cells; at most {MOST_RUNS:,} runs can be planned')
-  for values in grid:
-    cell = copy.deepcopy(common)  # options too: a ConfigDict made of another shares them
-    values = dict(values)
-    paper = tuple(dict(place) for place in values.pop('paper', ()))
-    try:
-      apply(cell, values)
-      _identify_recording(cell)
-    except ValueError as e:
-      faults.append(str(e))
-    laid_out.append((FrozenConfigDict(cell), paper))
-  if faults:
-    raise ValueError('\n'.join(dict.fromkeys(faults)))
-  return laid_out

@@ -1,100 +1,130 @@
 """The two presets: the study as its code was released, and with that code's slips repaired.
 
 They differ in the switches below and in nothing else (fidelity.md section 4; prose and
-evidence in docs/deviations.md). An option that a config sets itself wins over the preset.
+evidence in docs/deviations.md). A switch belongs to one method or augmentation of ours: others
+may call an option of theirs `credit` or `warmup`, no preset touches it. An option that a
+config sets itself wins over the preset.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-PRESETS = {
-  'released': {
-    'credit': 'first',  # Q1, D7: who is credited when a picture shows several samples
-    'unseen': 'code',  # D4: c-SGD ranks the unseen last
-    'label_weights': 'first',  # Q3: label weights of the first queue entry for all
-    'mix_image': False,  # Q2: Selective Backprop + mixup leaves the images alone
-    'fold': True,  # Q2: and folds lambda to max(lambda, 1 - lambda)
-    'short_warmup': True,  # D6: n-1 epochs instead of n
-  },
-  'corrected': {
-    'credit': 'aligned',
-    'unseen': 'max_c',
-    'label_weights': 'own',
-    'mix_image': True,
-    'fold': False,
-    'short_warmup': False,
-  },
-}
+from jaxbudget.factories import Part
+
+PRESETS = ('released', 'corrected')
 
 
-MIXING = ('mixup', 'ricap')  # augmentations that show several samples in one picture
+class Switch(NamedTuple):
+  """An option that the presets set otherwise.
+
+  Attributes:
+    part: the method or augmentation whose option it is.
+    option: its name.
+    released: what the released code did.
+    corrected: what repairs it.
+    mixed: only where a picture shows several samples.
+    beside: only with this method; empty: with any.
+  """
+
+  part: str
+  option: str
+  released: Any
+  corrected: Any
+  mixed: bool = False
+  beside: str = ''
 
 
-def affected(selector: str, augment: str, options: Mapping[str, Any]) -> bool:
-  """Whether a cell is another run under the other preset.
+SWITCHES = (
+  # Q1, D7: who is credited when a picture shows several samples.
+  Switch('p_sgd', 'credit', 'first', 'aligned', mixed=True),
+  Switch('c_sgd', 'credit', 'first', 'aligned', mixed=True),
+  # D4: c-SGD ranks the unseen last.
+  Switch('c_sgd', 'unseen', 'code', 'max_c'),
+  # Q3: label weights of the first queue entry for all.
+  Switch('selective_backprop', 'label_weights', 'first', 'own', mixed=True),
+  # Q2: Selective Backprop + mixup leaves the images alone, and folds lambda.
+  Switch('mixup', 'mix_image', False, True, beside='selective_backprop'),
+  Switch('mixup', 'fold', True, False, beside='selective_backprop'),
+)
+WARMED = ('p_sgd', 'c_sgd')  # D6: `released` warms up for n-1 epochs instead of n
+
+
+def options() -> set[str]:
+  """Names of the options that a preset may decide."""
+  return {switch.option for switch in SWITCHES}
+
+
+def resolve(
+  preset: str, part: Part, given: Mapping[str, Any], selector: str, mixes: bool
+) -> dict[str, Any]:
+  """Lets a preset decide what a config leaves open.
+
+  Where a switch makes no difference (credit without mixing) both presets leave the option
+  alone, so that the runs they share are the same run.
 
   Args:
+    preset: one of `PRESETS`.
+    part: a method or an augmentation.
+    given: its options, as the config sets them.
     selector: name of the method.
-    augment: name of the augmentation.
-    options: of both, resolved.
+    mixes: whether a picture shows several samples; of an augmentation it is not asked.
+
+  Returns:
+    The options given, and those that the preset sets.
+  """
+  decided = dict(given)
+  if part.outside:
+    return decided
+  for switch in SWITCHES:
+    if switch.part == part.short and _matters(switch, selector, mixes):
+      value = switch.released if preset == 'released' else switch.corrected
+      decided.setdefault(switch.option, value)
+  if part.short in WARMED and preset == 'released' and given.get('warmup'):
+    decided['warmup'] = given['warmup'] - 1
+  return decided
+
+
+def _matters(switch: Switch, selector: str, mixes: bool) -> bool:
+  return (mixes or not switch.mixed) and switch.beside in ('', selector)
+
+
+def mixes(record: Mapping[str, Any]) -> bool:
+  """Whether pictures of a run show several samples.
+
+  Args:
+    record: its entry in plan.json, or its config.json; those of older runs do not say it, but
+      there were two such augmentations.
+  """
+  parts = record.get('parts')
+  known = isinstance(parts, int | float) and parts == parts  # NaN in a table of older runs
+  return parts > 1 if known else record.get('augment') in ('mixup', 'ricap')
+
+
+def affected(record: Mapping[str, Any]) -> bool:
+  """Whether a run is another one under the other preset.
+
+  Args:
+    record: its entry in plan.json: read are `selector`, `augment`, `options` and `parts`.
 
   Returns:
     False where both presets give the same run.
   """
-  return any(
-    (
-      augment in MIXING and ('credit' in options or 'label_weights' in options),
-      'unseen' in options,
-      selector == 'selective_backprop' and 'mix_image' in options,
-      bool(options.get('warmup')),
-    )
-  )
+  selector = record['selector']
+  parts = (selector, *str(record['augment']).split('+'))
+  switched = any(s.part in parts and _matters(s, selector, mixes(record)) for s in SWITCHES)
+  return switched or (selector in WARMED and bool(record['options'].get('warmup')))
 
 
-def resolve(
-  preset: str, selector: str, augment: str, selector_options: dict, augment_options: dict
-) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Lets a preset decide what a config leaves open.
-
-  Where a switch makes no difference (credit without mixing) both presets give the same
-  value, so that the runs they share are the same run.
-
-  Args:
-    preset: a key of `PRESETS`.
-    selector: name of the method.
-    augment: name of the augmentation.
-    selector_options: all options of the method, None where the config is silent.
-    augment_options: all options of the augmentation, likewise.
-
-  Returns:
-    (selector options, augment options); what is still None is the method's own default.
-  """
-  switches = PRESETS[preset]
-  selector_options, augment_options = dict(selector_options), dict(augment_options)
-
-  def decide(options, key, relevant):
-    if key in options and options[key] is None:
-      options[key] = (switches if relevant else PRESETS['corrected'])[key]
-
-  decide(selector_options, 'credit', augment in MIXING)
-  decide(selector_options, 'label_weights', augment in MIXING)
-  decide(selector_options, 'unseen', True)
-  if selector_options.get('warmup') and switches['short_warmup']:
-    selector_options['warmup'] -= 1
-  for key in ('mix_image', 'fold'):
-    decide(augment_options, key, selector == 'selective_backprop')
-  return selector_options, augment_options
-
-
-def as_asked(preset: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def as_asked(preset: str, selector: str, options: Mapping[str, Any]) -> dict[str, Any]:
   """Options as a config sets them, where a preset changes what it is given (D6).
 
   Args:
-    preset: a key of `PRESETS`.
-    options: as `resolve` gave them.
+    preset: one of `PRESETS`.
+    selector: name of the method.
+    options: as they are resolved.
 
   Returns:
     The options, the same under every preset.
   """
-  short = PRESETS.get(preset, {}).get('short_warmup') and options.get('warmup')
+  short = preset == 'released' and selector in WARMED and options.get('warmup')
   return {**options, 'warmup': options['warmup'] + 1} if short else dict(options)

@@ -9,14 +9,24 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from jaxbudget import data, parallel
+from jaxbudget import data, factories, parallel
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import plain, report
 from jaxbudget.lab.paper import deviations
 from jaxbudget.lab.run import files, hosts, process
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import calibrate as calibrate_lib
-from jaxbudget.lab.sweep import control, grid, inputs, local, plan_file, slurm, status, workers
+from jaxbudget.lab.sweep import (
+  control,
+  grid,
+  inputs,
+  local,
+  outside,
+  plan_file,
+  slurm,
+  status,
+  workers,
+)
 
 DONE, FAILED, REFUSED = 0, 1, 2
 _WORKDIR_STAGES = ('report', 'status', 'cancel')  # of what is there; they need no config
@@ -135,6 +145,7 @@ def _on_workdir(config, workdir, stage, options, console) -> int:
 def _launch(config, workdir, stage, options, console) -> int:
   """The stages that begin with a plan."""
   try:
+    factories.search_last(os.curdir)
     with hosts.together():
       datasets, runs = inputs.plan_runs(config)
       wanted = grid.only(runs, config_lib.parse_arg(options.only))
@@ -172,8 +183,10 @@ def _check_executor(runs: list[Run], options: Options) -> None:
   """Refuses what cannot be executed.
 
   Raises:
-    ValueError: devices or programs are missing.
+    ValueError: devices, programs, or parts that workers could import are missing.
   """
+  if options.executor == 'slurm' or _workers(runs, options) > 1:
+    outside.check(runs)
   if options.executor == 'slurm':
     slurm.check(runs)
   elif _workers(runs, options) == 1:  # others see for themselves: their GPUs are not ours to take

@@ -1,44 +1,48 @@
-"""Networks by name."""
+"""Networks by name, and out of anybody's Flax module."""
 
-import inspect
+import functools
 
-from jaxbudget import registry, types
-from jaxbudget.models.resnet import resnet8, resnet18
+from jaxbudget import factories, types
 
-_FACTORIES = {'resnet18': resnet18, 'resnet8': resnet8}
-MODELS = tuple(_FACTORIES)
+__all__ = ['from_linen', 'from_nnx', 'make_model']
 
 
 def make_model(
   name: str,
   num_classes: int,
   image_shape: tuple[int, int, int],
-  width: int | None = None,
+  *,
+  trusted: bool = True,
   **options,
 ) -> types.Model:
   """Builds a network by name.
 
   Args:
-    name: one of `MODELS`.
+    name: a known network, or `package.module:factory`.
     num_classes: C.
     image_shape: (height, width, channels) of an augmented image.
-    width: channels of the first stage; None is the network's own.
-    **options: `compute_dtype`, `bn_gamma_init` and `conv`, as for `resnet.resnet18`.
+    trusted: whether others' packages may be imported.
+    **options: of the network, such as `width` of `resnet18`.
 
   Returns:
-    The model; equal arguments give the identical object.
+    The model, whose `init(key)` gives (params, state); equal arguments give the identical
+    object.
 
   Raises:
     ValueError: naming what is unknown or not allowed, with the closest match.
   """
-  registry.check('model', name, MODELS)
-  factory = _FACTORIES[name]
-  known = [key for key in inspect.signature(factory).parameters if key not in _FIXED]
-  for option in options:
-    registry.check('model option', option, known)
-  if width is not None:
-    options['width'] = width
-  return factory(num_classes, image_channels=image_shape[-1], **options)
+  part = factories.find('model', name, trusted)
+  return _make(part, num_classes, tuple(image_shape), tuple(part.fill(options).items()))
 
 
-_FIXED = ('num_classes', 'width', 'image_channels')
+@functools.cache
+def _make(part, num_classes, image_shape, options):
+  return part.make(types.Model, num_classes, image_shape, **dict(options))
+
+
+def __getattr__(name):
+  if name in ('from_nnx', 'from_linen'):  # Flax takes half a second to import
+    from jaxbudget.models import from_flax
+
+    return getattr(from_flax, name)
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -7,6 +7,7 @@ and model state are nested dicts of arrays.
 
 import functools
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from jaxbudget.models.cpu_conv import conv as cpu_conv
 
 CONVS = {'lax': lax.conv_general_dilated, 'cpu': cpu_conv}
 GAMMA_INITS = {'uniform01': (0.0, 1.0), 'ones': (1.0, 1.0)}
+_WIDEST = 2**12  # channels of the first stage; more are a mistake, and would fill the memory
 COMPUTE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -119,20 +121,21 @@ def _make_norm(features, *, rngs):
 
 def resnet18(
   num_classes: int,
+  image_shape: tuple[int, int, int],
+  *,
   width: int = 64,
-  image_channels: int = 3,
-  compute_dtype: str = 'float32',
-  bn_gamma_init: str = 'uniform01',
-  conv: str = 'auto',
+  compute_dtype: Literal['float32', 'bfloat16'] = 'float32',
+  bn_gamma_init: Literal['uniform01', 'ones'] = 'uniform01',
+  conv: Literal['auto', 'lax', 'cpu'] = 'auto',
 ) -> types.Model:
   """The paper's network: four stages of two blocks (fidelity.md 1.6).
 
   Args:
     num_classes: C.
+    image_shape: (height, width, channels) of an image; only the channels shape the network.
     width: channels of the first stage; 64 gives 11,173,962 parameters at 10 classes.
-    image_channels: channels of an image.
-    compute_dtype: 'float32' or 'bfloat16', of the convolutions. Parameters, BatchNorm
-      statistics and logits are float32 either way.
+    compute_dtype: of the convolutions. Parameters, BatchNorm statistics and logits are float32
+      either way.
     bn_gamma_init: 'uniform01' (torch 1.0.0, the paper's) or 'ones' (torch >= 1.2).
     conv: 'lax', 'cpu' (gradients that are fast on the CPU backend) or 'auto' (what suits
       `jax.default_backend()`). Parameters do not depend on it.
@@ -144,38 +147,35 @@ def resnet18(
   Raises:
     ValueError: naming an argument that is not allowed.
   """
-  return _checked(
-    (2, 2, 2, 2), num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv
-  )
+  return _checked((2, 2, 2, 2), num_classes, image_shape, width, compute_dtype, bn_gamma_init, conv)
 
 
 def resnet8(
   num_classes: int,
+  image_shape: tuple[int, int, int],
+  *,
   width: int = 16,
-  image_channels: int = 3,
-  compute_dtype: str = 'float32',
-  bn_gamma_init: str = 'uniform01',
-  conv: str = 'auto',
+  compute_dtype: Literal['float32', 'bfloat16'] = 'float32',
+  bn_gamma_init: Literal['uniform01', 'ones'] = 'uniform01',
+  conv: Literal['auto', 'lax', 'cpu'] = 'auto',
 ) -> types.Model:
   """A small network for small images: three stages of one block. See `resnet18`."""
-  stages = (1, 1, 1)
-  return _checked(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv)
+  return _checked((1, 1, 1), num_classes, image_shape, width, compute_dtype, bn_gamma_init, conv)
 
 
-def _checked(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv):
-  for key, value in (
-    ('num_classes', num_classes),
-    ('width', width),
-    ('image_channels', image_channels),
-  ):
+def _checked(stages, num_classes, image_shape, width, compute_dtype, bn_gamma_init, conv):
+  channels = image_shape[-1]
+  for key, value in (('num_classes', num_classes), ('width', width), ('channels', channels)):
     if not isinstance(value, int) or value < 1:
       raise ValueError(f'{key}={value!r}: must be a positive integer')
+  if width > _WIDEST:
+    raise ValueError(f'width={width!r}: 1 to {_WIDEST} channels')
   registry.check('compute_dtype', compute_dtype, COMPUTE_DTYPES)
   registry.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
   registry.check('conv', conv, ('auto', *CONVS))
   if conv == 'auto':
     conv = 'cpu' if jax.default_backend() == 'cpu' else 'lax'
-  return _model(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv)
+  return _model(stages, num_classes, width, channels, compute_dtype, bn_gamma_init, conv)
 
 
 def _draw(key, shapes, gamma_range):

@@ -6,7 +6,6 @@ not to take does not stretch the schedule (fidelity.md 1.5 and 2.6).
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,25 +13,8 @@ import jax
 import numpy as np
 import optax
 
-from jaxbudget import registry
-from jaxbudget.schedules import cycles, decay, trapezoids
-
-# (epochs, rows, learning_rate, final, *, options) -> (row -> learning rate)
-SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
-  'constant': decay.constant,
-  'linear': decay.linear,
-  'step': decay.step,
-  'cosine': decay.cosine,
-  'poly': decay.poly,
-  'exp': decay.exp,
-  'htd': decay.htd,
-  'rex': decay.rex,
-  'clr': cycles.clr,
-  'onecycle': cycles.onecycle,
-  'wsd': trapezoids.wsd,
-  'airbench': trapezoids.airbench,
-  'dawn': trapezoids.dawn,
-}
+from jaxbudget import factories
+from jaxbudget.schedules import cycles
 
 # (epochs, rows, *, the options of the schedule) -> (row -> momentum)
 MOMENTA: dict[str, Callable[..., optax.Schedule]] = {
@@ -52,7 +34,7 @@ def make_schedule(
   """Builds a schedule by name.
 
   Args:
-    name: a key of `SCHEDULES`.
+    name: a known schedule, or `package.module:factory`.
     epochs: E, epochs of the run.
     rows: plan rows in an epoch.
     learning_rate: the largest rate.
@@ -65,9 +47,8 @@ def make_schedule(
   Raises:
     ValueError: unknown name or option, or values the schedule refuses.
   """
-  registry.check('schedule', name, SCHEDULES)
-  _check_options(name, options)
-  return SCHEDULES[name](epochs, rows, learning_rate, final, **(options or {}))
+  part = factories.find('schedule', name)
+  return part.make(Callable, epochs, rows, learning_rate, final, **part.fill(options or {}))
 
 
 def make_momentum(
@@ -76,7 +57,7 @@ def make_momentum(
   """Builds the momentum that belongs to a schedule.
 
   Args:
-    name: a key of `SCHEDULES`.
+    name: as for `make_schedule`.
     epochs: E, epochs of the run.
     rows: plan rows in an epoch.
     options: keyword options of the schedule.
@@ -87,16 +68,8 @@ def make_momentum(
   Raises:
     ValueError: unknown name or option, or values the schedule refuses.
   """
-  registry.check('schedule', name, SCHEDULES)
-  _check_options(name, options)
-  return MOMENTA[name](epochs, rows, **(options or {})) if name in MOMENTA else None
-
-
-def _check_options(name: str, options: Mapping[str, Any] | None) -> None:
-  parameters = inspect.signature(SCHEDULES[name]).parameters.values()
-  known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-  for option in options or {}:
-    registry.check(f'option of {name}', option, known)
+  filled = factories.find('schedule', name).fill(options or {})
+  return MOMENTA[name](epochs, rows, **filled) if name in MOMENTA else None
 
 
 _BLOCK = 2**22  # rates that are laid out at a time

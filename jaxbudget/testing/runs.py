@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import epoch, ledger, scan
-from jaxbudget.optimizers import momentum_sgd
+from jaxbudget.optimizers import make_optimizer
 from jaxbudget.state import RowMetrics, TrainState, init_state
 from jaxbudget.testing import toy
 from jaxbudget.testing.hooks import equal
@@ -24,7 +24,7 @@ def kept(selector: Selector, budget: float) -> Iterator[str]:
   """Trains, and compares what happens with what was declared."""
   calls: collections.Counter = collections.Counter()
   model = toy.counting(toy.MODEL, lambda kind, n: calls.update({kind: n}))
-  optimizer = momentum_sgd(0.9, 1e-4)
+  optimizer = make_optimizer()
   program = epoch.make_program(SPEC.num_classes, model, toy.AUGMENT, selector, optimizer)
 
   def start(seed: int = 0) -> TrainState:

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jaxbudget.lab.fidelity import MIXING
+from jaxbudget.lab import fidelity
 
 Config = Mapping[str, Any]  # a run's config.json: option dicts hold resolved values
 
@@ -43,14 +43,33 @@ def _uses(*selectors: str) -> Callable[[Config], bool]:
   return lambda c: c['selector'] in selectors
 
 
-def _option(c: Config, name: str, kind: str = 'selector_options') -> Any:
-  return (c.get(kind) or {}).get(name)
+def _augmented(name: str) -> Callable[[Config], bool]:
+  return lambda c: name in c['augment'].split('+')
+
+
+def _option(c: Config, name: str) -> Any:
+  return (c.get('selector_options') or {}).get(name)
+
+
+def _of_mixup(c: Config, name: str) -> Any:
+  """An option of mixup, alone or in a chain."""
+  options = c.get('augment_options') or {}
+  return options.get('mixup', options).get(name)
+
+
+def _setting(c: Config, kind: str, name: str) -> Any:
+  """An option of network or optimizer; of older runs, a key of its own."""
+  return (c.get(f'{kind}_options') or {}).get(name, c.get(name))
+
+
+def _sets(kind: str, name: str) -> Callable[[Config], bool]:
+  return lambda c: _setting(c, kind, name) is not None
 
 
 _IMPORTANCE = ('p_sgd', 'c_sgd')
 _SUBSETS = ('unif_sgd', *_IMPORTANCE)
 _always = lambda c: True
-_mixes = lambda c: c['augment'] in MIXING
+_mixes = fidelity.mixes
 
 REGISTER = (
   Deviation(
@@ -61,7 +80,7 @@ REGISTER = (
     'shows crops of four others',
     "as the code (credit='first')",
     "every sample in the picture, by its share, with its own label (credit='aligned')",
-    lambda c: c['selector'] in _IMPORTANCE and c['augment'] == 'ricap',
+    lambda c: c['selector'] in _IMPORTANCE and _augmented('ricap')(c),
     'deviations_test.py::test_q1_and_d7_credit_under_mixing',
     lambda c: f"credit='{_option(c, 'credit')}'",
   ),
@@ -72,11 +91,9 @@ REGISTER = (
     'mixes the labels but not the images, and folds lambda to max(lambda, 1 - lambda)',
     'as the code (mix_image=False, fold=True)',
     'images and labels mixed, lambda not folded (mix_image=True, fold=False)',
-    lambda c: c['selector'] == 'selective_backprop' and c['augment'] == 'mixup',
+    lambda c: c['selector'] == 'selective_backprop' and _augmented('mixup')(c),
     'deviations_test.py::test_q2_mixup_of_selective_backprop',
-    lambda c: ', '.join(
-      f'{key}={_option(c, key, "augment_options")}' for key in ('mix_image', 'fold')
-    ),
+    lambda c: ', '.join(f'{key}={_of_mixup(c, key)}' for key in ('mix_image', 'fold')),
   ),
   Deviation(
     'Q3',
@@ -160,7 +177,7 @@ REGISTER = (
     'the first of the two samples, whatever lambda is',
     "as the code (credit='first')",
     "both samples, by lambda and 1 - lambda (credit='aligned')",
-    lambda c: c['selector'] in _IMPORTANCE and c['augment'] == 'mixup',
+    lambda c: c['selector'] in _IMPORTANCE and _augmented('mixup')(c),
     'deviations_test.py::test_q1_and_d7_credit_under_mixing',
     lambda c: f"credit='{_option(c, 'credit')}'",
   ),
@@ -171,9 +188,9 @@ REGISTER = (
     '1e-4 on all parameters, coupled, no Nesterov',
     'as the code',
     'as the code',
-    _always,
+    _sets('optimizer', 'weight_decay'),
     'epoch_test.py::test_two_steps_equal_sgd_by_hand_with_importance_weights',
-    lambda c: f'{c["weight_decay"]:g} on all parameters',
+    lambda c: f'{_setting(c, "optimizer", "weight_decay"):g} on all parameters',
   ),
   Deviation(
     'D9',
@@ -233,7 +250,7 @@ REGISTER = (
     '16 operations, Invert, SolarizeAdd and Cutout among them',
     'as the code',
     'as the code',
-    lambda c: c['augment'] == 'randaugment',
+    _augmented('randaugment'),
     'randaugment_test.py::test_operation_equals_pillow',
   ),
   Deviation(
@@ -253,9 +270,9 @@ REGISTER = (
     'U(0,1), the default of torch 1.0.0',
     'as the code',
     'as the code; option bn_gamma_init=ones',
-    _always,
+    _sets('model', 'bn_gamma_init'),
     'resnet_test.py::test_initial_values_are_torchs',
-    lambda c: f'bn_gamma_init={c["bn_gamma_init"]}',
+    lambda c: f'bn_gamma_init={_setting(c, "model", "bn_gamma_init")}',
   ),
   Deviation(
     'D17',

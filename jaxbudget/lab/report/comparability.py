@@ -8,7 +8,7 @@ import pandas as pd
 from jaxbudget import registry
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import fidelity
-from jaxbudget.lab.differences import value_text
+from jaxbudget.lab.differences import flatten, value_text
 from jaxbudget.lab.report.load import Workdir
 
 _OF_RUNS = (
@@ -19,6 +19,7 @@ _OF_RUNS = (
 _FREE = (
   *_OF_RUNS, *config_lib.INCIDENTAL, 'selector', 'selector_options', 'budget', 'budget_unit',
   'data', 'data_checksums', 'run_id', 'cell_id', 'seed', 'config_hash', 'conv', 'evaluate_batch',
+  'parts',
 )  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def lock_values(workdir: Workdir) -> dict[str, dict[str, str]]:
   Returns:
     run_id -> field -> value as text.
   """
-  switches = set(fidelity.PRESETS['released'])
+  switches = {f'{switch.part}.{switch.option}' for switch in fidelity.SWITCHES}
   of_configs = [field for field in fields(workdir) if field not in _OF_RUNS]
   values = {}
   for run in workdir.runs.to_dict('records'):
@@ -82,9 +83,13 @@ def lock_values(workdir: Workdir) -> dict[str, dict[str, str]]:
     own |= {field: _text(known.get(field)) for field in of_configs}
     options = config.get('augment_options')
     if isinstance(options, dict):
-      kept = {k: v for k, v in sorted(options.items()) if k not in switches and v is not None}
+      named = {k if '.' in k else f'{run["augment"]}.{k}': v for k, v in flatten(options)}
+      kept = {k: v for k, v in sorted(named.items()) if k not in switches and v is not None}
       own['augment_options'] = _text(kept)
-    if not fidelity.affected(run['selector'], run['augment'], run['options']):
+    options = config.get('model_options')
+    if isinstance(options, dict):  # `conv` moves no more than rounding
+      own['model_options'] = _text({k: v for k, v in sorted(options.items()) if k != 'conv'})
+    if not fidelity.affected(run):
       own['fidelity'] = ''
     values[run['run_id']] = own
   return values

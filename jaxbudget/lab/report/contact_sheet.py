@@ -15,7 +15,8 @@ from absl import app, flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxbudget.augment import AUGMENTS, make_augment, operations
+from jaxbudget import registry
+from jaxbudget.augment import make_augment, operations
 from jaxbudget.augment import randaugment as ra
 from jaxbudget.data import Dataset, load
 from jaxbudget.lab import plain
@@ -50,7 +51,7 @@ def contact_sheet(dataset: Dataset, path: str | pathlib.Path, seed: int = 0) -> 
 
 def make_strips(dataset: Dataset, seed: int = 0) -> list[Strip]:
   """The rows of the sheet: originals, augmentations, operations; arguments as above."""
-  augments = {name: make_augment(name, dataset.info) for name in AUGMENTS}
+  augments = {name: make_augment(name, dataset.info) for name in registry.names('augment')}
   count = min(IMAGES, len(dataset.train_label))
   chosen = np.random.default_rng(seed).choice(len(dataset.train_label), count, replace=False)
   label = jnp.asarray(dataset.train_label[chosen], jnp.int32)

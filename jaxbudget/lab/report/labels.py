@@ -17,7 +17,7 @@ COLUMNS = ('method', 'rule', 'variant')
 _SHOWN = ('dataset', 'model', 'augment', 'schedule', 'budget')  # in columns of their own
 _NOT_SETTINGS = (
   *_SHOWN, *config_lib.INCIDENTAL, 'selector', 'fidelity', 'data', 'data_checksums', 'run_id',
-  'cell_id', 'seed', 'config_hash', 'num_train', 'num_test',
+  'cell_id', 'seed', 'config_hash', 'num_train', 'num_test', 'parts',
 )  # fmt: skip
 _METHOD_OPTIONS = ('selector_options', 'augment_options')  # in plan.json as `options`
 
@@ -55,10 +55,10 @@ def method_labels(
 
 def _name_options(labels: pd.DataFrame, cells: pd.DataFrame, unsaid: dict[str, str]) -> None:
   """Adds the options of method and augmentation to the rules, selector by selector."""
-  switches = set(fidelity.PRESETS['released'])
+  switches = fidelity.options()
   for selector, part in cells.groupby('selector', dropna=False):
     options = [
-      fidelity.as_asked(preset, given)
+      fidelity.as_asked(preset, selector, given)
       for preset, given in zip(part['fidelity'], part['options'], strict=True)
     ]
     own = [_texts(o, lambda name: name not in (*switches, 'budget_unit')) for o in options]
@@ -111,10 +111,8 @@ def _presets(cells: pd.DataFrame) -> list[str]:
   """`(released)` where a cell follows the less common preset and would differ under the other."""
   usual = most_common(cells['fidelity'])
   return [
-    f'({preset})' if preset != usual and fidelity.affected(selector, augment, options) else ''
-    for selector, augment, preset, options in cells[
-      ['selector', 'augment', 'fidelity', 'options']
-    ].itertuples(index=False)
+    f'({cell["fidelity"]})' if cell['fidelity'] != usual and fidelity.affected(cell) else ''
+    for cell in cells.to_dict('records')
   ]
 
 

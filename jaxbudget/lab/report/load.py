@@ -37,8 +37,8 @@ class Workdir:
 
   Attributes:
     path: the directory.
-    runs: one row per planned run: the columns of `IDENTITY`, `options` and `paper` of the
-      plan, `status` (done, failed, running, missing, corrupt), accuracies in percent, the
+    runs: one row per planned run: the columns of `IDENTITY`, `options`, `parts` and `paper` of
+      the plan, `status` (done, failed, running, missing, corrupt), accuracies in percent, the
       costs of `COST` in samples, `planned_*`, `seconds_*`, versions, and `cost`: forward
       equivalents, with those of the scoring run it needs (`scoring_...`), in units of a full
       run of T epochs over N samples (`full_cost` = 3TN).
@@ -143,10 +143,10 @@ def load_counts(workdir: Workdir, run_id: str) -> np.ndarray | None:
 
 def _columns() -> list[str]:
   return [
-    'run_id', *IDENTITY, 'options', 'paper', 'is_scoring', 'status', 'error', 'epochs_done',
-    *NUMBERS, *COST, *(f'planned_{name}' for name in COST), 'scoring_forward_equivalents',
-    *(f'seconds_{name}' for name in SECONDS), 'device', 'version', 'commit', 'code', 'jax',
-    'data_fingerprint', 'config_hash',
+    'run_id', *IDENTITY, 'options', 'parts', 'paper', 'is_scoring', 'status', 'error',
+    'epochs_done', *NUMBERS, *COST, *(f'planned_{name}' for name in COST),
+    'scoring_forward_equivalents', *(f'seconds_{name}' for name in SECONDS), 'device', 'version',
+    'commit', 'code', 'jax', 'data_fingerprint', 'config_hash',
   ]  # fmt: skip
 
 
@@ -182,6 +182,7 @@ def _run_row(run: dict, config: dict, result: dict, status: str, lines: list[dic
     **known,
     'cell_id': known['cell_id'] or run['run_id'],
     'options': options if isinstance(options, dict) else {},
+    'parts': run.get('parts', config.get('parts')),
     'paper': [entry for entry in run.get('paper') or [] if isinstance(entry, dict)],
     'status': status,
     'error': str(result.get('error', '')),

@@ -7,20 +7,29 @@ from typing import Any, NamedTuple
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from jaxbudget import ledger, registry, schedules
-from jaxbudget.augment import AUGMENTS, make_augment
+from jaxbudget import factories, ledger, registry, schedules
+from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
+from jaxbudget.factories import Part
 from jaxbudget.lab import fidelity
+from jaxbudget.lab.config import OPTION_KEYS
+from jaxbudget.lab.run import fit
 from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.models import make_model
-from jaxbudget.optimizers import momentum_sgd
+from jaxbudget.optimizers import make_optimizer
 from jaxbudget.parts import check as check_part
-from jaxbudget.selectors import SELECTORS, keyword_options, make_selector
+from jaxbudget.selectors import make_selector
 from jaxbudget.types import Augment, Model, Selector, Spec
 
 
 class Parts(NamedTuple):
-  """What a run is made of. Nothing here has touched a device yet."""
+  """What a run is made of. Nothing here has touched a device yet.
+
+  Attributes:
+    options: all options of the chosen factories, by kind; those of a chain of augmentations by
+      the name of each.
+    outside: the factories that are of other packages.
+  """
 
   spec: Spec
   budget: Budget
@@ -29,43 +38,25 @@ class Parts(NamedTuple):
   selector: Selector
   optimizer: optax.GradientTransformation
   schedule: optax.Schedule  # row -> learning rate
-  selector_options: dict[str, Any]
-  augment_options: dict[str, Any]
+  options: dict[str, dict[str, Any]]
+  outside: tuple[Part, ...]
 
+  @property
+  def selector_options(self) -> dict[str, Any]:
+    """All options of the method."""
+    return self.options['selector']
 
-def options(cell: FrozenConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
-  """All options of a cell's method and augmentation: its own, the preset's, the defaults.
-
-  Args:
-    cell: config of one cell.
-
-  Returns:
-    (selector options, augment options).
-
-  Raises:
-    ValueError: unknown names of method, augmentation or preset.
-  """
-  registry.check('selector', cell.selector, SELECTORS)
-  registry.check('augment', cell.augment, AUGMENTS)
-  registry.check('fidelity', cell.fidelity, fidelity.PRESETS)
-  own = [keyword_options(SELECTORS[cell.selector]), keyword_options(AUGMENTS[cell.augment])]
-  given = [
-    {key: values.get(key) for key in known}
-    for known, values in zip(own, (cell.selector_options, cell.augment_options), strict=True)
-  ]
-  decided = fidelity.resolve(cell.fidelity, cell.selector, cell.augment, *given)
-  filled = [
-    {key: default if value[key] is None else value[key] for key, default in known.items()}
-    for known, value in zip(own, decided, strict=True)
-  ]
-  return filled[0], filled[1]
+  @property
+  def augment_options(self) -> dict[str, Any]:
+    """All options of the augmentation."""
+    return self.options['augment']
 
 
 def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
   """Makes the parts of a run.
 
   Args:
-    cell: config of one cell.
+    cell: config of one cell, see `cells`.
     info: of its data set.
     spent: forward equivalents that the runs which it needs have cost.
 
@@ -78,19 +69,25 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
   faults: list[str] = []
   attempt = functools.partial(_attempt, faults)
   _check_numbers(cell, info, faults)
-  model = attempt(
-    make_model,
-    cell.model,
-    info.num_classes,
-    info.image_shape,
-    width=cell.width or None,
-    bn_gamma_init=cell.bn_gamma_init,
-    compute_dtype=cell.compute_dtype,
-    conv=cell.conv,
+  attempt(registry.check, 'fidelity', cell.fidelity, fidelity.PRESETS)
+  chosen, options, augment = {}, {}, None
+  for kind in _ORDER:
+    mixes = augment is not None and augment.parts > 1
+    chosen[kind], options[kind] = attempt(choose, cell, kind, mixes) or (None, None)
+    if kind == 'augment' and chosen[kind]:
+      augment = attempt(make_augment, cell.augment, info, **options[kind])
+  model = chosen['model'] and attempt(
+    make_model, cell.model, info.num_classes, info.image_shape, **options['model']
   )
-  chosen = attempt(options, cell)
-  attempt(registry.check, 'schedule', cell.schedule, schedules.SCHEDULES)
-  augment = chosen and attempt(make_augment, cell.augment, info, **chosen[1])
+  optimizer = chosen['optimizer'] and attempt(
+    make_optimizer, cell.optimizer, **options['optimizer']
+  )
+  outside = tuple(p for parts in chosen.values() for p in parts or () if p.outside)
+  others = {part.kind for part in outside}
+  if 'augment' in others and augment:
+    attempt(fit.check_augment, cell.augment, augment, info)
+  if 'model' in others and model:
+    attempt(fit.check_model, cell.model, model, info)
   if faults:
     raise ValueError('\n'.join(faults))
   spec = Spec(
@@ -102,13 +99,56 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
     parts=augment.parts,
   )
   budget = as_budget(cell.budget, cell.budget_unit, spent)
-  selector = make_selector(cell.selector, spec, budget, chosen[0])
-  facts = selector.facts
+  selector = make_selector(cell.selector, spec, budget, options['selector'])
+  if 'model' in others and selector.partial:
+    fit.check_model(cell.model, model, info, partial=True)
   schedule = schedules.make_schedule(
-    cell.schedule, facts.epochs, facts.rows, cell.learning_rate, cell.final_learning_rate
+    cell.schedule,
+    selector.facts.epochs,
+    selector.facts.rows,
+    cell.learning_rate,
+    cell.final_learning_rate,
+    options['schedule'],
   )
-  optimizer = momentum_sgd(cell.momentum, cell.weight_decay)
-  return Parts(spec, budget, model, augment, selector, optimizer, schedule, *chosen)
+  return Parts(spec, budget, model, augment, selector, optimizer, schedule, options, outside)
+
+
+# The method comes after the augmentation: some of its options depend on what a picture shows.
+_ORDER = ('dataset', 'augment', 'selector', 'model', 'schedule', 'optimizer')
+
+
+def choose(
+  cell: FrozenConfigDict, kind: str, mixes: bool = False
+) -> tuple[list[Part], dict[str, Any]]:
+  """The factories of a kind that a cell names, and all their options.
+
+  Args:
+    cell: config of one cell.
+    kind: one of `registry.KINDS`.
+    mixes: of a method, whether a picture shows several samples.
+
+  Returns:
+    (the factories, the options: its own, the preset's, the defaults; of a chain by the short
+    name of each that has any).
+
+  Raises:
+    ValueError: unknown names, options and values that do not fit.
+  """
+  parts = factories.chain(kind, cell[kind])
+  divided, unknown = factories.divide(parts, cell[OPTION_KEYS[kind]].to_dict())
+  faults = [factories.unknown_option(parts, path) for path in unknown]
+  filled = []
+  for part, given in zip(parts, divided, strict=True):
+    own = _attempt(faults, part.fill, given)
+    if own is not None and cell.fidelity in fidelity.PRESETS:
+      typed = {name: own[name] for name in given}
+      own = part.fill(fidelity.resolve(cell.fidelity, part, typed, cell.selector, mixes))
+    filled.append(own)
+  if faults:
+    raise ValueError('\n'.join(faults))
+  if len(parts) == 1:
+    return parts, filled[0]
+  return parts, {p.short: options for p, options in zip(parts, filled, strict=True) if options}
 
 
 def _attempt(faults: list[str], function: Callable, *args, **kwargs) -> Any:
@@ -146,14 +186,11 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
     )
   need('learning_rate', lambda x: 0 < x < float('inf'), 'it must be positive and finite')
   need('final_learning_rate', lambda x: 0 <= x < float('inf'), 'it must be >= 0 and finite')
-  need('momentum', lambda x: 0 <= x < 1, 'it must be in [0, 1)')
-  need('weight_decay', lambda x: 0 <= x < float('inf'), 'it must be >= 0 and finite')
   need('evaluate_every', lambda x: x >= 1, 'at least 1 epoch')
   need('evaluate_batch', lambda x: x >= 0, '0 (choose) or the most images in a forward pass')
   need('devices', lambda n: n >= 0, '0 (all) or a number of devices')
   need('rows_per_call', lambda x: x >= 0, '0 (choose) or a number of rows')
   need('checkpoint_every', lambda x: x > 0, 'a positive number of seconds')
-  need('width', lambda x: 0 <= x <= 2**12, f"0 (the model's own) or 1 to {2**12} channels")
   need('shared_by', lambda m: m >= 1, 'at least 1 run')
   need('validation', lambda x: x >= 0, '0 (none) or a number of images')
   try:

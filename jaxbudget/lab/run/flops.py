@@ -5,32 +5,41 @@ compiled epoch says nothing. Products with padding are left out (docs/performanc
 """
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import FrozenConfigDict
 
+from jaxbudget import factories
 from jaxbudget.data import Info
 from jaxbudget.losses import cross_entropy
 from jaxbudget.models import make_model
 
 
-def model_flops(cell: FrozenConfigDict, info: Info) -> tuple[float, float]:
+def model_flops(
+  name: str, info: Info, batch_size: int, options: Mapping[str, Any] | None = None
+) -> tuple[float, float]:
   """What one sample costs.
 
   Args:
-    cell: config of a run.
-    info: of its data set.
+    name: of a network.
+    info: of the data set.
+    batch_size: s.
+    options: of the network.
 
   Returns:
     (a forward pass in eval mode, a training step: forward and backward), FLOPs a sample.
   """
-  return _flops(cell.model, info.num_classes, info.image_shape, cell.width or None, cell.batch_size)
+  plain, part = dict(options or {}), factories.find('model', name)
+  if 'conv' in part.options and not part.outside:
+    plain['conv'] = 'lax'
+  return _flops(name, info.num_classes, info.image_shape, tuple(plain.items()), batch_size)
 
 
 @functools.cache
-def _flops(name, num_classes, image_shape, width, batch_size):
-  model = make_model(name, num_classes, image_shape, width=width, conv='lax')
+def _flops(name, num_classes, image_shape, options, batch_size):
+  model = make_model(name, num_classes, image_shape, **dict(options))
   params, model_state = jax.eval_shape(model.init, jax.random.key(0))
   image = jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)
   target = jax.ShapeDtypeStruct((batch_size, num_classes), jnp.float32)
@@ -46,7 +55,7 @@ def _flops(name, num_classes, image_shape, width, batch_size):
     return jax.grad(objective)(params)
 
   def count(function, *arguments):
-    return jax.jit(function).lower(*arguments).cost_analysis()['flops'] / batch_size
+    return jax.jit(function).lower(*arguments).cost_analysis().get('flops', 0.0) / batch_size
 
   return (
     count(forward, params, model_state, image),

@@ -47,19 +47,23 @@ class Trained(NamedTuple):
     return self.model.apply(self.params, self.model_state, image, train=False)[0]
 
 
-def load(directory: str | pathlib.Path, which: str = 'last') -> Trained:
+def load(directory: str | pathlib.Path, which: str = 'last', trust: bool = False) -> Trained:
   """Loads the network that a run has trained.
+
+  Nothing is unpickled, and no code is run that is not of this package, unless it is trusted.
 
   Args:
     directory: of a finished run, `WORKDIR/runs/RUN_ID`.
     which: `last`, after the last epoch, or `best`, after the epoch with the highest test
       accuracy (which was chosen by looking at the test set).
+    trust: import what the run's files name, if network or augmentation are of other packages.
 
   Returns:
     The network; call it on uint8 images for logits.
 
   Raises:
-    ValueError: not a finished run, or a file is missing or damaged.
+    ValueError: not a finished run, a file is missing or damaged, or it names a package that
+      is not trusted.
   """
   registry.check('which', which, WHICH)
   directory = pathlib.Path(directory).expanduser()
@@ -72,21 +76,21 @@ def load(directory: str | pathlib.Path, which: str = 'last') -> Trained:
   try:
     config = FrozenConfigDict(config)
     info = Info(**{**config.data, 'image_shape': tuple(config.data.image_shape)})
-    model = _model(config, info)
-    augment = make_augment(config.augment, info, **config.augment_options)
+    shape, options = info.image_shape, _model_options(config)
+    model = make_model(config.model, info.num_classes, shape, trusted=trust, **options)
+    options = config.augment_options.to_dict()
+    augment = make_augment(config.augment, info, trusted=trust, **options)
     params, model_state = files.read_weights(weights, model)
   except (AttributeError, KeyError, TypeError, ValueError) as e:
-    raise ValueError(f'{weights} cannot be loaded: {e}') from e
+    hint = '' if trust else '; load(..., trust=True) imports it'
+    hint = hint if 'only on trust' in str(e) else ''
+    raise ValueError(f'{weights} cannot be loaded: {e}{hint}') from e
   return Trained(model, *jax.device_put((params, model_state)), augment.test, config)
 
 
-def _model(config: FrozenConfigDict, info: Info) -> Model:
-  return make_model(
-    config.model,
-    info.num_classes,
-    info.image_shape,
-    width=config.width or None,
-    bn_gamma_init=config.bn_gamma_init,
-    compute_dtype=config.compute_dtype,
-    conv=config.conv,
-  )
+def _model_options(config: FrozenConfigDict) -> dict[str, Any]:
+  """Options of the network; of older runs they are keys of their own, `width=0` the default."""
+  if 'model_options' in config:
+    return config.model_options.to_dict()
+  keys = ('width', 'bn_gamma_init', 'compute_dtype', 'conv')
+  return {key: config[key] for key in keys if config[key] != 0}

@@ -194,7 +194,8 @@ def write(
 
 def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> dict[str, Any]:
   """The content of result.json (design.md 6)."""
-  forward, train_step = model_flops(run.cell, run.info)
+  cell, options = run.cell, run.parts.options['model']
+  forward, train_step = model_flops(cell.model, run.info, cell.batch_size, options)
   forwards = books.scored + books.evaluated
   return {
     'status': 'done',

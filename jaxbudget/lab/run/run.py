@@ -2,17 +2,21 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import pathlib
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import FrozenConfigDict
 
-from jaxbudget import data
+from jaxbudget import data, factories, source
 from jaxbudget.data.catalog import KNOWN
+from jaxbudget.factories import Part
 from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.differences import flatten
 from jaxbudget.lab.run.build import Parts
 from jaxbudget.types import Cost
 
@@ -58,7 +62,8 @@ class Run:
       'cell_id': self.cell_id,
       'seed': self.seed,
       **{key: cell[key] for key in _PLAN_KEYS},
-      'options': {**self.parts.selector_options, **self.parts.augment_options},
+      'options': {**self.parts.selector_options, **dict(flatten(self.parts.augment_options))},
+      'parts': self.parts.augment.parts,
       'epochs_run': facts.epochs,
       'num_train': self.info.num_train,
       'num_test': self.info.num_test,
@@ -99,7 +104,25 @@ def where(cell: FrozenConfigDict) -> dict[str, str | None]:
 
 def data_key(cell: FrozenConfigDict) -> tuple:
   """Cells with equal keys train on the same data."""
-  return (cell.dataset, cell.validation, *where(cell).values())
+  return (cell.dataset, cell.dataset_options, cell.validation, *where(cell).values())
+
+
+def data_identity(cell: FrozenConfigDict, dataset: data.Dataset | None) -> str:
+  """What a run knows its data by: official sets by their name, people's own by their content."""
+  if dataset is None or not must_be_read(cell):
+    return cell.dataset
+  if not factories.find('dataset', cell.dataset).outside:
+    return dataset.fingerprint
+  info = dataset.info  # others may set what ours compute from the images
+  return repr((dataset.fingerprint, info.mean, info.std, info.flip, info.pad))
+
+
+def part_source(part: Part) -> str:
+  """The hash of a factory from outside: of its module and what that imports of its own."""
+  if part.factory.__module__ == '__main__':  # a notebook
+    return source.text_hash(textwrap.dedent(inspect.getsource(part.factory)))
+  module = part.name.partition(':')[0]
+  return source.source_hash([module], [source.root_of(module)], skip=['jaxbudget'])
 
 
 def config_hash(
@@ -110,13 +133,15 @@ def config_hash(
   The fidelity preset counts through the options it resolves to: a cell that it does not
   affect is the same run under both presets.
   """
-  skip = (*config_lib.INCIDENTAL, *config_lib.OPTION_KEYS, 'data_checksums', 'dataset', 'fidelity')
-  relevant = {key: value for key, value in cell.to_dict().items() if key not in skip}
+  skip = (*config_lib.INCIDENTAL, *config_lib.OPTION_KEYS.values(), 'data_checksums', 'dataset')
+  relevant = {key: value for key, value in cell.to_dict().items() if key not in (*skip, 'fidelity')}
   relevant |= {'data': identity}
-  given = parts.selector_options.items()
-  known = {key: value for key, value in given if key not in config_lib.INCIDENTAL_OPTIONS}
-  relevant |= {'selector': [cell.selector, known]}
-  relevant |= {'augment': [cell.augment, parts.augment_options]}
+  for kind, options in parts.options.items():
+    if kind != 'dataset':
+      known = {k: v for k, v in options.items() if k not in config_lib.INCIDENTAL_OPTIONS}
+      relevant |= {kind: [cell[kind], known]}
+  sources = {part.name: part_source(part) for part in parts.outside if part.kind != 'dataset'}
+  relevant |= {'sources': sources} if sources else {}
   relevant |= {'needs': list(needs)} if needs else {}
   text = json.dumps(relevant, sort_keys=True, default=list)
   return hashlib.sha256(text.encode()).hexdigest()[:8]

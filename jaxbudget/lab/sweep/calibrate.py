@@ -12,6 +12,7 @@ import rich.table
 from jaxbudget import epoch
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import plain
+from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.differences import departures, flatten, value_text
 from jaxbudget.lab.run.run import Run
 from jaxbudget.selectors import make_selector
@@ -81,13 +82,18 @@ def _estimate(run, calibration):
 
 def _network_kind(run: Run) -> str:
   cell, shape = run.cell, 'x'.join(map(str, run.info.image_shape))
-  return f'{cell.model} {cell.width or "own"} {shape} {cell.batch_size} {cell.compute_dtype}'
+  options = _in_words(run.parts.options['model'])
+  return f'{cell.model} {shape} {cell.batch_size} {options}'.strip()
 
 
 def _augment_kind(run: Run) -> str:
   shape = 'x'.join(map(str, run.info.image_shape))
-  options = ' '.join(f'{key}={value}' for key, value in run.parts.augment_options.items())
+  options = _in_words(run.parts.augment_options)
   return f'{run.cell.augment} {shape} {run.cell.batch_size} {options}'.strip()
+
+
+def _in_words(options) -> str:
+  return ' '.join(f'{key}={value}' for key, value in flatten(options))
 
 
 def _random_split(run: Run, size: int) -> Data:
@@ -219,8 +225,8 @@ def _label(run: Run, with_fidelity: bool) -> str:
   words = [cell.dataset, cell.selector, cell.augment, cell.schedule, f'{cell.budget:g}']
   if with_fidelity:
     words.append(cell.fidelity)
-  given = {**cell.selector_options, **cell.augment_options}
-  words += [f'{key}={value}' for key, value in given.items() if value is not None]
+  given = [flatten(cell[key].to_dict()) for key in OPTION_KEYS.values()]
+  words += [f'{key}={value}' for options in given for key, value in options]
   return ' '.join(words)
 
 

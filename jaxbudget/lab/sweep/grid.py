@@ -9,13 +9,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxbudget import data, registry
-from jaxbudget.augment import AUGMENTS
+from jaxbudget.lab import cells
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run.build import build
-from jaxbudget.lab.run.run import Run, config_hash, data_key, label, must_be_read, where
+from jaxbudget.lab.run.run import Run, config_hash, data_identity, data_key, label, where
 from jaxbudget.lab.sweep import needs
 from jaxbudget.parts import part_size
-from jaxbudget.selectors import SELECTORS, keyword_options
 
 
 def make_runs(config: ConfigDict, datasets: Mapping[Any, data.Dataset] | None = None) -> list[Run]:
@@ -32,27 +31,28 @@ def make_runs(config: ConfigDict, datasets: Mapping[Any, data.Dataset] | None = 
   Raises:
     ValueError: every fault of every cell, one a line.
   """
-  seeds, faults = (), []
+  seeds, common = (), []
   try:
     seeds = config_lib.seed_tuple(config.seeds)
   except ValueError as e:
-    faults.append(str(e))
+    common.append(str(e))
   runs: dict[str, Run] = {}
   assemble = functools.cache(functools.partial(_assemble, datasets=datasets or {}))
-  cells = config_lib.cells(config)
-  faults += _unused_options(cells)
-  if len(cells) * len(seeds) > config_lib.MOST_RUNS:
+  laid_out = cells.lay_out(config)
+  count = len(laid_out) * len(seeds)
+  if count > config_lib.MOST_RUNS:
     raise ValueError(
-      f'{len(cells):,} cells with {len(seeds):,} seeds each are {len(cells) * len(seeds):,} runs; '
-      f'at most {config_lib.MOST_RUNS:,} can be planned'
+      f'{len(laid_out):,} cells with {len(seeds):,} seeds each are {count:,} runs; at most '
+      f'{config_lib.MOST_RUNS:,} can be planned'
     )
-  for cell, paper in cells:
+  faults = [[*common, *cell.faults] for cell in laid_out]
+  for (cell, paper, _), found in zip(laid_out, faults, strict=True):
     try:
       _add(runs, cell, seeds, paper, assemble)
     except ValueError as e:
-      faults += str(e).splitlines()
-  if faults:
-    raise ValueError('\n'.join(dict.fromkeys(faults)))
+      found += str(e).splitlines()
+  if any(faults):
+    raise ValueError(cells.tell(laid_out, faults))
   return _with_selection(runs)
 
 
@@ -94,40 +94,22 @@ _STAND_IN = data.Info('', 10**6, 10**4, 10, (32, 32, 3), (0.5,) * 3, (0.5,) * 3,
 def _assemble(cell, before, datasets):
   dataset = datasets.get(data_key(cell))
   try:
-    info = dataset.info if dataset else data.info(cell.dataset, cell.validation, **where(cell))
+    options = cell.dataset_options.to_dict()
+    ask = functools.partial(data.info, cell.dataset, cell.validation, options=options)
+    info = dataset.info if dataset else ask(**where(cell))
   except data.DataError as fault:
     try:
       build(cell, _STAND_IN)
     except ValueError as others:
       raise ValueError(f'{fault}\n{others}') from None
     raise
-  # People's own files are known by their content, official data sets by their name.
   info = dataclasses.replace(info, num_train=part_size(info.num_train, cell.train_part))
-  identity = dataset.fingerprint if must_be_read(cell) else cell.dataset
-  return info, identity, build(cell, info, needs.spent(cell, before, info.num_train))
+  charged = needs.spent(cell, before, info.num_train)
+  return info, data_identity(cell, dataset), build(cell, info, charged)
 
 
 def _union(a: Iterable[Mapping], b: Iterable[Mapping]) -> tuple[Mapping, ...]:
   return (*a, *(place for place in b if place not in a))
-
-
-def _unused_options(cells) -> list[str]:
-  """Options that are set but that no cell's method or augmentation knows."""
-  faults = []
-  for key, factories, choice in (
-    ('selector_options', SELECTORS, 'selector'),
-    ('augment_options', AUGMENTS, 'augment'),
-  ):
-    chosen = {cell[choice] for cell, _ in cells} & set(factories)
-    known = {option for name in chosen for option in keyword_options(factories[name])}
-    given = {o for cell, _ in cells for o, value in cell[key].items() if value is not None}
-    for option in sorted(given - known):
-      owners = [n for n, f in factories.items() if option in keyword_options(f)]
-      faults.append(
-        f'{key}.{option} is set, but only {", ".join(owners)} know it '
-        f'(chosen: {", ".join(sorted(chosen)) or "nothing known"})'
-      )
-  return faults
 
 
 def only(runs: list[Run], wanted: Mapping[str, Any]) -> list[Run]:

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxbudget import data
-from jaxbudget.lab import config as config_lib
+from jaxbudget.lab import cells
 from jaxbudget.lab.run.run import Run, data_key, must_be_read, where
 from jaxbudget.lab.sweep import grid
 
@@ -34,7 +34,7 @@ def plan_runs(config: ConfigDict) -> tuple[dict[Any, data.Dataset], list[Run]]:
     ValueError: every fault of config and data, one a line.
   """
   datasets = {}
-  for cell, _ in config_lib.cells(config):
+  for cell, _, _ in cells.lay_out(config):
     if must_be_read(cell) and data_key(cell) not in datasets:
       try:
         datasets[data_key(cell)] = _load(cell)
@@ -57,4 +57,5 @@ def load_data(datasets: dict[Any, data.Dataset], runs: list[Run]) -> None:
 
 def _load(cell) -> data.Dataset:
   with data.progress_bars() as progress:
-    return data.load(cell.dataset, validation=cell.validation, progress=progress, **where(cell))
+    options = {'validation': cell.validation, 'options': cell.dataset_options.to_dict()}
+    return data.load(cell.dataset, progress=progress, **options, **where(cell))

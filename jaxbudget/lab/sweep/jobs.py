@@ -1,10 +1,10 @@
 """Work for other processes: runs shared out as tasks, each for one worker.
 
 A job is a directory `WORKDIR/jobs/NUMBER` with a file `job.json`: the config as it was when
-the job was made, and for each task its runs. A worker, started on this host (`workers.py`) or
-by SLURM (`slurm.py`), reads it, plans again and trains its runs as a launch in one process
-does: `local.run_all` with the same locks, checkpoints and files. So it does not matter how
-often, or where, a task is started.
+the job was made, the folder it was launched in, and for each task its runs. A worker, started
+on this host (`workers.py`) or by SLURM (`slurm.py`), reads it, plans again and trains its runs
+as a launch in one process does: `local.run_all` with the same locks, checkpoints and files. So
+it does not matter how often, or where, a task is started.
 """
 
 import os
@@ -17,6 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from jaxbudget import factories
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import plain
 from jaxbudget.lab.run import files, process
@@ -61,7 +62,8 @@ def write(
     'resume': resume,
     'help_others': help_others,
     'tasks': tasks,
-    'config': {key: value for key, value in config.to_dict().items() if value is not None},
+    'folder': os.getcwd(),  # searched last for parts from outside
+    'config': config.to_dict(),
   }
   files.write_json(directory / FILE, files.sealed(content))
   return directory
@@ -100,6 +102,7 @@ def work(directory: pathlib.Path, task: int, console: Console | None = None) -> 
   inputs.use_compilation_cache()
   try:
     job = read(directory)
+    factories.search_last(job.get('folder') or os.curdir)
     datasets, runs = inputs.plan_runs(config_lib.from_record(job['config']))
     mine = _order(runs, job['tasks'], task, job['help_others'])
     inputs.load_data(datasets, mine)

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from jaxbudget import data
 from jaxbudget.lab import plain
+from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.run import files, hosts, lock, process, record, run_state
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.run.provenance import must_agree
@@ -270,8 +271,8 @@ def config_record(run: Run) -> dict[str, Any]:
     **run.cell.to_dict(),
     'run_id': run.run_id,
     'seed': run.seed,
-    'selector_options': parts.selector_options,
-    'augment_options': parts.augment_options,
+    **{OPTION_KEYS[kind]: options for kind, options in parts.options.items()},
+    'parts': parts.augment.parts,
     'data': dataclasses.asdict(run.info),
   }
 

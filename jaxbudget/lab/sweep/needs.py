@@ -14,6 +14,8 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from jaxbudget import epoch, recording, scan
+from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.run import build, files
 from jaxbudget.lab.run.run import Run
 from jaxbudget.selectors import make_selector
@@ -31,7 +33,7 @@ def of(cell: FrozenConfigDict) -> tuple[Need, ...]:
   Raises:
     ValueError: unknown names of method, augmentation or preset.
   """
-  return needs_of(cell.selector, build.options(cell)[0])
+  return needs_of(cell.selector, build.choose(cell, 'selector')[1])
 
 
 def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
@@ -44,19 +46,22 @@ def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
   Returns:
     What the need says, with the standard augmentation, else as the cell.
   """
-  first = ConfigDict(cell.to_dict())
-  first.update(
-    selector=need.selector,
-    budget=float(need.budget),
-    budget_unit='backward',
-    augment='standard',
-    schedule=need.schedule,
-    train_part=need.part,
-    shared_by=1,
-    record_selection=need.takes == 'recording' or cell.record_selection,
+  settings = {
+    'selector': need.selector,
+    'budget': float(need.budget),
+    'budget_unit': 'backward',
+    'augment': 'standard',
+    'schedule': need.schedule,
+    'train_part': need.part,
+    'shared_by': 1,
+    'record_selection': need.takes == 'recording' or cell.record_selection,
     **dict(need.settings),
-  )
-  first.selector_options, first.augment_options = {}, {}
+  }
+  first = ConfigDict(cell.to_dict())
+  for kind, key in OPTION_KEYS.items():
+    if kind in settings:  # another part: its options are not the cell's
+      first[key] = ConfigDict()
+  config_lib.apply(first, settings)
   return FrozenConfigDict(first)
 
 

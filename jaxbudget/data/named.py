@@ -1,0 +1,59 @@
+"""The data sets that have names, each loaded by a function of its own."""
+
+import dataclasses
+import hashlib
+import pathlib
+
+from jaxbudget.data import digits as digits_lib
+from jaxbudget.data import folder as folder_lib
+from jaxbudget.data import from_tfds
+from jaxbudget.data import npz as npz_lib
+from jaxbudget.data.dataset import Dataset, Where
+
+
+def digits(where: Where) -> Dataset:
+  """8x8 handwritten digits, 1,437 to train on; ships with scikit-learn, needs no network."""
+  del where
+  return digits_lib.load()
+
+
+def cifar10(where: Where) -> Dataset:
+  """32x32 photographs of 10 classes, 50,000 to train on; downloaded on first use."""
+  return from_tfds.load_archived('cifar10', *where)
+
+
+def cifar100(where: Where) -> Dataset:
+  """32x32 photographs of 100 classes, 50,000 to train on; downloaded on first use."""
+  return from_tfds.load_archived('cifar100', *where)
+
+
+def svhn(where: Where) -> Dataset:
+  """32x32 house numbers, 73,257 to train on; downloaded on first use."""
+  return from_tfds.load_archived('svhn', *where)
+
+
+def mini_imagenet(where: Where) -> Dataset:
+  """84x84 photographs of 100 classes, 50,000 to train on, from your own copy (data_manual_dir)."""
+  return from_tfds.load_mini_imagenet(where.root, where.manual_dir, where.progress)
+
+
+def npz(where: Where, *, path: str) -> Dataset:
+  """Your arrays x_train, y_train, x_test, y_test in a file of `numpy.savez`."""
+  del where
+  return npz_lib.load(path)
+
+
+def folder(where: Where, *, path: str) -> Dataset:
+  """Your images, PATH/train/CLASS/*.png and PATH/test/CLASS/*.png."""
+  _, _, identity = folder_lib.scan(path)
+  place = str(pathlib.Path(path).expanduser().resolve())
+  key = f'folder-{hashlib.sha256(place.encode()).hexdigest()[:12]}'
+  build = lambda: folder_lib.load(path, where.progress)
+  dataset = from_tfds.cached(where.root, key, identity, build, where.progress)
+  # The cache may have been made under another spelling of the path.
+  return dataset._replace(info=dataclasses.replace(dataset.info, name=f'folder:{path}'))
+
+
+def tfds(where: Where, *, name: str) -> Dataset:
+  """Any image classification set of tensorflow-datasets that is prepared already."""
+  return from_tfds.load_any(name, where.root, where.progress)
