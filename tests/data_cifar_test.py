@@ -259,6 +259,17 @@ def test_damaged_cache_is_found_by_its_hash_and_rebuilt(tmp_path, small):
   assert load(tmp_path, directory).fingerprint == again.fingerprint
 
 
+def masked_crc(content: bytes) -> bytes:
+  """CRC32C bit by bit, masked as TFRecord files have it."""
+  crc = 0xFFFFFFFF
+  for byte in content:
+    crc ^= byte
+    for _ in range(8):
+      crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+  crc ^= 0xFFFFFFFF
+  return struct.pack('<I', (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
 def copy_of_prepared(root, home, edit=lambda info: None):
   """Moves prepared data to where the official data would be."""
   (found,) = root.glob('jaxbudget/*.tfds/cifar10/3.0.2')
@@ -302,15 +313,20 @@ def test_existing_caches_are_read_through_tfds_name(tmp_path, small):
     out = target / path.name.replace('array_record', 'tfrecord')
     with out.open('wb') as file:
       for record in source.__getitems__(list(range(len(source)))):
-        file.write(struct.pack('<QI', len(record), 0) + bytes(record) + bytes(4))
+        length = struct.pack('<Q', len(record))
+        file.write(length + masked_crc(length) + bytes(record) + masked_crc(bytes(record)))
     path.unlink()
   again = data.load('tfds:cifar10', tmp_path / 'tfrecord')
   assert again.fingerprint == read.fingerprint
 
   whole = out.read_bytes()
-  out.write_bytes(whole[:-10])
   builder = tfds.builder('cifar10', data_dir=tmp_path / 'tfrecord')
-  with pytest.raises(data.DataError, match='cut short'):
+  flipped = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in (0, 9, 40, -1)]
+  for damaged in (whole[:-10], whole[:7], *flipped):
+    out.write_bytes(damaged)
+    with pytest.raises(data.DataError, match='is cut short|does not match its checksum'):
+      list(prepared.tfrecords(out))
+  with pytest.raises(data.DataError, match='does not match its checksum'):
     prepared.read(builder, lambda *what: None)
 
 

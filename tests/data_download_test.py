@@ -78,45 +78,24 @@ def test_download_tells_its_progress(tmp_path):
   assert seen == [0]
   arrived = [done for task, done, total in told if task == 'downloading file.bin']
   assert arrived[-1] == len(CONTENT) and arrived == sorted(arrived)
-  assert list(tmp_path.rglob('*.part')) == []
+  assert [path.name for path in (tmp_path / 'd').iterdir()] == ['file.bin']
 
 
-def test_cut_connection_is_resumed(tmp_path):
+def test_cut_connection_is_tried_again_from_the_start(tmp_path):
   def cut_twice(handler, start, number):
-    answer(handler, start, CONTENT[start : start + 1_000_000] if number < 3 else CONTENT[start:])
+    answer(handler, start, CONTENT[:1_000_000] if number < 3 else CONTENT)
 
   with serve(cut_twice) as (url, seen):
     fetch(url, tmp_path / 'file.bin')
   assert (tmp_path / 'file.bin').read_bytes() == CONTENT
-  assert seen == [0, 1_000_000, 2_000_000]
+  assert seen == [0, 0, 0]
 
 
-def test_server_that_cannot_resume_starts_afresh(tmp_path):
-  def cut_once(handler, start, number):
-    answer(handler, start, CONTENT[:1000] if number == 1 else CONTENT, resumes=False)
-
-  with serve(cut_once) as (url, seen):
-    fetch(url, tmp_path / 'file.bin')
-  assert (tmp_path / 'file.bin').read_bytes() == CONTENT
-  assert seen == [0, 1000]
-
-
-def test_what_has_arrived_is_kept_for_the_next_run(tmp_path):
-  with serve(lambda h, start, n: answer(h, start, CONTENT[start : start + 500])) as (url, _):
-    with pytest.raises(data.DataError, match='cut after 1,000 of 3,000,000 bytes .2 attempts'):
+def test_what_never_arrives_whole_leaves_nothing(tmp_path):
+  with serve(lambda h, start, n: answer(h, start, CONTENT[:500])) as (url, seen):
+    with pytest.raises(data.DataError, match='it broke: .* .2 attempts.; try again later'):
       fetch(url, tmp_path / 'file.bin', attempts=2)
-  with serve(whole) as (url, seen):
-    fetch(url, tmp_path / 'file.bin')
-  assert seen == [1000]
-  assert (tmp_path / 'file.bin').read_bytes() == CONTENT
-
-
-def test_rest_of_another_file_is_thrown_away(tmp_path):
-  (tmp_path / 'file.bin.part').write_bytes(b'something else')
-  with serve(whole) as (url, seen):
-    fetch(url, tmp_path / 'file.bin')
-  assert seen == [14, 0]
-  assert (tmp_path / 'file.bin').read_bytes() == CONTENT
+  assert len(seen) == 2 and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize('other', [CONTENT[:-1] + b'?', CONTENT + b'more'])
@@ -128,9 +107,7 @@ def test_wrong_checksum_is_refused(tmp_path, other):
 
   with serve(behave) as (url, _):
     expected = CONTENT if len(other) == len(CONTENT) else b'x' * 100
-    with pytest.raises(
-      data.DataError, match='file has the wrong checksum.*thrown away|not the exp'
-    ):
+    with pytest.raises(data.DataError, match='file has the wrong checksum.*thrown away'):
       fetch(url, tmp_path / 'file.bin', content=expected)
   assert list(tmp_path.iterdir()) == []
 
@@ -165,7 +142,7 @@ def test_server_that_refuses(tmp_path):
   with pytest.raises(data.DataError, match='no connection'):
     fetch(url, tmp_path / 'file.bin')
   (tmp_path / 'file').write_text('')
-  with pytest.raises(data.DataError, match='file: cannot be written: File exists'):
+  with pytest.raises(data.DataError, match='cannot be written: Not a directory'):
     fetch(url, tmp_path / 'file' / 'file.bin')
   with pytest.raises(data.DataError, match='only http and https'):
     fetch('file:///etc/passwd', tmp_path / 'file.bin')

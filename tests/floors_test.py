@@ -71,3 +71,20 @@ def test_the_library_stands_alone():
   script = ALONE.replace('{blocked}', repr(blocked))
   done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, cwd=ROOT)
   assert done.returncode == 0, done.stderr
+
+
+def test_what_is_private_to_jax_is_there_and_used_in_one_place():
+  """Processes that train together talk through a store that has no public name."""
+  private = sorted({file for file, module in imports() if module.startswith('jax._src')})
+  assert private == ['jaxbudget/lab/run/hosts.py']
+  from jax._src import distributed
+
+  wanted = ('client', 'num_processes', 'process_id')
+  missing = [name for name in wanted if not hasattr(distributed.global_state, name)]
+  assert not missing, f'--distributed (lab/run/hosts.py) cannot work with this jax: no {missing}'
+  from jax._src.lib import _jax as extension
+
+  client = extension.DistributedRuntimeClient
+  wanted = ('key_value_set', 'key_value_delete', 'blocking_key_value_get')
+  missing = [name for name in wanted if not hasattr(client, name)]
+  assert not missing, f'--distributed (lab/run/hosts.py) cannot work with this jax: no {missing}'

@@ -103,17 +103,19 @@ def lock(directory: pathlib.Path, progress: Progress) -> Iterator[None]:
   Raises:
     DataError: if the directory cannot be written.
   """
-  import fcntl  # not on Windows, where only data without a cache can be loaded
+  import filelock  # late: what is prepared needs none of it
 
   try:
     directory.parent.mkdir(parents=True, exist_ok=True)
-    file = directory.with_name(f'{directory.name}.lock').open('w')
+    file = filelock.FileLock(directory.with_name(f'{directory.name}.lock'))
+    try:
+      file.acquire(blocking=False)
+    except filelock.Timeout:
+      progress(f'waiting for another process that prepares {directory.name}', 0, None)
+      file.acquire()
   except OSError as error:
     raise disk_fault(error, directory) from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      progress(f'waiting for another process that prepares {directory.name}', 0, None)
-      fcntl.flock(file, fcntl.LOCK_EX)
+  try:
     yield
+  finally:
+    file.release()

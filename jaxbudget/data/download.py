@@ -2,14 +2,9 @@
 
 import errno
 import hashlib
-import http.client
-import os
 import pathlib
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
-from typing import BinaryIO
 
 from jaxbudget.data.dataset import DataError, Progress
 from jaxbudget.data.tables import Archive
@@ -122,11 +117,11 @@ def download(
   timeout: float = TIMEOUT,
   attempts: int = ATTEMPTS,
 ) -> None:
-  """Downloads a file, picking up where an earlier attempt was cut off.
+  """Downloads a file; it is there as a whole, verified, or not at all.
 
   Args:
     archive: what to download.
-    target: where it goes, once complete and verified.
+    target: where it goes.
     progress: told of bytes.
     timeout: seconds that a connection may stay silent.
     attempts: connections to try before giving up.
@@ -134,85 +129,70 @@ def download(
   Raises:
     DataError: if the server does not deliver, or delivers something else.
   """
+  import pooch  # late: what is on disk needs none of it
+  import requests
+
   if not archive.url.startswith(('http://', 'https://')):
     raise DataError(f'{archive.filename}: cannot download {archive.url!r}, only http and https')
-  try:
-    target.parent.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise disk_fault(error, target.parent) from error
-  part = target.with_name(f'{target.name}.part')
-  began_with_part = part.exists()
+  pooch.get_logger().setLevel('ERROR')
   problem = ''
   for attempt in range(attempts):
     if attempt:
       time.sleep(min(0.2 * 4**attempt, 10.0))
-    problem = _fetch(archive, part, progress, timeout)
-    if not problem:
-      break
-  else:
-    raise DataError(
-      f'{archive.url}: {problem} ({attempts} attempts); try again later (what has arrived is '
-      f'kept), or put {archive.filename} into a directory and give data_manual_dir'
+    fetch = pooch.HTTPDownloader(
+      progressbar=_Bar(archive, progress),
+      chunk_size=_BLOCK,
+      timeout=timeout,
+      headers={'User-Agent': 'jaxbudget'},
     )
-  fault = _mismatch(part, archive, progress)
-  if fault and began_with_part:  # the rest of another file: start afresh
-    part.unlink()
-    return download(archive, target, progress, timeout, attempts)
-  if fault:
-    part.unlink()
-    raise DataError(
-      f'{archive.url}: the downloaded file {fault}; it was thrown away. A mirror or subset needs '
-      'its own checksum file (data_checksums=PATH)'
-    )
-  os.replace(part, target)
+    try:
+      target.unlink(missing_ok=True)  # it is not what it should be, see `get`
+      known = f'sha256:{archive.sha256}'
+      pooch.retrieve(archive.url, known, target.name, target.parent, downloader=fetch)
+      return
+    except requests.HTTPError as error:
+      problem = f'the server answers {error.response.status_code} {error.response.reason}'
+      if error.response.status_code < 500:
+        raise DataError(f'{archive.url}: {problem}') from error
+    except requests.RequestException as error:
+      silent = isinstance(error, requests.Timeout) or 'timed out' in str(error)
+      said = f'no connection, or it broke: {error}'
+      problem = f'the server has been silent for {timeout:g} s' if silent else said
+    except OSError as error:
+      raise disk_fault(error, target) from error
+    except ValueError as error:
+      raise DataError(
+        f'{archive.url}: the downloaded file has the wrong checksum, or is longer than the '
+        f'{archive.size:,} bytes expected; it was thrown away. A mirror or subset needs its own '
+        'checksum file (data_checksums=PATH)'
+      ) from error
+  raise DataError(
+    f'{archive.url}: {problem} ({attempts} attempts); try again later, or put '
+    f'{archive.filename} into a directory and give data_manual_dir'
+  )
 
 
-def _fetch(archive: Archive, part: pathlib.Path, progress: Progress, timeout: float) -> str:
-  """Makes one connection and appends to the partial file; returns what went wrong, if anything."""
-  try:
-    with part.open('ab') as file:
-      return _receive(archive, file, progress, timeout)
-  except OSError as error:  # those of the network do not come this far
-    raise disk_fault(error, part) from error
+class _Bar:
+  """What pooch tells its progress to; ends a download that is too long."""
 
+  def __init__(self, archive: Archive, progress: Progress):
+    self.archive, self.progress = archive, progress
+    self.total = self.done = 0
 
-def _receive(archive: Archive, file: BinaryIO, progress: Progress, timeout: float) -> str:
-  have = file.tell()
-  if have >= archive.size:
-    return ''
-  request = urllib.request.Request(archive.url, headers={'User-Agent': 'jaxbudget'})
-  if have:
-    request.add_header('Range', f'bytes={have}-')
-  silent = f'the server has been silent for {timeout:g} s'
-  try:
-    response = urllib.request.urlopen(request, timeout=timeout)
-  except urllib.error.HTTPError as error:
-    error.close()
-    if error.code == 416:  # what we have is not the beginning of what they have
-      file.truncate(0)
-    elif error.code < 500:
-      raise DataError(f'{archive.url}: the server answers {error.code} {error.reason}') from error
-    return f'the server answers {error.code} {error.reason}'
-  except (OSError, http.client.HTTPException) as error:
-    reason = getattr(error, 'reason', error)
-    return silent if isinstance(reason, TimeoutError) else f'no connection: {reason}'
-  with response:
-    if have and response.status != 206:  # the server does not resume
-      file.truncate(0)
-      have = 0
-    while have < archive.size:
-      try:
-        block = response.read1(_BLOCK)
-      except TimeoutError:
-        return silent
-      except (OSError, http.client.HTTPException) as error:
-        return f'the connection broke: {error}'
-      if not block:
-        return f'the connection was cut after {have:,} of {archive.size:,} bytes'
-      file.write(block)
-      have += len(block)
-      progress(f'downloading {archive.filename}', have, archive.size)
-  return ''
+  def update(self, count: int) -> None:
+    """Adds bytes; pooch counts whole blocks, and all once more in the end."""
+    self.done += count
+    if self.done >= self.archive.size + 2 * _BLOCK:
+      raise ValueError(f'more than {self.archive.size} bytes')
+    done = min(self.done, self.archive.size)
+    self.progress(f'downloading {self.archive.filename}', done, self.archive.size)
+
+  def reset(self) -> None:
+    """Starts to count anew."""
+    self.done = 0
+
+  def close(self) -> None:
+    """Has nothing to close."""
 
 
 def disk_fault(error: Exception, path: pathlib.Path) -> DataError:

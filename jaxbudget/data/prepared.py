@@ -193,11 +193,35 @@ def _examples(builder, split: str, image_key: str) -> Iterator[dict]:
 
 
 def tfrecords(path) -> Iterator[bytes]:
-  """Reads a TFRecord file: length (8 bytes), its CRC (4), content, its CRC (4), and so on."""
+  """Reads a TFRecord file: length (8 bytes), its CRC (4), content, its CRC (4), and so on.
+
+  Args:
+    path: of the file.
+
+  Yields:
+    The content of each record.
+
+  Raises:
+    DataError: the file is cut short, or not what was written.
+  """
   with open(path, 'rb') as file:
     while header := file.read(12):
-      (length,) = struct.unpack('<Q', header[:8])
-      record = file.read(length)
-      if len(record) < length or len(file.read(4)) < 4:
+      if len(header) < 12:
         raise DataError(f'{path} is cut short')
+      _check_crc(path, header[:8], header[8:])
+      (length,) = struct.unpack('<Q', header[:8])
+      record, check = file.read(length), file.read(4)
+      if len(record) < length or len(check) < 4:
+        raise DataError(f'{path} is cut short')
+      _check_crc(path, record, check)
       yield record
+
+
+def _check_crc(path, content: bytes, check: bytes) -> None:
+  """Compares a CRC32C, masked as TFRecord masks it."""
+  import google_crc32c
+
+  crc = google_crc32c.value(content)
+  masked = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+  if masked != struct.unpack('<I', check)[0]:
+    raise DataError(f'{path} is damaged: a record does not match its checksum')

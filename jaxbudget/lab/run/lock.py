@@ -1,5 +1,8 @@
 """One owner per directory, among processes and hosts that share it.
 
+Ours and no library's (the data cache uses `filelock`): it must tell who owns a run and since
+when, be succeeded when its host dies, and be found lost by an owner that slept.
+
 The owner holds `flock` on a file `lock` and touches it every few seconds. `flock` goes with
 its process, so on one host a lock is never stale; a lock of another host is stale when it has
 not changed for `STALE` seconds *as seen from here* (clocks need not agree). On network file
