@@ -225,7 +225,7 @@ def test_a_single_row_runs_at_the_first_rate():
   np.testing.assert_array_equal(table('constant', 2, 2, 3), np.float32([[0.1, 0.1, 0]] * 2))
 
 
-@pytest.mark.parametrize('name', schedules.SCHEDULES)
+@pytest.mark.parametrize('name', registry.names('schedule'))
 def test_long_runs_are_laid_out_in_parts(name, monkeypatch):
   whole = table(name, 10, 7, padded=9)
   monkeypatch.setattr(schedules, '_BLOCK', 9 * 4)
