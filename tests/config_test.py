@@ -92,12 +92,12 @@ def test_too_many_seeds_are_refused_before_they_are_counted():
 
 
 def test_too_many_runs_are_refused_before_they_are_laid_out(monkeypatch):
-  monkeypatch.setattr(grid, '_run', None)
-  cells = tuple({'learning_rate': 1 / n} for n in range(1, 40))
+  monkeypatch.setattr(grid, '_add', None)
+  many = tuple({'learning_rate': 1 / n} for n in range(1, 40))
   with pytest.raises(ValueError, match='39 cells with 9,000 seeds each are 351,000 runs; at most'):
-    grid.make_runs(config.defaults(dataset='digits', grid=cells, seeds=9000))
+    grid.make_runs(config.defaults(dataset='digits', grid=many, seeds=9000))
   with pytest.raises(ValueError, match='grid has 100,001 cells'):
-    config.cells(config.defaults(grid=100_001 * ({},)))
+    cells.lay_out(config.defaults(grid=100_001 * ({},)))
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_cells_of_every_file_run(name, arg, count, tmp_path):
     assert result['entropy_nats'] == pytest.approx(ledger.entropy_nats(counts))
     assert result['seconds'].keys() >= {'data', 'compile', 'train', 'evaluate'}
     if run.needs:  # trained on its subset and nothing else
-      scores = np.load(tmp_path / run.needs / 'scores.npy')
+      scores = np.load(tmp_path / run.needs[0].run_id / 'scores.npy')
       trained = scores[counts > 0]
       subset = ledger.share(1437, run.cell.budget)
       assert np.count_nonzero(counts) <= subset

@@ -169,7 +169,7 @@ def _checked(stages, num_classes, image_shape, width, compute_dtype, bn_gamma_in
     if not isinstance(value, int) or value < 1:
       raise ValueError(f'{key}={value!r}: must be a positive integer')
   if width > _WIDEST:
-    raise ValueError(f'width={width!r}: 1 to {_WIDEST} channels')
+    raise ValueError(f'width={width!r} is refused: 1 to {_WIDEST} channels')
   registry.check('compute_dtype', compute_dtype, COMPUTE_DTYPES)
   registry.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
   registry.check('conv', conv, ('auto', *CONVS))

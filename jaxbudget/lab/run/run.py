@@ -104,7 +104,8 @@ def where(cell: FrozenConfigDict) -> dict[str, str | None]:
 
 def data_key(cell: FrozenConfigDict) -> tuple:
   """Cells with equal keys train on the same data."""
-  return (cell.dataset, cell.dataset_options, cell.validation, *where(cell).values())
+  options = tuple(sorted(cell.dataset_options.to_dict().items()))
+  return (cell.dataset, options, cell.validation, *where(cell).values())
 
 
 def data_identity(cell: FrozenConfigDict, dataset: data.Dataset | None) -> str:

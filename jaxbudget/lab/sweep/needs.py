@@ -28,12 +28,12 @@ _FILES = {'scores': 'scores.npy', 'recording': recording.FILE}
 
 
 def of(cell: FrozenConfigDict) -> tuple[Need, ...]:
-  """What a cell's method needs.
-
-  Raises:
-    ValueError: unknown names of method, augmentation or preset.
-  """
-  return needs_of(cell.selector, build.choose(cell, 'selector')[1])
+  """What a cell's method needs; nothing where the cell is at fault, which `build` tells."""
+  try:
+    options = build.choose(cell, 'selector')[1]
+  except ValueError:
+    return ()
+  return needs_of(cell.selector, options)
 
 
 def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
