@@ -45,3 +45,54 @@ def credited(batch: Batch, outputs: Outputs, credit: str) -> tuple[jax.Array, ..
   share = batch.part_share * real[:, None]
   value = difficulty(outputs, batch.part_label)
   return batch.part_index.ravel(), value.ravel(), share.ravel()
+
+
+def own_loss(outputs: Outputs, label: jax.Array) -> jax.Array:
+  """-ln p(label): the loss of a picture as one of the samples in it would have it.
+
+  Args:
+    outputs: of n pictures.
+    label: i32[n,M], labels to look at for each picture.
+
+  Returns:
+    f32[n,M]; for a plain image with its own label the cross-entropy.
+  """
+  return -jnp.take_along_axis(jax.nn.log_softmax(outputs.logits, axis=-1), label, axis=1)
+
+
+def gradient_bound(outputs: Outputs, target: jax.Array) -> jax.Array:
+  """||softmax - target||_2: the norm of the loss's gradient by the logits.
+
+  Katharopoulos and Fleuret, `Not All Samples Are Created Equal
+  <https://arxiv.org/abs/1803.00942>`_, 2018: up to a factor a bound of the full gradient's.
+
+  Args:
+    outputs: of n pictures.
+    target: f32[n,C].
+
+  Returns:
+    f32[n].
+  """
+  return jnp.linalg.norm(jax.nn.softmax(outputs.logits, axis=-1) - target, axis=-1)
+
+
+def remember(table: jax.Array, batch: Batch, value: jax.Array) -> jax.Array:
+  """Writes what a batch says of its samples into a table of latest values.
+
+  A sample that occurs several times, in one picture or in several, gets the mean by its shares;
+  scattering sums, not values, keeps the result the same on every device.
+
+  Args:
+    table: f32[N].
+    batch: n pictures of M samples each; those of weight 0 are passed over.
+    value: f32[n,M], of each sample in each picture.
+
+  Returns:
+    f32[N].
+  """
+  share = batch.part_share * (batch.weight > 0).astype(jnp.float32)[:, None]
+  index, share = batch.part_index.ravel(), share.ravel()
+  nothing = jnp.zeros_like(table)
+  total = nothing.at[index].add(share * value.ravel())
+  seen = nothing.at[index].add(share)
+  return jnp.where(seen > 0, total / jnp.where(seen > 0, seen, jnp.float32(1)), table)

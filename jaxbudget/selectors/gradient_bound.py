@@ -1,0 +1,150 @@
+"""Importance sampling by an upper bound of the gradient norm, where it pays.
+
+Katharopoulos and Fleuret, `Not All Samples Are Created Equal: Deep Learning with Importance
+Sampling <https://arxiv.org/abs/1803.00942>`_, 2018.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxbudget import ledger
+from jaxbudget.ledger import Budget
+from jaxbudget.sampling import draw
+from jaxbudget.scores import gradient_bound as bound_of
+from jaxbudget.selectors.sgd import as_plan, plain_facts
+from jaxbudget.types import Batch, Selector, Spec
+
+_DECAY = 0.9  # of the average of tau; not debiased
+
+
+class State(NamedTuple):
+  """Whether importance sampling pays at present."""
+
+  tau: jax.Array  # f32[]  running average
+  threshold: jax.Array  # f32[]  tau beyond which it pays
+  active: jax.Array  # bool[]  the row under way scored its candidates
+
+
+def variance_gain(bound: jax.Array) -> jax.Array:
+  """tau, by what factor more uniform samples would do as well: rms over mean of the bounds.
+
+  Args:
+    bound: f32[n].
+
+  Returns:
+    f32[], at least 1; 1 where all are equal, or all are 0.
+  """
+  mean = jnp.mean(bound)
+  rms = jnp.sqrt(jnp.mean(bound**2))
+  return jnp.where(mean > 0, rms / jnp.where(mean > 0, mean, jnp.float32(1)), jnp.float32(1))
+
+
+def importance(key: jax.Array, bound: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+  """Draws with probability proportional to the bound, and makes the mean unbiased.
+
+  Args:
+    key: a typed key.
+    bound: f32[K]; all 0 means uniform.
+    size: s, draws with replacement.
+
+  Returns:
+    (positions i32[s]; weights f32[s], mean(bound)/bound of those drawn).
+  """
+  bound = jnp.where(jnp.any(bound > 0), bound, jnp.ones_like(bound))
+  chosen = draw(key, bound, size, replacement=True)
+  return chosen, jnp.mean(bound) / bound[chosen]
+
+
+@functools.cache
+def _hooks(size: int):
+  """`select` and `update`; the same function objects for all budgets."""
+
+  def select(state, key, batch, forward):
+    count = batch.index.shape[0]
+
+    def ranked() -> tuple[State, Batch, jax.Array]:
+      bound = bound_of(forward(batch), batch.target)
+      chosen, weight = importance(key, bound, size)
+      picked = jax.tree.map(lambda x: x[chosen], batch)
+      tau = _DECAY * state.tau + (1 - _DECAY) * variance_gain(bound)
+      after = state._replace(tau=tau, active=jnp.array(True))
+      return after, picked._replace(weight=picked.weight * weight), jnp.int32(count)
+
+    def first() -> tuple[State, Batch, jax.Array]:
+      return (
+        state._replace(active=jnp.array(False)),
+        jax.tree.map(lambda x: x[:size], batch),
+        jnp.int32(0),
+      )
+
+    state, batch, scored = jax.lax.cond(state.tau > state.threshold, ranked, first)
+    return state, batch, {'scored': scored}
+
+  def update(state, batch, outputs):
+    tau = _DECAY * state.tau + (1 - _DECAY) * variance_gain(bound_of(outputs, batch.target))
+    return state._replace(tau=jnp.where(state.active, state.tau, tau))
+
+  return select, update
+
+
+def _report(state):
+  return {'tau': state.tau}
+
+
+def gradient_bound(
+  spec: Spec, budget: Budget | float, *, ratio: float = 3.0, threshold: float | None = None
+) -> Selector:
+  """Draws each batch from K = ratio*s uniform candidates by the bound of their gradient norms.
+
+  A row scores its candidates only if that pays: if the running average of tau, by how much the
+  variance falls, is above the threshold. Otherwise it trains on the first s of them, and tau is
+  measured on the pass that was trained on (train mode). Weights make the gradient unbiased.
+
+  Args:
+    spec: sizes of the run.
+    budget: B of back-propagated samples; rows that score cost K more.
+    ratio: K/s; candidates are drawn with replacement, as published.
+    threshold: of tau; None is (K + 3s)/(3s), where the gain pays for the scoring. 0 always
+      scores.
+
+  Returns:
+    A selector.
+
+  Raises:
+    ValueError: an option out of range, or no full batch fits.
+  """
+  if not 1 <= ratio < math.inf:
+    raise ValueError(f'ratio={ratio} must be 1 or more')
+  if threshold is not None and not 0 <= threshold < math.inf:
+    raise ValueError(f'threshold={threshold} must be 0 or more, or None')
+  size = spec.batch_size
+  facts = plain_facts(spec, spec.epochs, ledger.share(spec.num_examples, budget))
+  candidates = math.floor(ledger.exact(ratio) * size)
+  scored = facts.epochs * facts.rows * candidates
+  facts = facts._replace(
+    candidates=candidates,
+    planned=facts.planned._replace(scored=scored),
+    row_cost=facts.row_cost._replace(scored=candidates),
+    cost='exact' if threshold == 0 else 'bound',
+    distinct=False,
+  )
+  limit = (candidates + 3 * size) / (3 * size) if threshold is None else threshold
+  padded = max(1, spec.num_examples // candidates, facts.rows)
+
+  def init(key):
+    del key
+    # An average that begins at 0; a threshold of 0 is passed from the first row on.
+    return State(jnp.float32(1e-6 if limit == 0 else 0), jnp.float32(limit), jnp.array(False))
+
+  def plan(state, key, epoch):
+    del epoch
+    shape = (facts.rows * candidates,)
+    index = jax.random.randint(key, shape, 0, spec.num_examples, jnp.int32)
+    return state, as_plan(index, facts.rows, candidates, padded)
+
+  select, update = _hooks(size)
+  return Selector(facts, init, plan, select=select, update=update, report=_report)
