@@ -1,6 +1,6 @@
 """Any method in your own loop, right and counted: `python examples/own_loop.py NAME [FILE]`.
 
-FILE is what a method takes from another run: scores.npy for `coreset`, a recording for `replay`.
+FILE is what a method takes from other runs, an npz of its arrays; for `replay` a recording.
 """
 
 import sys
@@ -16,7 +16,7 @@ from jaxbudget import data
 name, file = [*sys.argv[1:], *('p_sgd', '')[len(sys.argv) - 1 :]]
 train, test = data.place(data.load('digits'))
 spec = jb.Spec(train.label.size, batch_size=32, num_classes=10, epochs=8, image_shape=(8, 8, 1))
-given = {'scores': np.load(file)} if name == 'coreset' else {}
+given = dict(np.load(file)) if file and name != 'replay' else {}
 options = {'recording': file} if name == 'replay' else {}
 budget = 1.0 if name in ('sgd', 'forgetting_sgd') else 0.3
 selector = jb.make_selector(name, spec, budget, options, given)  # or your own

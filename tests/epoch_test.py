@@ -10,7 +10,7 @@ import pytest
 import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selectors_common_test import VARIANTS, make
+from selectors_common_test import PATHS, make
 
 from jaxbudget import epoch, ledger
 from jaxbudget.losses import cross_entropy
@@ -144,7 +144,7 @@ def counting_model(calls):
   return Model(toys.MODEL.init, apply)
 
 
-@pytest.mark.parametrize('variant', VARIANTS)
+@pytest.mark.parametrize('variant', PATHS)
 def test_books_equal_the_calls_of_the_model(variant):
   calls = collections.Counter()
   selector, budget = make(variant)

@@ -48,6 +48,8 @@ def kept(selector: Selector, budget: float) -> Iterator[str]:
       f"info['scored'] and scans add up to {booked['scored']}, "
       f'but {calls["scored"]} samples passed forward to be ranked'
     )
+  if booked['trained'] != calls['trained']:
+    yield f'{booked["trained"]} samples are in the books, but {calls["trained"]} were trained on'
   yield from _cost(selector, budget, booked)
   unbroken = start()
   for e in range(selector.facts.epochs):

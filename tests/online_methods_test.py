@@ -1,0 +1,318 @@
+"""Rules of the methods that select while they train, by hand numbers and limiting cases."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxbudget import ledger, scores
+from jaxbudget.selectors import bsbs, infobatch, loss_side
+from jaxbudget.selectors import gradient_bound as gb
+from jaxbudget.selectors import online_batch_selection as obs
+from jaxbudget.selectors.active_bias import History, active_bias, enter, statistic, weigh_by
+from jaxbudget.selectors.rho_loss import crossed, rho_loss
+from jaxbudget.selectors.rs2 import rs2
+from jaxbudget.testing import SPEC
+from jaxbudget.types import Outputs, Spec, blank_batch
+
+KEY = jax.random.key(0)
+
+
+def spec(n, s, epochs=6):
+  return Spec(n, s, 3, epochs, (1, 1, 1))
+
+
+def used(selector, epochs, seed=0):
+  """Samples of each epoch's plan, and their weights."""
+  state, found = selector.init(jax.random.key(seed)), []
+  for e in range(epochs):
+    state, plan = selector.plan(state, jax.random.fold_in(jax.random.key(seed), e), jnp.int32(e))
+    rows = int(plan.rows)
+    real = np.asarray(plan.weight[:rows]) > 0
+    found.append((np.asarray(plan.index[:rows])[real], np.asarray(plan.weight[:rows])[real]))
+  return found
+
+
+def batch_of(index, classes=3):
+  """Plain pictures of samples."""
+  index = jnp.asarray(index, jnp.int32)
+  blank = blank_batch(spec(16, 4), len(index))
+  ones = jnp.ones(len(index), jnp.float32)
+  return blank._replace(
+    index=index, weight=ones, part_index=index[:, None], part_share=ones[:, None],
+    target=jnp.tile(jax.nn.one_hot(0, classes, dtype=jnp.float32), (len(index), 1)),
+  )  # fmt: skip
+
+
+def said(p):
+  """Outputs of a model that gives the true class 0 these probabilities."""
+  p = np.asarray(p, np.float64)
+  rest = (1 - p) / 2
+  logits = jnp.asarray(np.log(np.stack([p, rest, rest], 1)), jnp.float32)
+  return Outputs(logits, jnp.asarray(-np.log(p), jnp.float32))
+
+
+# RS2
+
+
+def test_rs2_sees_everybody_once_before_anybody_twice():
+  walk = used(rs2(spec(24, 4), ledger.Budget(ledger.Fraction(1, 3))), 6)
+  for cycle in (walk[:3], walk[3:]):
+    assert sorted(np.concatenate([index for index, _ in cycle])) == list(range(24))
+  assert walk[0][0].tolist() != walk[3][0].tolist()
+
+
+@given(n=st.integers(8, 40), seed=st.integers(0, 3))
+@settings(deadline=None, max_examples=5)
+def test_rs2_never_runs_ahead_of_itself(n, seed):
+  for wrap in ('continue', 'reshuffle'):
+    counts = np.zeros(n, int)
+    for index, _ in used(rs2(spec(n, 4), 0.4 if n >= 10 else 0.5, wrap=wrap), 6, seed):
+      counts += np.bincount(index, minlength=n)
+      if wrap == 'continue':
+        assert counts.max() - counts.min() <= 2  # the rest of one order and the start of the next
+      else:
+        assert len(set(index.tolist())) == len(index)
+
+
+# InfoBatch
+
+
+def test_infobatch_by_hand():
+  loss = jnp.array([1.0, 2, 3, 6], jnp.float32)  # mean 3: easy are 1 and 2
+  index, weight, _ = infobatch.keep(KEY, loss, jnp.int32(3))
+  kept = dict(zip(np.asarray(index[:3]).tolist(), np.asarray(weight[:3]).tolist(), strict=True))
+  assert {2, 3} < set(kept) and kept[2] == kept[3] == 1 and sum(kept.values()) == 4
+  # No room for all hard ones and a tenth of the easy: both are thinned out, the sum stays N.
+  loss = jnp.array([0.0] * 5 + [10.0] * 15, jnp.float32)
+  index, weight, _ = infobatch.keep(KEY, loss, jnp.int32(10))
+  chosen, weights = np.asarray(index[:10]), np.asarray(weight[:10])
+  assert (chosen < 5).sum() == 1 and weights.sum() == pytest.approx(20)
+
+
+def test_infobatch_weights_are_unbiased():
+  loss = np.array([1, 2, 3, 6, 2, 2, 9, 1], np.float32)
+  total = np.zeros(8)
+  keep = jax.jit(infobatch.keep)
+  for s in range(400):
+    index, weight, _ = keep(jax.random.key(s), jnp.asarray(loss), jnp.int32(5))
+    np.add.at(total, np.asarray(index[:5]), np.asarray(weight[:5]))
+  np.testing.assert_allclose(total / 400, 1, atol=0.25)  # 5 sigma of the rarest
+
+
+def test_infobatch_as_published():
+  selector = infobatch.infobatch(spec(8, 2, epochs=4), 1.0, exact=False, delta=0.5)
+  loss = jnp.array([1, 1, 1, 1, 5, 5, 5, 5], jnp.float32)
+  _, plan = selector.plan(loss, KEY, jnp.int32(0))
+  weight = np.asarray(plan.weight[: int(plan.rows)])
+  assert int(plan.rows) == 3 and weight.sum() == 8 and sorted(set(weight.ravel())) == [1, 2]
+  _, plan = selector.plan(loss, KEY, jnp.int32(2))  # the last epochs see everybody
+  assert int(plan.rows) == 4 and np.asarray(plan.weight[:4]).tolist() == [[1, 1]] * 4
+  _, plan = selector.plan(jnp.full(8, 3, jnp.float32), KEY, jnp.int32(0))  # nobody is easy
+  assert sorted(np.asarray(plan.index[:4]).ravel()) == list(range(8))
+  with pytest.raises(ValueError, match='budget must be 1, got 0.5'):
+    infobatch.infobatch(spec(8, 2), 0.5, exact=False)
+
+
+# Online batch selection
+
+
+def test_ranks_by_hand():
+  loss = jnp.array([2.0, 9.0, 1.0, 4.0], jnp.float32)
+  weight = np.asarray(obs.rank_weights(loss, jnp.float32(16), KEY), np.float64)
+  np.testing.assert_allclose(weight / weight.sum(), [2 / 15, 8 / 15, 1 / 15, 4 / 15], rtol=1e-5)
+  for pressure, share, received in ((100, 0.1, 0.373), (100, 0.5, 0.909), (1e8, 0.1, 0.8415)):
+    weight = np.asarray(
+      obs.rank_weights(jnp.arange(10_000, dtype=jnp.float32), jnp.float32(pressure), KEY),
+      np.float64,
+    )
+    hardest = np.sort(weight)[::-1][: int(10_000 * share)].sum() / weight.sum()
+    assert hardest == pytest.approx(received, abs=1e-3)
+
+
+def test_ranks_refresh_at_their_cost():
+  facts = obs.online_batch_selection(spec(100, 10, epochs=50), 0.5).facts
+  assert (facts.scan.every, facts.planned.scored) == (4, 12 * 100)  # 2/B epochs; epochs 4 to 48
+  assert facts.planned.scored / facts.planned.trained == pytest.approx(0.48)
+  assert obs.online_batch_selection(spec(100, 10), 0.5, refresh=0.0).facts.scan.every == 0
+
+
+# Gradient bound
+
+
+def test_bounds_by_hand():
+  outputs = said([0.7])._replace(logits=jnp.log(jnp.array([[0.7, 0.2, 0.1]], jnp.float32)))
+  bound = scores.gradient_bound(outputs, jax.nn.one_hot(jnp.array([0]), 3, dtype=jnp.float32))
+  assert float(bound[0]) == pytest.approx(0.3742, abs=1e-4)
+  assert float(gb.variance_gain(jnp.array([3.0, 1.0]))) == pytest.approx(1.1180, abs=1e-4)
+  assert float(gb.variance_gain(jnp.zeros(4))) == float(gb.variance_gain(jnp.ones(4))) == 1
+  g = np.array([3.0, 1.0, 2.0, 2.0])
+  theirs = 1 / math.sqrt(1 - ((g / g.sum() - 0.25) ** 2).sum() / ((g / g.sum()) ** 2).sum())
+  assert float(gb.variance_gain(jnp.asarray(g, jnp.float32))) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_importance_weights_are_unbiased():
+  bound = jnp.array([0.3, 0.1], jnp.float32)
+  chosen, weight = gb.importance(KEY, bound, 4000)
+  chosen, weight = np.asarray(chosen), np.asarray(weight)
+  assert abs((chosen == 0).mean() - 0.75) < 0.03
+  np.testing.assert_allclose(np.unique(weight), [2 / 3, 2], rtol=1e-5)
+  for i in (0, 1):  # E[w 1_i] is 1/K for everybody
+    assert weight[chosen == i].sum() / 4000 == pytest.approx(0.5, abs=0.03)
+
+
+def test_where_all_bounds_are_equal_nothing_is_ever_scored():
+  selector = gb.gradient_bound(spec(32, 4), 0.5)
+  state = selector.init(KEY)
+  select, update = jax.jit(selector.select, static_argnums=3), jax.jit(selector.update)
+  forward = lambda batch: said([0.5] * 12)
+  for _ in range(30):
+    state, batch, info = select(state, KEY, batch_of(range(12)), forward)
+    assert int(info['scored']) == 0 and len(batch.index) == 4
+    state = update(state, batch, said([0.5] * 4))
+  assert float(state.tau) < 1.0 + 1e-6 < float(state.threshold)
+
+
+# Active bias
+
+
+def test_history_merges_batches_in_any_order():
+  state = History(*(jnp.zeros(4, jnp.float32) for _ in range(3)))
+  for p in (0.2, 0.4, 0.9):
+    state = enter(state, batch_of([1]), said([p]))
+  assert float(state.mean[1]) == pytest.approx(0.5, abs=1e-6)
+  assert float(state.square[1] / 3) == pytest.approx(0.08667, abs=1e-5)
+  spread = statistic(state, 'spv')
+  assert float(spread[1]) == pytest.approx(2 * 0.3007, abs=1e-3)  # the unseen count as much
+  both = enter(state, batch_of([2, 2]), said([0.3, 0.7]))
+  one = enter(enter(state, batch_of([2]), said([0.7])), batch_of([2]), said([0.3]))
+  np.testing.assert_allclose(both.square, one.square, atol=1e-6)
+
+
+def test_weights_have_mean_one_and_say_nothing_of_the_unseen():
+  blank = History(*(jnp.zeros(16, jnp.float32) for _ in range(3)))
+  batch = batch_of(range(4))
+  for kind in ('sd', 'se', 'spv', 'stc'):
+    _, weighed, _ = weigh_by(kind)(blank, KEY, batch, None)
+    np.testing.assert_array_equal(weighed.weight, np.ones(4))
+    state = enter(
+      enter(blank, batch, said([0.2, 0.4, 0.6, 0.9])), batch, said([0.3, 0.3, 0.8, 0.9])
+    )
+    _, weighed, _ = weigh_by(kind)(state, KEY, batch, None)
+    assert float(weighed.weight.mean()) == pytest.approx(1, rel=1e-5)
+    assert len(set(np.round(np.asarray(weighed.weight), 4))) > 2
+
+
+def test_inverse_weights_make_up_for_the_draw():
+  selector = active_bias(spec(40, 4), 0.5, form='isd')
+  state = selector.init(KEY)
+  state = enter(state, batch_of(range(16)), said(np.linspace(0.1, 0.9, 16)))
+  state = state._replace(seen=jnp.ones(40), mean=jnp.linspace(0.1, 0.9, 40, dtype=jnp.float32))
+  total = np.zeros(40)
+  plan_of = jax.jit(selector.plan)
+  for s in range(300):
+    _, plan = plan_of(state, jax.random.key(s), jnp.int32(3))
+    np.add.at(total, np.asarray(plan.index[:5]).ravel(), np.asarray(plan.weight[:5]).ravel())
+  np.testing.assert_allclose(total / 300, 0.5, atol=0.25)
+
+
+# RHO-Loss
+
+
+def test_rho_takes_the_excess_over_the_irreducible_loss():
+  first, second = np.zeros(32, np.float32), np.zeros(32, np.float32)
+  second[0] = first[0] = 100.0  # noise: nobody learns it
+  selector = rho_loss(spec(32, 4), 0.25, first, second)
+  assert selector.facts.candidates == 16 and selector.facts.planned.scored == 6 * 32
+  state = selector.init(KEY)
+  losses = jnp.arange(16, dtype=jnp.float32).at[0].set(50.0)
+  _, batch, info = selector.select(
+    state, KEY, batch_of(range(16)), lambda b: Outputs(jnp.zeros((16, 3)), losses)
+  )
+  assert sorted(np.asarray(batch.index).tolist()) == [12, 13, 14, 15] and int(info['scored']) == 16
+  with pytest.raises(ValueError, match='cannot start'):
+    rho_loss(spec(32, 4), 0.25).init(KEY)
+
+
+def test_each_half_is_judged_by_the_other():
+  loss = crossed(np.full(10, 1.0), np.full(10, 2.0))
+  assert sorted(loss.tolist()) == [1.0] * 5 + [2.0] * 5
+  from jaxbudget.parts import part_index
+
+  assert (
+    loss[part_index(10, (0, 2))] == 2.0
+  ).all()  # the model of the second half judges the first
+
+
+# BSBS
+
+
+def test_bsbs_doubles_the_hardest_and_drops_the_easiest():
+  state = bsbs.State(jnp.array([1.0, 2, 3, 4]), jnp.array([1.0, 2, 3, 4]))
+  assert sorted(np.asarray(bsbs.multiset(KEY, state, 1)).tolist()) == [1, 2, 3, 3]
+  assert sorted(np.asarray(bsbs.multiset(KEY, state, 0)).tolist()) == [0, 1, 2, 3]
+  selector = bsbs.bsbs(spec(16, 4), 0.5)
+  fresh = selector.init(KEY)
+  after = selector.update(fresh, batch_of([3]), said([math.exp(-2)]))
+  assert float(after.latest[3]) == pytest.approx(2, rel=1e-5)
+  assert float(after.average[3]) == pytest.approx(0.8, rel=1e-5)
+  assert np.isinf(np.asarray(after.latest)).sum() == 15
+
+
+# Loss side
+
+
+def test_focal_weights_have_the_gradient_of_the_focal_loss():
+  for p, exact, naive in ((0.5, 0.5966, 0.25), (0.9, 0.0290, 0.01)):
+    loss, one = jnp.array([-math.log(p)], jnp.float32), jnp.ones(1)
+    assert float(loss_side.focal_weight(2.0, 'exact')((), loss, one)[0]) == pytest.approx(
+      exact, abs=1e-4
+    )
+    assert float(loss_side.focal_weight(2.0, 'naive')((), loss, one)[0]) == pytest.approx(
+      naive, abs=1e-4
+    )
+  focal = lambda loss: (1 - jnp.exp(-loss)) ** 1.5 * loss
+  loss = jnp.array([0.3, 2.0], jnp.float32)
+  weight = loss_side.focal_weight(1.5, 'exact')((), loss, jnp.ones(2))
+  np.testing.assert_allclose(weight, jax.vmap(jax.grad(focal))(loss), rtol=1e-4)
+  np.testing.assert_array_equal(loss_side.focal_weight(0.0, 'exact')((), loss, jnp.ones(2)), 1)
+
+
+def test_average_top_k_settles_where_its_share_is_above():
+  selector = loss_side.average_top_k(spec(1000, 100, epochs=1), 1.0, share=0.2)
+  state = selector.init(KEY)
+  rng, above = np.random.default_rng(0), []
+  for _ in range(400):
+    loss = jnp.asarray(rng.random(100), jnp.float32)
+    weight = np.asarray(selector.weigh(state, loss, jnp.ones(100)))
+    share = (weight > 0).mean()
+    assert set(np.round(weight[weight > 0], 5)) <= {np.round(np.float32(share), 5)}
+    above.append(share)
+    batch = batch_of(range(100))
+    state = selector.update(state, batch, Outputs(jnp.zeros((100, 3)), loss))
+  assert above[0] == 1 and np.mean(above[200:]) == pytest.approx(0.2, abs=0.02)
+
+
+OPTIONS = {
+  'rs2': ({'wrap': 'round'}, 'unknown wrap'),
+  'infobatch': ({'ratio': 1.0}, 'ratio=1.0'),
+  'online_batch_selection': ({'pressure': 0.5}, 'pressure=0.5'),
+  'gradient_bound': ({'ratio': 0.5}, 'ratio=0.5'),
+  'active_bias': ({'form': 'spw'}, "did you mean 'spv'"),
+  'bsbs': ({'moved': 0.7}, 'moved=0.7'),
+  'average_top_k': ({'share': 0.0}, 'share=0.0'),
+  'focal': ({'gamma': -1.0}, 'gamma=-1.0'),
+}
+
+
+@pytest.mark.parametrize('name', OPTIONS)
+def test_bad_options_are_refused_with_the_reason(name):
+  from jaxbudget.selectors import make_selector
+
+  options, message = OPTIONS[name]
+  with pytest.raises(ValueError, match=message):
+    make_selector(name, SPEC, 0.5, options)
