@@ -22,12 +22,11 @@ from jax import lax
 from PIL import Image, ImageOps
 from record import Figure
 
-from jaxbudget import epoch, optimizers, registry
+from jaxbudget import engine, optimizers, registry
 from jaxbudget.augment import make_augment, operations
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
 from jaxbudget.selectors.sgd import unif_sgd
-from jaxbudget.state import init_state
 from jaxbudget.types import Data, Spec, plain_batch
 
 # The operations that the tests find equal to ours.
@@ -41,18 +40,14 @@ ALPHA, M, N = 0.3, 4, 2  # the defaults, for the host's versions
 def make_epoch(augment, spec, model, data):
   """Compiles an epoch. Returns `number -> seconds`."""
   selector, optimizer = unif_sgd(spec, 1.0), optimizers.make_optimizer()
-  program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer)
-  state = init_state(0, spec, model, selector, optimizer, 1.0)
-  rates = jnp.full(state.plan.index.shape[0], 0.01)
-  root = jax.random.key(0)
+  trained = engine.start(spec, model, augment, selector, optimizer, 1.0)
 
-  def run(number, stop=selector.facts.rows):
-    nonlocal state
-    jax.block_until_ready(state)
+  def run(number, stop=None):
+    nonlocal trained
+    jax.block_until_ready(trained.state)
     start = time.perf_counter()
-    state = epoch.begin_epoch(selector, state, number, root)
-    state, progress = epoch.train_rows(program, state, data, rates, root, jnp.int32(stop))
-    jax.block_until_ready((state, progress))
+    trained, progress = engine.run_epoch(trained, data, number, 0.01, stop)
+    jax.block_until_ready((trained.state, progress))
     return time.perf_counter() - start
 
   for _ in range(2):  # compile; the second call settles types and buffers

@@ -9,7 +9,6 @@ second start with it.
 """
 
 import argparse
-import functools
 import os
 import pathlib
 import shutil
@@ -71,16 +70,14 @@ def measure_starts(repeats):
 def compile_seconds(model, width, selector, budget=0.3):
   """Seconds to trace and to compile a row program and a plan program, without a cache."""
   import jax
-  import jax.numpy as jnp
 
-  from jaxbudget import epoch
+  from jaxbudget import engine, epoch
   from jaxbudget.augment import make_augment
   from jaxbudget.data import Info
   from jaxbudget.models import make_model
   from jaxbudget.optimizers import make_optimizer
   from jaxbudget.selectors import make_selector
-  from jaxbudget.state import init_state
-  from jaxbudget.types import Data, Spec
+  from jaxbudget.types import Spec
 
   jax.config.update('jax_enable_compilation_cache', False)
   shape, n = (32, 32, 3), 50_000
@@ -88,14 +85,10 @@ def compile_seconds(model, width, selector, budget=0.3):
   info = Info('random', n, 0, 10, shape, (0.5,) * 3, (0.25,) * 3, flip=0.5, pad=4)
   method, optimizer = make_selector(selector, spec, budget), make_optimizer()
   network, augment = make_model(model, 10, shape, width=width), make_augment('standard', info)
-  program = epoch.make_program(10, network, augment, method, optimizer)
-  begin = functools.partial(init_state, 0, spec, network, method, optimizer, budget)
-  state, root = jax.eval_shape(begin), jax.eval_shape(lambda: jax.random.key(0))
-  array = jax.ShapeDtypeStruct
-  data = Data(array((n, *shape), jnp.uint8), array((n,), jnp.int32))
-  rates, place = array((n // 128,), jnp.float32), array((), jnp.int32)
+  shapes = engine.row_shapes(spec, network, augment, method, optimizer, budget)
+  _, state, _, _, root, place = shapes
   start = time.perf_counter()
-  lowered = epoch.train_rows.lower(program, state, data, rates, root, place)
+  lowered = epoch.train_rows.lower(*shapes)
   traced = time.perf_counter()
   lowered.compile()
   compiled = time.perf_counter()

@@ -9,22 +9,18 @@ accelerator's compiler fuses more and may want workspace, so its peak will diffe
 """
 
 import argparse
-import functools
 import sys
 
-import jax
-import jax.numpy as jnp
 import record
 from record import Figure
 
-from jaxbudget import epoch
+from jaxbudget import engine, epoch
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
-from jaxbudget.state import init_state
-from jaxbudget.types import Data, Spec
+from jaxbudget.types import Spec
 
 CARD = 11.0  # GiB of the paper's GPU
 CASES = {
@@ -41,14 +37,8 @@ def memory(side, num_examples, num_classes, width=64):
   selector, optimizer = make_selector('p_sgd', spec, 0.3), make_optimizer()
   model = make_model('resnet18', num_classes, shape, width=width, conv='lax')
   augment = make_augment('standard', info)
-  program = epoch.make_program(num_classes, model, augment, selector, optimizer)
-  start = functools.partial(init_state, 0, spec, model, selector, optimizer, 0.3)
-  state, root = jax.eval_shape(start), jax.eval_shape(lambda: jax.random.key(0))
-  array = jax.ShapeDtypeStruct
-  data = Data(array((num_examples, *shape), jnp.uint8), array((num_examples,), jnp.int32))
-  rates = array((state.plan.index.shape[0],), jnp.float32)
-  lowered = epoch.train_rows.lower(program, state, data, rates, root, array((), jnp.int32))
-  return lowered.compile().memory_analysis()
+  shapes = engine.row_shapes(spec, model, augment, selector, optimizer, 0.3)
+  return epoch.train_rows.lower(*shapes).compile().memory_analysis()
 
 
 def peak_bytes(analysis) -> int:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import record
 from record import Figure
 
-from jaxbudget import epoch, ledger
+from jaxbudget import engine, ledger
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
@@ -26,7 +26,6 @@ from jaxbudget.selectors.importance import p_sgd
 from jaxbudget.selectors.ordered import ordered_sgd
 from jaxbudget.selectors.selective_backprop import selective_backprop
 from jaxbudget.selectors.sgd import unif_sgd
-from jaxbudget.state import init_state
 from jaxbudget.types import Cost, Data, Spec
 
 # (what, case over case, unit, target): an epoch over an epoch, or a row over a row.
@@ -43,26 +42,23 @@ class Case:
 
   def __init__(self, selector, spec, model, augment, data, *, prepare=lambda state: state):
     optimizer = make_optimizer()
-    self.selector, self.data, self.prepare = selector, data, prepare
-    self.program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer)
-    # Budget 1 for the cap: what is timed is whole epochs.
-    self.state = init_state(0, spec, model, selector, optimizer, ledger.as_budget(1, 'compute'))
-    self.rates = jnp.full(self.state.plan.index.shape[0], 0.01)
-    self.root = jax.random.key(0)
+    self.data, self.prepare = data, prepare
+    budget = ledger.as_budget(1, 'compute')  # for the cap: what is timed is whole epochs
+    self.trained = engine.start(spec, model, augment, selector, optimizer, budget)
     self.run(0, stop=1)  # compiles, and warms up by one row
 
   def run(self, number, stop=None):
     """Runs an epoch. Returns (seconds, forward equivalents) of the epoch and of a row."""
-    state = self.state.replace(selector=self.prepare(self.state.selector))
-    rows = self.selector.facts.rows
+    state = self.trained.state
+    state = state.replace(selector=self.prepare(state.selector))
+    rows = self.trained.selector.facts.rows
     jax.block_until_ready(state)
     start = time.perf_counter()
-    state = epoch.begin_epoch(self.selector, state, number, self.root)
-    stop = jnp.int32(rows if stop is None else stop)
-    state, progress = epoch.train_rows(self.program, state, self.data, self.rates, self.root, stop)
-    jax.block_until_ready((state, progress))
+    self.trained, progress = engine.run_epoch(
+      self.trained._replace(state=state), self.data, number, 0.01, stop
+    )
+    jax.block_until_ready((self.trained.state, progress))
     seconds = time.perf_counter() - start
-    self.state = state
     trained = int(progress.metrics.trained.sum())
     spent = ledger.price(Cost(int(progress.metrics.scored.sum()), trained, trained), 'compute')
     return {'epoch': (seconds, spent), 'row': (seconds / rows, spent / rows)}

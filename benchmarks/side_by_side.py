@@ -28,12 +28,11 @@ def make_epoch(case: Case):
   import jax
   import jax.numpy as jnp
 
-  from jaxbudget import epoch, optimizers
+  from jaxbudget import engine, optimizers
   from jaxbudget.augment import make_augment
   from jaxbudget.data import Info
   from jaxbudget.models import make_model
   from jaxbudget.selectors import make_selector
-  from jaxbudget.state import init_state
   from jaxbudget.types import Data, Spec
 
   n, channels = case.num_examples, case.channels
@@ -49,17 +48,13 @@ def make_epoch(case: Case):
   selector = make_selector(case.method, spec, case.budget, options)
   model = make_model(case.model, 10, shape, width=case.width)
   optimizer = optimizers.make_optimizer()
-  program = epoch.make_program(10, model, make_augment('standard', info), selector, optimizer)
-  root = jax.random.key(0)
-  state = init_state(0, spec, model, selector, optimizer, case.budget)
-  rates = jnp.full(state.plan.index.shape[0], 0.1)
-  stop = jnp.int32(selector.facts.rows)
+  augment = make_augment('standard', info)
+  trained = engine.start(spec, model, augment, selector, optimizer, case.budget)
   done = 0
 
   def run():
-    nonlocal state, done
-    state = epoch.begin_epoch(selector, state, done, root)
-    state, progress = epoch.train_rows(program, state, data, rates, root, stop)
+    nonlocal trained, done
+    trained, progress = engine.run_epoch(trained, data, done, learning_rate=0.1)
     done += 1
     metrics = jax.device_get(progress.metrics)
     return int(metrics.scored.sum()), int(metrics.trained.sum())

@@ -10,6 +10,7 @@ a loop it is slow on CPU, which is the point.
 """
 
 import argparse
+import itertools
 import sys
 import time
 
@@ -18,13 +19,12 @@ import jax.numpy as jnp
 import record
 from record import Figure
 
-from jaxbudget import epoch, ledger
+from jaxbudget import engine
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
-from jaxbudget.state import init_state
 from jaxbudget.types import Data, Spec
 
 
@@ -34,19 +34,16 @@ def make_call(rule, width, batch, side, rows):
   info = Info('random', examples, 1, 10, (side, side, 3), (0.5,) * 3, (0.5,) * 3, flip=0.5, pad=2)
   image = jax.random.randint(jax.random.key(0), (examples, side, side, 3), 0, 256)
   data = Data(image.astype(jnp.uint8), jnp.arange(examples, dtype=jnp.int32) % 10)
-  spec = Spec(examples, batch, 10, epochs=1, image_shape=info.image_shape)
+  spec = Spec(examples, batch, 10, epochs=10_000, image_shape=info.image_shape)
   selector = make_selector('unif_sgd', spec, 1.0)
   model = make_model('resnet18', 10, info.image_shape, width=width, conv=rule)
   optimizer = make_optimizer()
-  program = epoch.make_program(10, model, make_augment('standard', info), selector, optimizer)
-  root = jax.random.key(1)
-  holder = [init_state(0, spec, model, selector, optimizer, ledger.as_budget(1, 'compute'))]
-  rates = jnp.full(holder[0].plan.index.shape[0], 0.01)
+  augment = make_augment('standard', info)
+  trained, epochs = engine.start(spec, model, augment, selector, optimizer, 1.0), itertools.count()
 
   def call(rows=rows):
-    state = epoch.begin_epoch(selector, holder[0], 0, root)
-    state = state.replace(allowance=state.allowance._replace(left=jnp.array([99, 0], jnp.int32)))
-    holder[0], progress = epoch.train_rows(program, state, data, rates, root, jnp.int32(rows))
+    nonlocal trained
+    trained, progress = engine.run_epoch(trained, data, next(epochs), 0.01, stop=rows)
     assert int(progress.row) == rows
 
   call(rows=0)  # compiles

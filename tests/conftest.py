@@ -1,10 +1,31 @@
-"""Strict modes for every test: rank promotion raises, dtypes never promote silently."""
+"""Strict modes for every test, and programs that XLA need not optimise.
+
+Toys run for milliseconds and compile for seconds, most of which goes into optimisation. So the
+tests, and the launches that they start, do without; JAXBUDGET_TEST_OPTIMIZED=1 leaves XLA as
+people have it (`make test-optimized`).
+"""
+
+import os
 
 import jax
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_num_cpu_devices', 2)
+
+_PLAIN = '--xla_cpu_use_fusion_emitters=false'
+
+if not os.environ.get('JAXBUDGET_TEST_OPTIMIZED'):
+  jax.config.update('jax_disable_most_optimizations', True)
+  os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # of launches that tests start
+  flags = os.environ.get('XLA_FLAGS', '')
+  # A flag that XLA does not know is fatal: later releases are asked for nothing.
+  if _PLAIN not in flags and jax.__version_info__ < (0, 11):
+    os.environ['XLA_FLAGS'] = f'{_PLAIN} {flags}'
+
+# Small programs are worth keeping too: workers and launches share them.
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 # Long files that would come last in the alphabet, lest the workers wait for one of them.
 FIRST = ('slurm_test', 'train_test', 'workers_test')

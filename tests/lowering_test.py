@@ -1,7 +1,6 @@
 """What an accelerator would be given, read off lowered programs: there is none to run them."""
 
 import collections
-import functools
 import re
 
 import jax
@@ -11,15 +10,14 @@ import pytest
 import toys
 from selectors_common_test import VARIANTS, make
 
-from jaxbudget import epoch, registry
+from jaxbudget import engine, epoch, registry
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.lab.run import flops
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
-from jaxbudget.state import init_state
-from jaxbudget.types import Data, Spec, take_all
+from jaxbudget.types import Spec, take_all
 
 LAYERS = 9  # convolutions of resnet8: the stem, two in each of 3 blocks, 2 shortcuts
 PLATFORMS = ('cuda', 'tpu')
@@ -33,14 +31,7 @@ def abstract_run(selector, spec, *, augment='standard', budget=0.5, **model):
   info = Info('x', spec.num_examples, 0, 3, shape, mean, std, flip=0.5, pad=1)
   model = make_model('resnet8', 3, spec.image_shape, width=2, conv='lax', **model)
   augment = make_augment(augment, info)
-  optimizer = make_optimizer()
-  program = epoch.make_program(3, model, augment, selector, optimizer)
-  start = functools.partial(init_state, 0, spec, model, selector, optimizer, budget)
-  state, root = jax.eval_shape(start), jax.eval_shape(lambda: jax.random.key(0))
-  array = jax.ShapeDtypeStruct
-  data = Data(array((spec.num_examples, *shape), jnp.uint8), array((spec.num_examples,), jnp.int32))
-  rates = array((state.plan.index.shape[0],), jnp.float32)
-  return program, state, data, rates, root, array((), jnp.int32)
+  return engine.row_shapes(spec, model, augment, selector, make_optimizer(), budget)
 
 
 def lowered(function, *arguments):

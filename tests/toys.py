@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import epoch, ledger
+from jaxbudget import engine, epoch, ledger
 from jaxbudget import recording as recording_lib
 from jaxbudget.optimizers import make_optimizer
-from jaxbudget.state import init_state
 from jaxbudget.types import Augment, Batch, Data, Model, Spec
 
 SPEC = Spec(num_examples=48, batch_size=8, num_classes=3, epochs=4, image_shape=(2, 2, 1))
@@ -53,9 +52,9 @@ AUGMENT = Augment(_train, _normalize)
 
 def start(selector, budget, spec=SPEC, seed=0, unit='backward', model=MODEL):
   """Program and initial state of a run."""
-  optimizer = make_optimizer()
-  program = epoch.make_program(spec.num_classes, model, AUGMENT, selector, optimizer)
-  return program, init_state(seed, spec, model, selector, optimizer, ledger.as_budget(budget, unit))
+  budget = ledger.as_budget(budget, unit)
+  run = engine.start(spec, model, AUGMENT, selector, make_optimizer(), budget, seed=seed)
+  return run.program, run.state
 
 
 def rates(state, value=0.1):

@@ -22,6 +22,7 @@ from jax._src import distributed  # the store has no public name; orbax reaches 
 
 _PATIENCE = 30.0  # seconds that a process which failed waits for the others to hear of it
 _LOOK = 2000  # milliseconds between looks at signals while waiting
+_TOLD = 'The other processes of the launch have been told.'  # a note on an exception
 _met = 0  # sync points passed
 
 
@@ -115,12 +116,17 @@ def together() -> Iterator[None]:
   try:
     yield
   except Exception as e:
-    if not getattr(e, 'is_known', False):
-      e.is_known = True
+    if not _is_told(e):
       with contextlib.suppress(Elsewhere):
         _meet(None, f'{type(e).__name__}: {e}')
+      e.add_note(_TOLD)
     raise
   _meet(None)
+
+
+def _is_told(e: Exception) -> bool:
+  """Whether the others know of an exception: an inner block has told them, or they told us."""
+  return isinstance(e, Elsewhere) or _TOLD in getattr(e, '__notes__', ())
 
 
 def _meet(value: Any, failure: str | None = None) -> list[Any]:
@@ -146,9 +152,7 @@ def _meet(value: Any, failure: str | None = None) -> list[Any]:
     raise Gone(f'another process of this launch is gone ({failure or e})') from e
   for i, (failure, _) in enumerate(told):
     if failure and i != me:
-      error = Elsewhere(f'process {i}: {failure}')
-      error.is_known = True
-      raise error
+      raise Elsewhere(f'process {i}: {failure}')
   return [value for _, value in told]
 
 

@@ -238,7 +238,8 @@ def _try_flock(handle: int) -> bool | None:
 def _left_by_this_host(handle: int) -> bool:
   """Whether the last owner ran on this host; it is gone if we have its flock."""
   left_by = _parse(os.pread(handle, 4096, 0)) or {}
-  return left_by.get('boot') == _boot() != ''
+  boot = _boot()
+  return boot != '' and left_by.get('boot') == boot
 
 
 def _stale(path: pathlib.Path) -> bool:

@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import epoch, parallel, recording, scan, schedules
+from jaxbudget import engine, epoch, parallel, recording, scan, schedules
 from jaxbudget.lab.run import checkpoint, files, hosts, record
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.run.provenance import must_agree
 from jaxbudget.lab.run.record import Best, Books
 from jaxbudget.lab.run.run import Run
-from jaxbudget.state import TrainState, init_state
+from jaxbudget.state import TrainState
 from jaxbudget.types import Data
 
 # About how long a call to the device lasts, so that signals are answered in between; on an
@@ -110,68 +110,80 @@ def train(
     Refused: the checkpoint was written under other conditions.
     OSError: a file could not be written.
   """
-  parts, facts = run.parts, run.parts.selector.facts
-  mesh = parallel.make_mesh(run.cell.devices, run.cell.batch_size)
-  program = epoch.make_program(
-    parts.spec.num_classes, parts.model, parts.augment, parts.selector, parts.optimizer, mesh
-  )
-  train_data = parallel.place_data(train_data, mesh)
-  test_data = parallel.replicate(test_data, mesh)
-  live = _begin(run)
-  padded_rows = live.state.plan.index.shape[0]
-  rates = schedules.by_epoch(parts.schedule, facts.epochs, facts.rows, padded_rows)
-  belongs_to = {'run': run.run_id, 'data': fingerprint, **must_agree()}
-  belongs_to['devices'] = run.cell.devices or jax.device_count()
-  root = parallel.replicate(jax.random.key(run.seed), mesh)
-  size = epoch.forward_batch(len(test_data.label), parts.spec, run.cell.evaluate_batch)
+  parts, facts, cell = run.parts, run.parts.selector.facts, run.cell
+  mesh = parallel.make_mesh(cell.devices, cell.batch_size)
+  begun = engine.start(
+    parts.spec, parts.model, parts.augment, parts.selector, parts.optimizer, parts.budget,
+    seed=run.seed, mesh=mesh,
+  )  # fmt: skip
+  slots = begun.state.plan.index.shape[0]
   setting = Setting(
-    run, program, root, train_data, test_data, rates, size, directory, belongs_to, progress, stop
+    run=run,
+    program=begun.program,
+    root=begun.root,
+    train_data=parallel.place_data(train_data, mesh),
+    test_data=parallel.replicate(test_data, mesh),
+    learning_rate=schedules.by_epoch(parts.schedule, facts.epochs, facts.rows, slots),
+    evaluation_batch=epoch.forward_batch(len(test_data.label), parts.spec, cell.evaluate_batch),
+    directory=directory,
+    belongs_to={
+      'run': run.run_id,
+      'data': fingerprint,
+      **must_agree(),
+      'devices': cell.devices or jax.device_count(),
+    },
+    progress=progress,
+    stop=stop,
   )
+  live = _begin(run, begun.state, mesh)
   _restore(setting, live, resume, note)
-  live.state, live.best, live.sums = parallel.replicate((live.state, live.best, live.sums), mesh)
   _compile(setting, live)
   for e in range(live.books.epochs, facts.epochs):
-    short = _is_short(setting, live)
-    if not short:
-      _settle(setting, live)
-    if live.books.begun == e:
-      if facts.scan.due(e):
-        _settle(setting, live)  # its line of metrics does not hold what comes now
-        _scan(setting, live, e)
-      live.state = epoch.begin_epoch(parts.selector, live.state, e, setting.root, mesh)
-      live.books.begun, live.books.batches, live.row = e + 1, 0, 0
-    for measured in _rows(setting, live, e, short):  # noqa: B007  the last one is used
-      _pause(setting, live)
-    trained_at = None if short else time.monotonic()
-    for _ in _evaluate(setting, live, e, short):
-      _pause(setting, live)
-    _after(setting, live, e, measured, trained_at)
-    if not short:
-      _settle(setting, live)
+    _train_epoch(setting, live, e)
   _settle(setting, live)
   return record.write(directory, run, live.books, live.state, live.best)
 
 
-def _begin(run: Run) -> Live:
+def _train_epoch(setting: Setting, live: Live, e: int) -> None:
+  """Trains epoch e, or what is left of it, and evaluates after it."""
+  short = _is_short(setting, live)
+  if not short:
+    _settle(setting, live)
+  if live.books.begun == e:
+    _begin_epoch(setting, live, e)
+  for measured in _rows(setting, live, e, short):  # noqa: B007  the last one is used
+    _pause(setting, live)
+  trained_at = None if short else time.monotonic()
+  for _ in _evaluate(setting, live, e, short):
+    _pause(setting, live)
+  _after(setting, live, e, measured, trained_at)
+  if not short:
+    _settle(setting, live)
+
+
+def _begin_epoch(setting: Setting, live: Live, e: int) -> None:
+  """Lets the method look at all samples if it is to, and plans the epoch."""
+  selector = setting.run.parts.selector
+  if selector.facts.scan.due(e):
+    _settle(setting, live)  # its line of metrics does not hold what comes now
+    _scan(setting, live, e)
+  live.state = epoch.begin_epoch(selector, live.state, e, setting.root, setting.program.mesh)
+  live.books.begun, live.books.batches, live.row = e + 1, 0, 0
+
+
+def _begin(run: Run, state: TrainState, mesh: jax.sharding.Mesh | None) -> Live:
   """A run before its first epoch."""
-  parts, cell = run.parts, run.cell
-  state = init_state(
-    run.seed,
-    parts.spec,
-    parts.model,
-    parts.selector,
-    parts.optimizer,
-    parts.budget,
-  )
   weights = jax.tree.map(jnp.copy, (state.params, state.model_state))
+  best = Best(jnp.int32(-1), jnp.int32(0), *weights)
+  best, sums = parallel.replicate((best, epoch.Evaluation.blank()), mesh)
   return Live(
     state=state,
-    best=Best(jnp.int32(-1), jnp.int32(0), *weights),
-    sums=epoch.Evaluation.blank(),
+    best=best,
+    sums=sums,
     books=Books(),
-    counted=np.zeros(parts.spec.num_examples, np.int32),
+    counted=np.zeros(run.parts.spec.num_examples, np.int32),
     row=0,
-    rows_per_call=cell.rows_per_call or 1,
+    rows_per_call=run.cell.rows_per_call or 1,
     batches_per_call=1,
     clock=time.monotonic(),
     saved_at=float('nan'),
@@ -399,7 +411,9 @@ def _restore(setting: Setting, live: Live, resume: str, note: Callable[[str], No
     )
   # A copy: arrays over the checkpoint's bytes must not be donated.
   kept = [saved.state[name] for name in ('state', 'best', 'sums')]
-  live.state, live.best, live.sums = jax.tree.map(jnp.array, kept)
+  live.state, live.best, live.sums = parallel.replicate(
+    jax.tree.map(jnp.array, kept), setting.program.mesh
+  )
   live.books, live.row = books, int(live.state.row)
   live.counted = books.counted(setting.run.parts.spec.num_examples)
   hosts.first(files.write_bytes, metrics, books.lines.encode())

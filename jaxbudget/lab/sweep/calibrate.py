@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import rich.table
 
-from jaxbudget import epoch
+from jaxbudget import engine, epoch
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import plain
 from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.differences import departures, flatten, value_text
 from jaxbudget.lab.run.run import Run
 from jaxbudget.selectors import make_selector
-from jaxbudget.state import init_state
 from jaxbudget.types import Augment, Data, Spec, plain_batch
 
 FILE = 'calibration.json'  # in the workdir
@@ -111,22 +110,19 @@ def _time_network(run: Run, seconds: float) -> tuple[float, float]:
     lambda key, batch: batch._replace(image=parts.augment.test(batch.image)), parts.augment.test
   )
   selector = make_selector('sgd', spec, 1.0)
-  root = jax.random.key(0)
-  state = init_state(0, spec, parts.model, selector, parts.optimizer, 1.0)
-  state = epoch.begin_epoch(selector, state, 0, root)
-  program = epoch.make_program(spec.num_classes, parts.model, plain, selector, parts.optimizer)
+  trained = engine.start(spec, parts.model, plain, selector, parts.optimizer, 1.0)
+  trained = engine.begin_epoch(trained, 0)
   data = _random_split(run, spec.num_examples)
-  rates = jnp.full(_ROWS, 1e-3, jnp.float32)
 
   def train(row):
-    nonlocal state
-    state, progress = epoch.train_rows(program, state, data, rates, root, jnp.int32(row))
+    nonlocal trained
+    trained, progress = engine.train_rows(trained, data, 1e-3, stop=row)
     return progress.row
 
   per_row = _seconds_per_call(train, seconds, range(_ROWS + 1))
   test = Data(data.image[:size], data.label[:size])
 
-  nothing = epoch.Evaluation.blank()
+  nothing, state = epoch.Evaluation.blank(), trained.state
 
   def forward(batches):
     place = jnp.int32(0), jnp.int32(batches)

@@ -1,0 +1,124 @@
+"""Setting up what trains, in one place: for the laboratory, for benchmarks, tests and own scripts.
+
+run = engine.start(spec, model, augment, selector, optimizer, budget=0.3)
+for epoch in range(selector.facts.epochs):
+  run, progress = engine.run_epoch(run, data, epoch, learning_rate=0.1)
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxbudget import epoch, parallel
+from jaxbudget.ledger import Budget
+from jaxbudget.state import TrainState, init_state
+from jaxbudget.types import Augment, Data, Model, Selector, Spec
+
+
+class Engine(NamedTuple):
+  """A run that is set up."""
+
+  program: epoch.Program  # the static side of its rows
+  selector: Selector
+  root: jax.Array  # the run's key
+  state: TrainState  # donated by each step: go on with the engine that a step returns
+
+
+def start(
+  spec: Spec,
+  model: Model,
+  augment: Augment,
+  selector: Selector,
+  optimizer: optax.GradientTransformation,
+  budget: Budget | float,
+  *,
+  seed: int = 0,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Engine:
+  """Sets a run up, before its first epoch.
+
+  Args:
+    spec: sizes of the run.
+    model: the network.
+    augment: what happens to images before it.
+    selector: the method.
+    optimizer: yields updates for a learning rate of 1.
+    budget: for the cap; a number counts back-propagated samples.
+    seed: of the run.
+    mesh: devices to train on, see `parallel.py`.
+
+  Returns:
+    The run, on its devices.
+  """
+  program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer, mesh)
+  state = init_state(seed, spec, model, selector, optimizer, budget)
+  root, state = parallel.replicate((jax.random.key(seed), state), mesh)
+  return Engine(program, selector, root, state)
+
+
+def begin_epoch(run: Engine, number: int) -> Engine:
+  """Plans an epoch, 0-based, and stands at its row 0."""
+  mesh = run.program.mesh
+  return run._replace(state=epoch.begin_epoch(run.selector, run.state, number, run.root, mesh))
+
+
+def train_rows(
+  run: Engine, data: Data, learning_rate: float | np.ndarray, stop: int | None = None
+) -> tuple[Engine, epoch.Progress]:
+  """Trains on rows of the epoch under way.
+
+  Args:
+    run: its state is donated.
+    data: the training split, on the devices of the run.
+    learning_rate: of all rows, or f32[R] of each.
+    stop: first row not to run; None runs to the end of the epoch.
+
+  Returns:
+    The run after, and what to log of it.
+  """
+  slots = run.state.plan.index.shape[0]
+  rates = np.broadcast_to(np.asarray(learning_rate, np.float32), slots)
+  stop = np.int32(slots if stop is None else stop)
+  rates, stop = parallel.replicate((rates, stop), run.program.mesh)
+  state, progress = epoch.train_rows(run.program, run.state, data, rates, run.root, stop)
+  return run._replace(state=state), progress
+
+
+def run_epoch(
+  run: Engine, data: Data, number: int, learning_rate: float | np.ndarray, stop: int | None = None
+) -> tuple[Engine, epoch.Progress]:
+  """Plans an epoch and trains on its rows: `begin_epoch`, then `train_rows`."""
+  return train_rows(begin_epoch(run, number), data, learning_rate, stop)
+
+
+def row_shapes(
+  spec: Spec,
+  model: Model,
+  augment: Augment,
+  selector: Selector,
+  optimizer: optax.GradientTransformation,
+  budget: Budget | float,
+) -> tuple[Any, ...]:
+  """The arguments of `epoch.train_rows` as shapes, to lower or compile it for what is not there.
+
+  Args:
+    spec: sizes of the run.
+    model: the network.
+    augment: what happens to images before it.
+    selector: the method.
+    optimizer: as for `start`.
+    budget: for the cap.
+
+  Returns:
+    (program, state, data, learning rates, root, stop).
+  """
+  parts = spec, model, augment, selector, optimizer, budget
+  program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer)
+  root, state = jax.eval_shape(lambda: start(*parts)[2:])
+  array, n = jax.ShapeDtypeStruct, spec.num_examples
+  data = Data(array((n, *spec.image_shape), jnp.uint8), array((n,), jnp.int32))
+  rates = array((state.plan.index.shape[0],), jnp.float32)
+  return program, state, data, rates, root, array((), jnp.int32)
