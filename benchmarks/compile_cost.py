@@ -29,7 +29,7 @@ import os, pathlib, sys, time
 began = float(sys.argv[1])
 sys.path.insert(0, sys.argv[2])
 from configs import quickstart
-from jaxbudget import launcher
+from jaxbudget.lab import launcher
 from jaxbudget.lab.sweep import local
 train = local.train
 imported = time.time()
