@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from jaxbudget import sampling
 
-
 DRAWS = 20_000
 KEYS = [jax.random.split(jax.random.key(seed), DRAWS) for seed in range(2)]
 
