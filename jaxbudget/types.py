@@ -169,6 +169,7 @@ class Facts(NamedTuple):
     cap: samples that may be back-propagated in the run, if the method has an allowance of
       its own under the unit `backward`; None is the common one, floor(B*T*N).
     scan: when all samples are looked at, for the `scan` hook.
+    lr_ahead: rows by which the learning rate runs ahead of the schedule.
     cost: `planned` is `exact`, what is spent is `expected` to be near it, or it is a `bound`.
     distinct: no sample comes twice in an epoch's plan.
     uniform_on_ties: where all samples look alike, all are as likely to be trained on.
@@ -181,6 +182,7 @@ class Facts(NamedTuple):
   row_cost: Cost
   cap: int | None = None
   scan: Scan = Scan()
+  lr_ahead: int = 0
   cost: str = 'exact'
   distinct: bool = True
   uniform_on_ties: bool = True

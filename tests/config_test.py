@@ -279,7 +279,7 @@ def test_presets_differ_in_exactly_their_switches():
   assert (released[0].pop('warmup'), corrected[0].pop('warmup')) == (69, 70)
   assert released == corrected
   released, corrected = both(selector='selective_backprop', augment='mixup')
-  assert released[0].pop('label_weights') == 'first' and corrected[0].pop('label_weights') == 'own'
+  assert released[0].pop('label_weights') == 'head' and corrected[0].pop('label_weights') == 'own'
   assert (released[1].pop('mix_image'), corrected[1].pop('mix_image')) == (False, True)
   assert (released[1].pop('fold'), corrected[1].pop('fold')) == (True, False)
   assert released == corrected

@@ -61,7 +61,7 @@ OPTIONS = {
     'selective_backprop': {
       'b': ([None, 0, 1.5], [-1.0, NAN, INF]), 'history': ([16, 64], [3, 10**12]),
       'tail': (['carry', 'flush'], ['drop']), 'rate': (['sampled', 'exact'], ['some']),
-      'staleness': ([1, 2], [0]), 'label_weights': (['own', 'first'], ['second']),
+      'staleness': ([1, 2], [0]), 'label_weights': (['own', 'head'], ['second']), 'lr_ahead': ([True, False], ['yes', 2]),
     },
     'ordered_sgd': {
       'thresholds': ([(20.0, 30.0), [50]], [(90, 80), (), (101,), (0,)]),

@@ -153,7 +153,7 @@ def test_speedup_is_not_given_across_devices(tmp_path):
 def test_fidelity_table_pairs_presets_by_seed(tmp_path):
   plan = []
   for preset in ('released', 'corrected'):
-    options = {'label_weights': 'first' if preset == 'released' else 'own'}
+    options = {'label_weights': 'head' if preset == 'released' else 'own'}
     plan += [
       workdirs.plan_run(
         'selective_backprop', 0.3, s, fidelity=preset, options=options, epochs=2, augment='mixup'

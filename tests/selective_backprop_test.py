@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbudget import ledger
+from jaxbudget import ledger, schedules
 from jaxbudget.selectors.selective_backprop import (
   percentile,
   selective_backprop,
@@ -27,7 +27,8 @@ def make_spec(num_examples=21, batch_size=4, epochs=5):
 def make_batch(index, view):
   """Examples whose image says who they are and in which epoch they were augmented."""
   label = (index % 3).astype(jnp.int32)
-  share = jnp.tile(jnp.stack([0.25 + 0.25 * view, 0.75 - 0.25 * view]), (index.shape[0], 1))
+  first = 0.25 + 0.25 * view + 0.001 * index[0].astype(jnp.float32)  # another one for each batch
+  share = jnp.tile(jnp.stack([first, 1 - first]), (index.shape[0], 1))
   part_label = jnp.stack([label, (label + 1) % 3], axis=1)
   return Batch(
     index=index,
@@ -233,25 +234,92 @@ def test_acceptance_rate_and_spending_under_stationary_losses():
     assert int(trained.sum()) <= selector.facts.cap
 
 
-def test_label_weights_of_the_first_example():
-  spec = make_spec()
-  # In epoch 1 one of four is accepted; the batch of epoch-0 leftovers mixes two views.
-  losses = jax.random.uniform(jax.random.key(3), (3, spec.num_examples))
-  own = selective_backprop(spec, 0.4, history=8)
-  first = selective_backprop(spec, 0.4, history=8, label_weights='first')
-  mixed = 0
-  for (*_, a, _, _), (*_, b, _, _) in zip(
-    run_selector(own, losses, 3), run_selector(first, losses, 3), strict=True
+class ReleasedQueue:
+  """The queue of the released code: the rejected stay until a later accepted one is popped."""
+
+  def __init__(self, size, tail):
+    self.size, self.tail, self.queue = size, tail, collections.deque()
+
+  def row(self, accepted, share, last):
+    """The label shares that the step of a row trains with; None if it takes no step."""
+    self.queue.extend((flag, share) for flag in accepted)
+    (_, head), left = self.queue[0], self.size
+    if sum(flag for flag, _ in self.queue) >= self.size:
+      while left:
+        left -= self.queue.popleft()[0]
+      return head
+    if last and self.tail == 'flush':
+      any_left = any(flag for flag, _ in self.queue)
+      self.queue.clear()
+      return head if any_left else None
+    return None
+
+
+def relabelled(batch, share):
+  return np.einsum('m,smc->sc', share, np.eye(3)[np.asarray(batch.part_label)])
+
+
+@pytest.mark.parametrize('tail', ['carry', 'flush'])
+def test_label_weights_of_the_head_are_those_of_the_released_queue(tail):
+  spec = make_spec(num_examples=60, batch_size=5)
+  losses = jax.random.uniform(jax.random.key(3), (4, spec.num_examples))
+  options = {'history': 16, 'tail': tail, 'b': 3.0}
+  own = selective_backprop(spec, 0.4, **options)
+  head = selective_backprop(spec, 0.4, label_weights='head', **options)
+  reference, queue = Reference(3.0, 5, 16, True, tail), ReleasedQueue(5, tail)
+  not_first, steps, rows = 0, 0, spec.num_examples // 5
+  for n, ((*_, plain, _, _), (epoch, key, index, batch, _, _)) in enumerate(
+    zip(run_selector(own, losses, 4), run_selector(head, losses, 4), strict=True)
   ):
-    chex.assert_trees_all_equal(a._replace(target=b.target), b)
-    shares = np.asarray(a.part_share)
-    one_hot = np.eye(3)[np.asarray(a.part_label)]  # [s,M,C]
-    if not np.any(a.weight):
-      continue
-    np.testing.assert_allclose(a.target, np.einsum('sm,smc->sc', shares, one_hot), rtol=1e-6)
-    np.testing.assert_allclose(b.target, np.einsum('m,smc->sc', shares[0], one_hot), rtol=1e-6)
-    mixed += not np.allclose(a.target, b.target)
-  assert mixed > 0
+    chex.assert_trees_all_equal(plain._replace(target=batch.target), batch)
+    last = n % rows == rows - 1
+    uniforms = np.asarray(jax.random.uniform(key, (5,)))
+    accepted, _ = reference.row(epoch, index, np.asarray(losses[epoch])[index], uniforms, last)
+    share = make_batch(jnp.asarray(index), jnp.float32(epoch)).part_share[0]
+    share = queue.row(np.isin(index, accepted), np.asarray(share), last)
+    live = np.asarray(batch.weight) > 0
+    assert live.any() == (share is not None)
+    if live.any():
+      np.testing.assert_allclose(batch.target, relabelled(batch, share), rtol=1e-5)
+      steps += 1
+      not_first += not np.allclose(share, batch.part_share[0])
+  assert not_first > steps / 20  # a rejected sample of an earlier batch stood before the first
+
+
+def test_the_head_may_be_a_rejected_sample():
+  # The smallest case: batches a, b, c of two; accepted are a0, b0, c0, c1. The second step
+  # trains c0 and c1 with the label shares of b, whose rejected b1 is still in the queue.
+  spec = make_spec(num_examples=6, batch_size=2)
+  selector = selective_backprop(spec, 0.5, b=1e-7, history=4, prime=False, label_weights='head')
+
+  @jax.jit
+  def row(state, batch, losses):
+    forward = lambda batch: Outputs(jnp.zeros((2, 3)), losses)
+    return selector.select(state, jax.random.key(0), batch, forward)[:2]
+
+  state, chosen, shares = selector.init(jax.random.key(0)), [], []
+  for n, losses in enumerate([[2.0, 1.0], [2.0, 1.0], [3.0, 4.0]]):
+    batch = make_batch(jnp.array([2 * n, 2 * n + 1], jnp.int32), jnp.float32(0))
+    state, trained = row(state, batch, jnp.array(losses))
+    shares.append(np.asarray(batch.part_share[0]))
+    chosen.append(trained)
+  assert not np.any(chosen[0].weight)
+  assert chosen[1].index.tolist() == [0, 2] and chosen[2].index.tolist() == [4, 5]
+  np.testing.assert_allclose(chosen[1].target, relabelled(chosen[1], shares[0]), rtol=1e-6)
+  np.testing.assert_allclose(chosen[2].target, relabelled(chosen[2], shares[1]), rtol=1e-6)
+
+
+def test_the_rate_may_run_a_row_ahead():
+  spec = make_spec(num_examples=21, batch_size=4, epochs=6)
+  facts = selective_backprop(spec, 0.5, history=8, lr_ahead=True).facts
+  assert facts.lr_ahead == 1 and selective_backprop(spec, 0.5, history=8).facts.lr_ahead == 0
+  for name in ('step', 'linear'):
+    schedule = schedules.make_schedule(name, 6, 5, 0.1, 1e-6)
+    plain, ahead = (schedules.by_epoch(schedule, 6, 5, 8, n) for n in (0, facts.lr_ahead))
+    plain, ahead = (np.concatenate([rates(e)[:5] for e in range(6)]) for rates in (plain, ahead))
+    # After the m-th batch, counted from 1, the code takes entry min(m, last).
+    np.testing.assert_array_equal(ahead, [plain[min(m, 29)] for m in range(1, 31)])
+    assert np.isclose(plain, ahead).sum() == (28 if name == 'step' else 1)
 
 
 def test_exact_rate_trains_as_often_as_unif_sgd():
@@ -376,7 +444,7 @@ def test_planned_cost_stays_under_the_compute_cap(budget, staleness, epochs, pri
     ({'history': 3}, 'history must hold a batch of 4 losses and at most 1048576, got 3'),
     ({'tail': 'flsh'}, "did you mean 'flush'"),
     ({'rate': 'exactly'}, "did you mean 'exact'"),
-    ({'label_weights': 'frist'}, "did you mean 'first'"),
+    ({'label_weights': 'haed'}, "did you mean 'head'"),
     ({'staleness': 0}, 'staleness must be 1'),
     ({'staleness': 1.5}, 'staleness must be 1'),
     ({'budget': 0.0}, r'budget must be in \(0, 1\]'),

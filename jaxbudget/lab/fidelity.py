@@ -40,8 +40,8 @@ SWITCHES = (
   Switch('c_sgd', 'credit', 'first', 'aligned', mixed=True),
   # D4: c-SGD ranks the unseen last.
   Switch('c_sgd', 'unseen', 'code', 'max_c'),
-  # Q3: label weights of the first queue entry for all.
-  Switch('selective_backprop', 'label_weights', 'first', 'own', mixed=True),
+  # Q3: label weights of the queue's head for all.
+  Switch('selective_backprop', 'label_weights', 'head', 'own', mixed=True),
   # Q2: Selective Backprop + mixup leaves the images alone, and folds lambda.
   Switch('mixup', 'mix_image', False, True, beside='selective_backprop'),
   Switch('mixup', 'fold', True, False, beside='selective_backprop'),

@@ -76,7 +76,7 @@ _BLOCK = 2**22  # rates that are laid out at a time
 
 
 def by_epoch(
-  schedule: optax.Schedule, epochs: int, rows: int, padded_rows: int
+  schedule: optax.Schedule, epochs: int, rows: int, padded_rows: int, ahead: int = 0
 ) -> Callable[[int], np.ndarray]:
   """Lays a schedule out, some epochs at a time: a table of all might not fit in memory.
 
@@ -85,6 +85,7 @@ def by_epoch(
     epochs: E, epochs of the run.
     rows: plan rows in an epoch.
     padded_rows: R >= rows, row slots of a full epoch.
+    ahead: rows by which the schedule runs ahead; the last rows have the rate of the last.
 
   Returns:
     `epoch -> f32[R]`; the slots of rows that do not exist hold 0.
@@ -96,7 +97,8 @@ def by_epoch(
   def block(number: int) -> np.ndarray:
     first, table = number * size * rows, np.zeros((size, padded_rows), np.float32)
     with jax.enable_x64(not exact):
-      row = np.arange(first, first + size * rows).astype(np.float32 if exact else np.float64)
+      row = np.minimum(np.arange(first, first + size * rows) + ahead, epochs * rows - 1)
+      row = row.astype(np.float32 if exact else np.float64)
       rates = np.broadcast_to(np.asarray(schedule(row)), row.shape)  # a constant may be a scalar
       table[:, :rows] = rates.reshape(size, rows)
     return table

@@ -23,7 +23,7 @@ from jaxbudget.types import Cost, Selector, Spec, no_figures
 
 TAILS = ('carry', 'flush')
 RATES = ('sampled', 'exact')
-LABEL_WEIGHTS = ('own', 'first')
+LABEL_WEIGHTS = ('own', 'head')
 
 
 class Memory(NamedTuple):
@@ -40,6 +40,13 @@ class ExactState(NamedTuple):
   memory: Memory | None
 
 
+class Head(NamedTuple):
+  """The oldest sample of a queue that holds the rejected too, as the released code's does."""
+
+  share: jax.Array  # f32[M]  its label shares
+  to_come: jax.Array  # bool[]  the queue is empty: it is the next sample to arrive
+
+
 class State(NamedTuple):
   """State under `rate='sampled'`."""
 
@@ -52,6 +59,7 @@ class State(NamedTuple):
   rows_left: jax.Array  # i32[]  of the epoch
   considered: jax.Array  # i32[]  candidates since the epoch began
   accepted: jax.Array  # i32[]  of those
+  head: Head | None  # under `label_weights='head'`
 
 
 def percentile(pool: jax.Array, count: jax.Array, loss: jax.Array) -> jax.Array:
@@ -101,10 +109,33 @@ def _measure(memory, batch, forward):
   return memory, loss, jnp.where(memory.measuring, count, 0)
 
 
-def _relabel_like_first(batch):
-  """Gives every example the label shares of the oldest one (the released code's slip, Q3)."""
+def _arrive(head, batch):
+  """The head once a batch has arrived."""
+  return Head(jnp.where(head.to_come, batch.part_share[0], head.share), jnp.array(False))
+
+
+def _relabel(batch, share):
+  """Gives every example the same label shares (the released code's slip, Q3)."""
   labels = jax.nn.one_hot(batch.part_label, batch.target.shape[1], dtype=jnp.float32)
-  return batch._replace(target=jnp.einsum('m,smc->sc', batch.part_share[0], labels))
+  return batch._replace(target=jnp.einsum('m,smc->sc', share, labels))
+
+
+def _behind(head, batch, accepted, waiting, emptied):
+  """The head after samples were popped: through the s-th accepted one, which just arrived.
+
+  Args:
+    head: before.
+    batch: what has just arrived, s examples.
+    accepted: bool[s], of them.
+    waiting: i32[], accepted examples that were in the queue before.
+    emptied: bool[], the queue is flushed if it does not hold s accepted examples.
+  """
+  size = accepted.shape[0]
+  count = waiting + jnp.cumsum(accepted, dtype=jnp.int32)
+  popped = count[-1] >= size
+  place = jnp.sum(count < size, dtype=jnp.int32) + 1  # in the batch, of the one behind
+  share = jnp.where(popped, batch.part_share[jnp.minimum(place, size - 1)], head.share)
+  return Head(share, jnp.where(popped, place == size, emptied))
 
 
 @functools.cache
@@ -120,9 +151,13 @@ def _select_sampled(size: int, tail: str, label_weights: str):
     accepted = state.priming | (jax.random.uniform(key, (size,)) < chance)
 
     queue = fifo.push(state.queue, batch, accepted)
-    queue, chosen = fifo.pop(queue, rest=tail == 'flush' and state.rows_left == 1)
-    if label_weights == 'first':
-      chosen = _relabel_like_first(chosen)
+    flushed = tail == 'flush' and state.rows_left == 1
+    queue, chosen = fifo.pop(queue, rest=flushed)
+    head = state.head
+    if label_weights == 'head':
+      head = _arrive(head, batch)
+      chosen = _relabel(chosen, head.share)
+      head = _behind(head, batch, accepted, state.queue.length, flushed)
 
     state = state._replace(
       memory=memory,
@@ -132,6 +167,7 @@ def _select_sampled(size: int, tail: str, label_weights: str):
       rows_left=state.rows_left - 1,
       considered=state.considered + size,
       accepted=state.accepted + jnp.sum(accepted, dtype=jnp.int32),
+      head=head,
     )
     return state, chosen, {'scored': scored}
 
@@ -231,6 +267,7 @@ def selective_backprop(
   rate: str = 'sampled',
   staleness: int = 1,
   label_weights: str = 'own',
+  lr_ahead: bool = False,
 ) -> Selector:
   """Trains on samples accepted with probability percentile(loss)^b (fidelity.md 2.6).
 
@@ -262,7 +299,10 @@ def selective_backprop(
     rate: `sampled` or `exact`.
     staleness: k >= 1, epochs that one scoring pass serves.
     label_weights: mixed examples are trained on their `own` targets, or all with the label
-      shares of the `first` in the batch, as the released code did (fidelity.md Q3).
+      shares of the `head` of the queue, as the released code did. Its queue holds the rejected
+      too, until a later accepted example carries them out (fidelity.md Q3).
+    lr_ahead: a row has the learning rate of the next one, as in the released code, which
+      looks it up after it has counted the batch (fidelity.md D11).
 
   Returns:
     A selector.
@@ -286,11 +326,17 @@ def selective_backprop(
   if primed and budget.unit == 'backward':
     later = ledger.share((spec.epochs - 1) * spec.num_examples, budget)
     facts = facts._replace(cap=spec.num_examples + later)
+  facts = facts._replace(lr_ahead=int(lr_ahead))
 
   def memory():
     if staleness == 1:
       return None
     return Memory(jnp.full(spec.num_examples, jnp.inf, jnp.float32), jnp.array(True))
+
+  def head():
+    if label_weights == 'own':
+      return None
+    return Head(jnp.zeros(spec.parts, jnp.float32), jnp.array(True))
 
   def init(key):
     del key
@@ -306,6 +352,7 @@ def selective_backprop(
       rows_left=jnp.int32(facts.rows),
       considered=jnp.int32(0),
       accepted=jnp.int32(0),
+      head=head(),
     )
 
   def plan(state, key, epoch):

@@ -99,9 +99,9 @@ REGISTER = (
     'Q3',
     'Label weights in the queue of Selective Backprop',
     'silent',
-    'a training batch gathered from several forward batches takes the label weights of its '
-    'first entry',
-    "as the code (label_weights='first')",
+    'a training batch gathered from several forward batches takes the label weights of the '
+    "queue's head, which may be a rejected sample of an earlier batch",
+    "as the code (label_weights='head')",
     "every example keeps its own (label_weights='own')",
     lambda c: c['selector'] == 'selective_backprop' and _mixes(c),
     'deviations_test.py::test_q3_label_weights',

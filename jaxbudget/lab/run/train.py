@@ -123,7 +123,9 @@ def train(
     root=begun.root,
     train_data=parallel.place_data(train_data, mesh),
     test_data=parallel.replicate(test_data, mesh),
-    learning_rate=schedules.by_epoch(parts.schedule, facts.epochs, facts.rows, slots),
+    learning_rate=schedules.by_epoch(
+      parts.schedule, facts.epochs, facts.rows, slots, facts.lr_ahead
+    ),
     evaluation_batch=epoch.forward_batch(len(test_data.label), parts.spec, cell.evaluate_batch),
     directory=directory,
     belongs_to={
