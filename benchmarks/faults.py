@@ -24,9 +24,11 @@ import faulty  # noqa: E402
 import fuzzing  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+from record import code_hash  # noqa: E402
 
 from jaxbudget import registry  # noqa: E402
 from jaxbudget.lab.run import files, provenance  # noqa: E402
+from jaxbudget.lab.run.conditions import present  # noqa: E402
 
 
 def fuzz(directory: pathlib.Path, count: int) -> dict[str, int]:
@@ -72,7 +74,7 @@ def main():
   parser.add_argument('--restart', action='store_true')
   given = parser.parse_args()
   directory, record = given.workdir, given.workdir / 'record.json'
-  conditions = {**provenance.must_agree(), 'sizes': [given.kills, given.stops, given.full]}
+  conditions = {**present(), 'code': code_hash(), 'sizes': [given.kills, given.stops, given.full]}
   found = files.read_json(record) or {}
   if given.restart or found.get('conditions') != json.loads(json.dumps(conditions)):
     shutil.rmtree(directory, ignore_errors=True)

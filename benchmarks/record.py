@@ -9,9 +9,11 @@ import statistics
 import sys
 from typing import Any, NamedTuple
 
+from jaxbudget import source
 from jaxbudget.lab.run.provenance import device_record, versions
 
-RESULTS = pathlib.Path(__file__).parents[1] / 'docs' / 'results'
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / 'docs' / 'results'
 HEAD = '| what | median | spread | unit | target | |\n|---|---:|---|---|---|---|'
 
 
@@ -63,9 +65,18 @@ def circumstances() -> dict[str, Any]:
   return {
     'machine': f'{processor()}, {os.cpu_count()} cores, {platform.system()}',
     'device': device_record(),
-    'versions': versions(),
+    'versions': {**versions(), 'code': code_hash()},
     'command': shlex.join(['python', *map(os.path.relpath, sys.argv[:1]), *sys.argv[1:]]),
   }
+
+
+def code_hash() -> str:
+  """The hash of what is measured: the library and how a run is trained, prose left out."""
+  package = ROOT / 'jaxbudget'
+  places = [path.relative_to(ROOT).with_suffix('') for path in package.rglob('*.py')]
+  measured = [place for place in places if place.parts[1] != 'lab' or place.parts[2] == 'run']
+  names = ['.'.join(p.parts) for p in measured if p.name != '__init__']
+  return source.source_hash(names, [package])
 
 
 def processor() -> str:

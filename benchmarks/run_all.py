@@ -20,8 +20,6 @@ import sys
 
 import record
 
-from jaxbudget.lab.run.provenance import code_hash
-
 HERE = pathlib.Path(__file__).parent
 PARTS = (
   'side_by_side', 'row_profile', 'selection', 'plan_cost', 'compile_cost', 'memory', 'workers',
@@ -68,7 +66,8 @@ def main() -> int:
     parser.error(f'no such part: {", ".join(unknown)}; there are {", ".join(PARTS)}')
   parts = [] if flags.table else list(flags.parts)
   if flags.resume:
-    parts = [p for p in parts if (stored(p) or {}).get('versions', {}).get('code') != code_hash()]
+    code = record.code_hash()
+    parts = [p for p in parts if (stored(p) or {}).get('versions', {}).get('code') != code]
   missed = []
   for part in parts:
     print(f'\n## {part}\n', flush=True)

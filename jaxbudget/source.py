@@ -32,7 +32,7 @@ def source_hash(
     modules: dotted names of modules within the roots, e.g. `mypackage.rank`.
     roots: what counts by its source: folders of modules, packages (folders with an
       `__init__.py`) or single files.
-    skip: import names that do not count, wherever they lie, e.g. `jaxbudget`.
+    skip: packages and modules that do not count, wherever they lie, e.g. `jaxbudget`.
     version: what stands for any other import name, '' for nothing; by default the version of
       its installed distribution.
 
@@ -57,7 +57,7 @@ def text_hash(text: str) -> str:
   Raises:
     ValueError: it is not Python.
   """
-  return _digest(_parse(text, 'source'))[:16]
+  return _digest(_parse(text))[:16]
 
 
 def root_of(module: str) -> pathlib.Path:
@@ -117,7 +117,8 @@ def sources(
     files[module] = file
     for name in _read(file).imported(module, file.name == '__init__.py'):
       if name.partition('.')[0] not in skip:
-        waiting += _behind(name, roots, others, set())
+        behind = _behind(name, roots, others, set())
+        waiting += [found for found in behind if found[0] not in skip]
   return files, others
 
 
@@ -253,12 +254,15 @@ def _absolute(module: str, is_package: bool, level: int, origin: str) -> str:
 
 
 def _read(file: pathlib.Path) -> _Parsed:
-  return _parsed(file.read_bytes(), str(file))
+  try:
+    return _parsed(file.read_bytes())
+  except ValueError as e:
+    raise ValueError(f'{file} is not Python: {e}') from e
 
 
 @functools.lru_cache(maxsize=4096)
-def _parsed(content: bytes, name: str) -> _Parsed:
-  tree = _parse(content, name)
+def _parsed(content: bytes) -> _Parsed:
+  tree = _parse(content)
   bindings, chains = [], set()
   for node in ast.walk(tree):
     if isinstance(node, ast.Import):
@@ -275,11 +279,11 @@ def _parsed(content: bytes, name: str) -> _Parsed:
   return _Parsed(_digest(tree), tuple(bindings), frozenset(chains))
 
 
-def _parse(source: str | bytes, name: str) -> ast.Module:
+def _parse(source: str | bytes) -> ast.Module:
   try:
-    return ast.parse(source, name)
-  except (SyntaxError, ValueError) as e:
-    raise ValueError(f'{name} is not Python: {e}') from e
+    return ast.parse(source)
+  except SyntaxError as e:
+    raise ValueError(str(e)) from e
 
 
 def _chain(node: ast.expr) -> str:

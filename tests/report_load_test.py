@@ -1,6 +1,7 @@
 """Reading workdirs: whole, unfinished, damaged and strange ones."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -36,9 +37,8 @@ def test_damage_is_listed_and_everything_else_is_used(tmp_path):
   (runs[1] / 'result.json').write_text('[]')
   result = json.loads((runs[2] / 'result.json').read_text())
   (runs[2] / 'result.json').write_text(json.dumps(result | {'final_accuracy': float('nan')}))
-  (runs[3] / 'result.json').unlink()  # still training
-  (runs[4] / 'result.json').unlink()
-  (runs[4] / 'metrics.jsonl').unlink()  # not started
+  (runs[3] / 'result.json').unlink()  # stopped
+  shutil.rmtree(runs[4])  # not begun
   failed = {'run_id': plan[5]['run_id'], 'status': 'failed', 'error': 'loss is NaN', 'epoch': 3}
   (runs[5] / 'result.json').write_text(json.dumps(failed))
   with (runs[3] / 'metrics.jsonl').open('a') as file:
@@ -52,7 +52,7 @@ def test_damage_is_listed_and_everything_else_is_used(tmp_path):
   loaded = report.load_workdir(path)
   status = loaded.runs['status'].tolist()
   assert status[:8] == [
-    'corrupt', 'corrupt', 'corrupt', 'running', 'missing', 'failed', 'done', 'corrupt',
+    'corrupt', 'corrupt', 'corrupt', 'stopped', 'planned', 'failed', 'done', 'corrupt',
   ]  # fmt: skip
   assert set(status[8:]) == {'done'}
   assert loaded.runs['error'][5] == 'loss is NaN'

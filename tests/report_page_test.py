@@ -120,8 +120,8 @@ def test_report_while_training_shows_what_is_there(tmp_path):
     (path / 'runs' / run['run_id'] / 'counts.npy').unlink()
   first = report.write_report(path)
   text = first.read_text(encoding='utf-8')
-  assert '3 of 10 planned runs have finished (7 running)' in text
-  assert '>running<' in text
+  assert '3 of 10 planned runs have finished (7 stopped)' in text
+  assert '>stopped<' in text
   assert report.write_report(path) == first  # again, over itself
 
 

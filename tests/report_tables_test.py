@@ -51,7 +51,7 @@ def golden_workdir(path):
       failed = {'run_id': run['run_id'], 'status': 'failed', 'error': 'loss is not finite'}
       file.write_text(json.dumps(failed))
     if run['selector'] == 'ordered_sgd':
-      file.write_text(file.read_text().replace('abc1234', 'fed4321'))
+      file.write_text(file.read_text().replace('"engine": 1', '"engine": 2'))
   return report.load_workdir(path)
 
 
@@ -92,7 +92,7 @@ def test_what_is_missing_is_called_missing_never_blank_or_zero(shown):
   summary = next(r for r in shown['summary'].rows if r[1].text == 'c_sgd')
   assert summary[2].text == 'missing' and summary[-1].text == '0/3'
   refused = next(r for r in shown['equal_compute'].rows if r[1].text == 'ordered_sgd')
-  assert any(c.text == 'refused' and 'code differs' in c.detail for c in refused)
+  assert any(c.text == 'refused' and 'engine differs' in c.detail for c in refused)
 
 
 def test_the_best_among_equal_cost_is_bold(shown):

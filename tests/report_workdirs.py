@@ -19,6 +19,12 @@ SELECTORS = {
   'SGD': 'sgd', 'scan-SGD': 'scan_sgd', 'unif-SGD': 'unif_sgd', 'p-SGD': 'p_sgd',
   'c-SGD': 'c_sgd', 'SB': 'selective_backprop', 'OSGD': 'ordered_sgd',
 }  # fmt: skip
+CONDITIONS = {
+  'engine': 1, 'source': 'abc', 'jax': '0.10.2', 'jaxlib': '0.10.2', 'flax': '0.12.6',
+  'optax': '0.2.8', 'numpy': '2.4.1', 'device': 'cpu', 'processes': 1, 'threads': 2,
+  'matmul_precision': None, 'prng': 'threefry2x32', 'threefry_partitionable': True, 'x64': False,
+  'seed_offset': 0, 'xla_flags': '', 'cpu': 'abacus', 'host': 'study',
+}  # fmt: skip
 _SIZES = {'cifar10': 10_000, 'cifar100': 10_000, 'svhn': 26_032, 'mini_imagenet': 10_000}
 _GAIN = {'p_sgd': 0.3, 'c_sgd': -0.2, 'selective_backprop': -1.0, 'ordered_sgd': -2.0}
 
@@ -157,8 +163,9 @@ def write_run(workdir: pathlib.Path, run: dict, accuracy: float | None = None, *
     'seconds': {'data': 0.1, 'compile': 3.0, 'train': 4 * total['rows'] / 300, 'evaluate': 0.4},
     'seed': run['seed'], 'config_hash': 'c0ffee',
     'device': {'platform': 'cpu', 'kind': 'cpu', 'devices': 1, 'host_cpus': 2},
-    'versions': {'jaxbudget': '0.1.0', 'jax': '0.10.2', 'commit': 'abc1234', 'code': 'abc1234'},
+    'versions': {'jaxbudget': '0.1.0', 'jax': '0.10.2', 'commit': 'abc1234'},
     'data_fingerprint': f'{run["dataset"]}-fingerprint',
+    'conditions': CONDITIONS,
   } | result  # fmt: skip
   (directory / 'result.json').write_text(json.dumps(done))
 

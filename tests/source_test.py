@@ -190,6 +190,8 @@ def test_other_distributions_count_by_version_unless_skipped(tmp_path):
   assert hash_of(tmp_path, version={**versions, 'numpy': '3.0'}.get) != before
   skipped = hash_of(tmp_path, version=versions.get, skip={'numpy'})
   assert skipped == hash_of(tmp_path, version={**versions, 'numpy': '3.0'}.get, skip={'numpy'})
+  write(tmp_path, a='from own import b', b='')
+  assert files_of(tmp_path, skip={'own.b'}) == {'own.a'}
   assert source.installed_version('yaml') and not source.installed_version('nowhere')
 
 

@@ -13,7 +13,7 @@ from ml_collections import FrozenConfigDict
 from rich.console import Console
 
 from jaxbudget import epoch, recording
-from jaxbudget.lab.run import checkpoint, files
+from jaxbudget.lab.run import checkpoint, conditions, files
 from jaxbudget.lab.run import train as train_lib
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.run.provenance import versions
@@ -176,23 +176,25 @@ def test_seconds_of_evaluation_are_told_from_those_of_training(dataset, tmp_path
 
 def test_other_conditions_are_refused_with_what_differs(values, tmp_path, monkeypatch):
   run, data = started(values, tmp_path, fingerprint='x')
-  conditions = {**train_lib.must_agree(), 'jax': '0.0.1', 'host_cpus': 96, 'code': 'other'}
-  monkeypatch.setattr(train_lib, 'must_agree', lambda: conditions)
+  here = conditions.present(1)
+  other = {**here, 'jax': '0.0.1', 'threads': 96, 'cpu': 'another', 'host': 'elsewhere'}
+  monkeypatch.setattr(conditions, 'present', lambda devices: other)
   before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
   with pytest.raises(Refused, match=r'--resume=force') as refused:
     train(run, *data, tmp_path, fingerprint='x')
-  assert {d['field'] for d in refused.value.differing} == {'jax', 'host_cpus', 'code'}
+  assert {d['field'] for d in refused.value.differing} == {'jax', 'threads'}
   assert "'0.0.1' now" in str(refused.value)
   assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
   result = train(run, *data, tmp_path, fingerprint='x', resume='force')
-  assert [d['field'] for d in result['forced']] == ['code', 'host_cpus', 'jax']
+  assert [d['field'] for d in result['forced']] == ['jax', 'threads']
   assert result['forced'][1]['is'] == 96
 
 
 def test_force_is_remembered_by_later_checkpoints(values, tmp_path, monkeypatch):
   run, data = started(values, tmp_path, asks=2)
-  monkeypatch.setattr(train_lib, 'must_agree', lambda: {'jax': 'new'})
+  here = conditions.present(1)
+  monkeypatch.setattr(conditions, 'present', lambda devices: {**here, 'jax': 'new'})
   with pytest.raises(Stopped):
     train(run, *data, tmp_path, stop=stop_after(3), resume='force')
   result = train(run, *data, tmp_path)

@@ -136,7 +136,9 @@ def workdir(linear_model, tmp_path):  # noqa: F811
     directory.mkdir(parents=True)
     line = {'epoch': 2, 'seconds': {'train': 20.0, 'evaluate': 10.0}}
     (directory / files.METRICS).write_text(2 * files.json_line(line) + '{"epoch": 3, "sec')
-  files.write_json(done / files.RESULT, {'status': 'done'})
+    files.write_json(directory / files.CONFIG, {})
+  result = {'status': 'done', 'final_accuracy': 90.0, 'best_accuracy': 91.0, 'cost': {}}
+  files.write_json(done / files.RESULT, result)
   files.write_json(diverged / files.RESULT, {'status': 'failed', 'error': 'not finite'})
   (broken / files.ERROR).write_text('Traceback\n  ...\nRuntimeError: [0] is odd\n')
   return tmp_path

@@ -25,6 +25,7 @@ INCIDENTAL = (
   'rows_per_call',
   'seeds',
   'slurm',
+  'threads',  # a condition, see `run/conditions.py`
 )
 MOST_SEEDS, MOST_RUNS = 10_000, 100_000  # more are a mistake, and would fill the memory
 INCIDENTAL_OPTIONS = ('recording',)  # the file counts by its digest, not by its place
@@ -86,6 +87,7 @@ def defaults(**overrides: Any) -> ConfigDict:
       'evaluate_every': 1,  # epochs; the last epoch is always evaluated
       'evaluate_batch': 250,  # test images in a forward pass, at most; 0: by memory alone
       'devices': 1,  # to split each batch over; 0: all there are
+      'threads': 0,  # that a run computes with on CPU, of which bits depend; 0: all cores
       'rows_per_call': 0,  # rows in one call to the device; 0: about a second, ten on a GPU
       'checkpoint_every': 300.0,  # seconds
       'record_selection': False,  # keep, for each epoch, how often each sample was trained on

@@ -147,6 +147,7 @@ def _launch(config, workdir, stage, options, console) -> int:
   try:
     factories.search_last(os.curdir)
     with hosts.together():
+      inputs.use_threads(config)
       datasets, runs = inputs.plan_runs(config)
       wanted = grid.only(runs, config_lib.parse_arg(options.only))
       if stage == 'deviations':
@@ -168,6 +169,14 @@ def _launch(config, workdir, stage, options, console) -> int:
   except (ValueError, hosts.Elsewhere) as e:
     return refuse(str(e))
   hosts.first(plan_file.write, runs, workdir, options.command)
+  before = plan_file.of_before(workdir)
+  if before:
+    console.print(
+      f'note: {workdir} holds {before} runs of before ids were changed, from 8 hex digits to 16: '
+      'they stay, in the report too, but none counts for this plan, whose runs have new ids',
+      markup=False,
+      soft_wrap=True,
+    )
   if stage == 'plan':
     return show_plan(runs, workdir, options.calibrate, console)
   if stage == 'retry':
@@ -252,7 +261,7 @@ def show_report(workdir: pathlib.Path, allow: tuple[str, ...], console: Console)
   Raises:
     ValueError: there is no such workdir.
   """
-  loaded = report.load_workdir(workdir)
+  loaded = report.load_workdir(workdir, allow)
   console.print(report.summary(loaded, allow))
   from jaxbudget.lab.paper.sections import sections  # pandas and matplotlib are slow to import
 

@@ -72,7 +72,8 @@ def _our_points(workdir: Workdir) -> pd.DataFrame:
   """What the finished runs put in the place of each printed point; `released` comes first."""
   finished = cells.finished(workdir.runs)
   rows = {}
-  frame = workdir.cells.sort_values('fidelity', ascending=False, kind='stable')
+  frame = workdir.cells[workdir.cells['apart'] == '']  # of a cell's seeds, those pooled
+  frame = frame.sort_values('fidelity', ascending=False, kind='stable')
   for cell in frame.to_dict('records'):
     for place in cell['paper'] if cell['cell_id'] in finished else ():
       if printed.canonical(place.get('table')) == 'figure1':

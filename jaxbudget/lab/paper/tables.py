@@ -65,7 +65,7 @@ def paper_cells(workdir: Workdir) -> pd.DataFrame:
   device = runs.groupby('cell_id')['device'].agg(lambda d: ' | '.join(sorted(set(d))))
   config = dict(zip(runs['cell_id'], runs['run_id'].map(workdir.configs), strict=True))
   rows = []
-  for cell in frame.to_dict('records'):
+  for cell in frame[frame['apart'] == ''].to_dict('records'):  # the cell of most seeds
     for place in cell['paper']:
       if printed.canonical(place.get('table')) in TITLES:
         cell_id = cell['cell_id']

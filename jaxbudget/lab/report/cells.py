@@ -1,15 +1,19 @@
 """Runs that differ only in their seed, brought together: one cell, one mean."""
 
+from collections.abc import Collection, Mapping
+
 import pandas as pd
+
+from jaxbudget.lab.run.conditions import POOL
 
 SETTING = ('dataset', 'model', 'augment', 'schedule')  # what tables have columns for
 SCALE = ('epochs', 'num_train')  # what a full run is, the unit of cost
 CELL = (
   *SETTING, *SCALE, 'batch_size', 'fidelity', 'budget', 'budget_unit', 'selector', 'method', 'rule',
-  'variant',
+  'variant', 'apart',
 )  # fmt: skip
 _FACTS = ('num_test', 'paper', 'is_scoring')
-LACKING = ('failed', 'corrupt', 'running')  # why a planned run has no result
+LACKING = ('failed', 'corrupt', 'running', 'stopped')  # why a planned run has no result
 _MEANS = (
   'cost', 'planned_cost', 'realised_budget', 'entropy_nats', 'forward_equivalents',
   'planned_forward_equivalents', 'forward_scored', 'scoring_forward_equivalents',
@@ -27,10 +31,10 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
 
   Returns:
     One row per cell, in the order of the plan: the columns of `CELL`, `planned`, `done`,
-    `failed`, `corrupt`, `running` (numbers of runs), `mean`, `std` of the final and `best_mean`,
-    `best_std` of the best accuracy in percent, the means of costs and seconds over finished
-    runs, `num_test`, `data_fingerprint`, `paper` and `is_scoring` (a run that others need, not
-    a method).
+    `failed`, `corrupt`, `running`, `stopped` and `not_pooled` (numbers of runs; the last are
+    those that `separate` set apart), `mean`, `std` of the final and `best_mean`, `best_std` of
+    the best accuracy in percent, the means of costs and seconds over finished runs, `num_test`,
+    `data_fingerprint`, `paper` and `is_scoring` (a run that others need, not a method).
   """
   rows = []
   for cell_id, part in runs.groupby('cell_id', sort=False):
@@ -39,6 +43,7 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
     row['planned'] = len(part)
     for status in ('done', *LACKING):
       row[status] = int((part['status'] == status).sum())
+    row['not_pooled'] = int(part['not_pooled'].iloc[0])
     row['mean'], row['std'] = done['final_accuracy'].mean(), done['final_accuracy'].std()
     row['best_mean'], row['best_std'] = done['best_accuracy'].mean(), done['best_accuracy'].std()
     row |= {name: done[name].mean() for name in _MEANS}
@@ -46,30 +51,11 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
     row |= {name: part[name].iloc[0] for name in _FACTS}
     row['data_fingerprint'] = part['data_fingerprint'].max()  # unknown is the empty string
     rows.append(row)
-  extra = ['planned', 'done', *LACKING, 'mean', 'std', 'best_mean', 'best_std']
+  extra = ['planned', 'done', *LACKING, 'not_pooled', 'mean', 'std', 'best_mean', 'best_std']
   return pd.DataFrame(
     rows,
     columns=['cell_id', *CELL, *extra, *_MEANS, *_FACTS, 'data_fingerprint'],
   )
-
-
-def split_by_data(runs: pd.DataFrame) -> pd.DataFrame:
-  """Parts the seeds of a cell that were trained on other data of the same name.
-
-  Their mean would be of nothing. Runs without a result stay with the commonest data.
-
-  Args:
-    runs: with `cell_id` and `data_fingerprint`.
-
-  Returns:
-    The same with cells of one content each.
-  """
-  known = runs[runs['data_fingerprint'] != '']
-  usual = known.groupby('cell_id')['data_fingerprint'].transform(lambda f: f.mode()[0])
-  odd = known[known['data_fingerprint'] != usual]
-  ids = runs['cell_id'].copy()
-  ids[odd.index] = odd['cell_id'] + '~' + odd['data_fingerprint'].str[:8]
-  return runs.assign(cell_id=ids)
 
 
 def finished(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -92,8 +78,56 @@ def first_of_each_seed(runs: pd.DataFrame) -> pd.DataFrame:
 
 def state(cell) -> str:
   """Why a cell has fewer runs than planned, in words; empty when it is complete."""
-  if cell['done'] == cell['planned']:
-    return ''
-  parts = [f'{cell[s]} {s}' for s in LACKING if cell[s]]
   missing = cell['planned'] - cell['done'] - sum(cell[s] for s in LACKING)
-  return ', '.join(parts + ([f'{missing} missing'] if missing else []))
+  counts = {**{s: cell[s] for s in LACKING}, 'missing': missing, 'not pooled': cell['not_pooled']}
+  return ', '.join(f'{count} {name}' for name, count in counts.items() if count)
+
+
+def separate(
+  runs: pd.DataFrame, conditions: Mapping[str, Mapping[str, str]], allow: Collection[str] = ()
+) -> tuple[pd.DataFrame, dict[str, dict[str, str]], list[str]]:
+  """Sets seeds of a cell apart that were not drawn under the same conditions.
+
+  Their mean would be of nothing. The most seeds that were stay the cell, and unfinished runs
+  stay with them; the others become cells of their own.
+
+  Args:
+    runs: with `cell_id`, `run_id`, `seed` and `status`.
+    conditions: by run_id, those of `POOL` as text.
+    allow: conditions that may differ.
+
+  Returns:
+    (the runs, with `apart`, the conditions in which a run differs from its cell, or '', and
+    `not_pooled`, how many runs of its cell do; the same conditions by the id of the new cell;
+    sentences that say what was not pooled, and what was although it differs).
+  """
+  runs = runs.assign(apart='', not_pooled=0)
+  done = runs[runs['status'] == 'done']
+  known = pd.DataFrame([conditions[run_id] for run_id in done['run_id']], done.index, list(POOL))
+  counts = known.groupby(done['cell_id'], sort=False).nunique()
+  cells, said = {}, []
+  for cell_id, count in counts[(counts > 1).any(axis=1)].iterrows():
+    found = known[done['cell_id'] == cell_id]
+    differing = [name for name in POOL if count[name] > 1]
+    strict = [name for name in differing if name not in allow]
+    said += [_said(cell_id, runs['seed'], found[name], name in allow) for name in differing]
+    groups = sorted(found.groupby(strict, sort=False), key=lambda g: -len(g[1])) if strict else []
+    for values, group in groups[1:]:
+      own = {name: value or 'unknown' for name, value in zip(strict, values, strict=True)}
+      apart = ', '.join(f'{name} {value}' for name, value in own.items())
+      cells[f'{cell_id} [{apart}]'] = own
+      runs.loc[group.index, 'apart'] = apart
+      runs.loc[group.index, 'cell_id'] = f'{cell_id} [{apart}]'
+    runs.loc[runs['cell_id'] == cell_id, 'not_pooled'] = sum(len(g) for _, g in groups[1:])
+  return runs, cells, said
+
+
+def _said(cell_id: str, seed: pd.Series, values: pd.Series, allowed: bool) -> str:
+  """That a condition differs within a cell."""
+  seeds = {
+    value: ', '.join(f'{s:g}' for s in seed[group.index])
+    for value, group in values.groupby(values, sort=False)
+  }
+  shown = ' | '.join(f'{value or "unknown"}: seed {which}' for value, which in seeds.items())
+  how = 'Pooled all the same' if allowed else 'Not pooled'
+  return f'{how}: {cell_id}: {values.name} differs ({shown}).'

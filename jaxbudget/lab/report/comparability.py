@@ -1,4 +1,7 @@
-"""The lock: two results stand in one row only if they differ in nothing but the method."""
+"""The lock: two results stand in one row only if they differ in nothing but the method.
+
+Its fields are settings, and the conditions that must be equal for runs to be compared.
+"""
 
 import functools
 from collections.abc import Iterable
@@ -10,21 +13,22 @@ from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import fidelity
 from jaxbudget.lab.differences import flatten, value_text
 from jaxbudget.lab.report.load import Workdir
+from jaxbudget.lab.run import conditions
 
 _OF_RUNS = (
-  'dataset', 'num_train', 'num_test', 'data_fingerprint', 'model', 'augment', 'schedule',
-  'epochs', 'batch_size', 'fidelity', 'version', 'code',
+  'dataset', 'num_train', 'num_test', 'model', 'augment', 'schedule', 'epochs', 'batch_size',
+  'fidelity',
 )  # fmt: skip
 # What a config says beside: all but the method, its budget and what moves no more than rounding.
 _FREE = (
   *_OF_RUNS, *config_lib.INCIDENTAL, 'selector', 'selector_options', 'budget', 'budget_unit',
-  'data', 'data_checksums', 'run_id', 'cell_id', 'seed', 'config_hash', 'conv', 'evaluate_batch',
-  'parts',
+  'data', 'data_checksums', 'run_id', 'cell_id', 'seed', 'config_hash', 'identity', 'conv',
+  'evaluate_batch', 'parts', *conditions.POOL,
 )  # fmt: skip
 
 
 def fields(workdir: Workdir) -> tuple[str, ...]:
-  """What the lock knows: facts of runs, and every key of their configs that is no method's.
+  """What the lock knows: facts of runs, every key of their configs that is no method's, conditions.
 
   Args:
     workdir: a loaded workdir.
@@ -33,7 +37,7 @@ def fields(workdir: Workdir) -> tuple[str, ...]:
     Names, the most telling first.
   """
   keys = dict.fromkeys((*_defaults(), *(k for c in workdir.configs.values() for k in c)))
-  return (*_OF_RUNS, *(key for key in keys if key not in _FREE))
+  return (*_OF_RUNS, *(key for key in keys if key not in _FREE), *conditions.POOL)
 
 
 @functools.cache
@@ -74,7 +78,7 @@ def lock_values(workdir: Workdir) -> dict[str, dict[str, str]]:
     run_id -> field -> value as text.
   """
   switches = {f'{switch.part}.{switch.option}' for switch in fidelity.SWITCHES}
-  of_configs = [field for field in fields(workdir) if field not in _OF_RUNS]
+  of_configs = [f for f in fields(workdir) if f not in (*_OF_RUNS, *conditions.POOL)]
   values = {}
   for run in workdir.runs.to_dict('records'):
     config = workdir.configs.get(run['run_id'], {})
@@ -91,7 +95,7 @@ def lock_values(workdir: Workdir) -> dict[str, dict[str, str]]:
       own['model_options'] = _text({k: v for k, v in sorted(options.items()) if k != 'conv'})
     if not fidelity.affected(run):
       own['fidelity'] = ''
-    values[run['run_id']] = own
+    values[run['run_id']] = own | workdir.conditions.get(run['run_id'], {})
   return values
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from jaxbudget.lab.report import cells, layout, render, statistics
+from jaxbudget.lab.report import cells, comparability, layout, render, statistics
 from jaxbudget.lab.report.load import Workdir
 from jaxbudget.lab.report.render import Cell, Table
 from jaxbudget.lab.report.tables import STD_NOTE, accuracy_cell, unsaid_note
@@ -83,16 +83,18 @@ def _statistics_notes(compared: pd.DataFrame) -> tuple[str, ...]:
   return tuple(notes)
 
 
-def fidelity_table(workdir: Workdir) -> Table | None:
+def fidelity_table(workdir: Workdir, allow: Sequence[str] = ()) -> Table | None:
   """What the repairs are worth: `corrected` minus `released`, cell by cell, paired by seed.
 
   Args:
     workdir: a loaded workdir.
+    allow: fields of the comparability lock to override.
 
   Returns:
     A table, or None if no cell was run under both presets.
   """
-  frame = workdir.cells
+  frame = workdir.cells[workdir.cells['apart'] == '']
+  lock = comparability.lock_values(workdir)
   keys = [*cells.SETTING, 'budget', 'rule', 'variant']
   done = cells.finished(workdir.runs)
   rows, data = [], []
@@ -104,13 +106,17 @@ def fidelity_table(workdir: Workdir) -> Table | None:
       done[name]['final_accuracy'] if name in done else pd.Series(dtype=float)
       for name in pair['cell_id'][['corrected', 'released']]
     ]
-    test = statistics.paired((scores[0] - scores[1]).dropna())
+    used = [run for name in pair['cell_id'] if name in done for run in done[name]['run_id']]
+    refused = _refused(lock, used, allow)
+    test = statistics.paired([] if refused else (scores[0] - scores[1]).dropna())
     own = dict(zip(keys, key, strict=True))
     own['method'] = ' '.join(filter(None, (own['rule'], own['variant'])))
     labels = [own[name] for name in (*cells.SETTING, 'method')]
     released, corrected = (accuracy_cell(pair.loc[f]) for f in ('released', 'corrected'))
     difference = Cell('missing', state='missing')
-    if test.n:
+    if refused:
+      difference = Cell('refused', None, refused, state='refused')
+    elif test.n:
       difference = Cell(render.difference(test.mean, test.se), test.mean)
     rows.append((
       *map(render.text_cell, labels), Cell(layout.plain(own['budget']), own['budget']),
@@ -124,3 +130,10 @@ def fidelity_table(workdir: Workdir) -> Table | None:
   title = 'What the repaired deviations are worth (corrected − released), in points'
   notes, data = (STD_NOTE, *unsaid_note(workdir)), pd.DataFrame(data)
   return Table('deviations', title, columns, rows, data, notes, labels=len(cells.SETTING) + 2)
+
+
+def _refused(lock, run_ids: list[str], allow: Sequence[str]) -> str:
+  """Why runs of the two presets may not be compared; the preset itself is what is compared."""
+  differences = comparability.differing(lock, run_ids)
+  differences.pop('fidelity', None)
+  return comparability.refusal(differences, allow)[0]

@@ -10,7 +10,7 @@ from jaxbudget.lab.report import render
 from jaxbudget.lab.report.load import Workdir
 from jaxbudget.lab.report.render import Table
 
-_OWN = ('run_id', 'cell_id', 'seed', 'config_hash')
+_OWN = ('run_id', 'cell_id', 'seed', 'config_hash', 'identity')
 
 
 def blocks(workdir: Workdir) -> list:
@@ -36,7 +36,7 @@ def settings_table(workdir: Workdir) -> Table:
   values: dict[str, dict[str, int]] = {}
   for config in workdir.configs.values():
     for key, value in flatten(config):
-      if key not in _OWN:
+      if key.partition('.')[0] not in _OWN:
         text = json.dumps(value, default=str, ensure_ascii=False)
         seen = values.setdefault(key, {})
         seen[text] = seen.get(text, 0) + 1

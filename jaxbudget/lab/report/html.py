@@ -55,12 +55,13 @@ def write_report(
   Raises:
     ValueError: no such workdir, or an unknown field in `allow`.
   """
-  workdir = workdir if isinstance(workdir, Workdir) else load_workdir(workdir)
+  workdir = workdir if isinstance(workdir, Workdir) else load_workdir(workdir, allow)
   compared = frontier.equal_compute(workdir, allow)
   report = workdir.path / 'report'
   for name in ('tables', 'figures'):
     (report / name).mkdir(parents=True, exist_ok=True)
-  sections = _sections(workdir, compared, [section for more in extra for section in more(workdir)])
+  more = [section for sections in extra for section in sections(workdir)]
+  sections = _sections(workdir, compared, more, allow)
   for part in (part for section in sections for part in section.content):
     if isinstance(part, render.Table):
       _save_table(part, report / 'tables')
@@ -70,14 +71,14 @@ def write_report(
   return page
 
 
-def _sections(workdir, compared, extra) -> list[Section]:
+def _sections(workdir, compared, extra, allow) -> list[Section]:
   """The sections that have something to show."""
   frontiers, others = [], []
   for drawing in figures.draw_all(workdir):
     (frontiers if drawing.name.startswith('frontier') else others).append(drawing)
   unsaid = tables.unsaid_note(workdir)
   equal_compute = comparison_tables.equal_compute_table(compared, unsaid)
-  presets = comparison_tables.fidelity_table(workdir)
+  presets = comparison_tables.fidelity_table(workdir, allow)
   sections = [
     Section('Accuracy and cost', [tables.summary_table(workdir)]),
     Section('At equal compute', [equal_compute, *frontiers]),

@@ -17,13 +17,13 @@ COLUMNS = ('method', 'rule', 'variant')
 _SHOWN = ('dataset', 'model', 'augment', 'schedule', 'budget')  # in columns of their own
 _NOT_SETTINGS = (
   *_SHOWN, *config_lib.INCIDENTAL, 'selector', 'fidelity', 'data', 'data_checksums', 'run_id',
-  'cell_id', 'seed', 'config_hash', 'num_train', 'num_test', 'parts',
+  'cell_id', 'seed', 'config_hash', 'identity', 'num_train', 'num_test', 'parts',
 )  # fmt: skip
 _METHOD_OPTIONS = ('selector_options', 'augment_options')  # in plan.json as `options`
 
 
 def method_labels(
-  runs: pd.DataFrame, configs: dict[str, dict]
+  runs: pd.DataFrame, configs: dict[str, dict], apart: dict[str, dict[str, str]]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
   """Names what tells the cells of a report apart.
 
@@ -31,6 +31,7 @@ def method_labels(
     runs: rows with `run_id`, `cell_id`, `selector`, `options`, `fidelity`, `epochs`,
       `batch_size`, `budget_unit`, `data_fingerprint` and the columns that tables show.
     configs: run_id -> the run's config, empty where it is not known.
+    apart: cell_id -> conditions that set it apart, see `cells.separate`.
 
   Returns:
     (one row per run: `method`, the label, and its parts, `rule`: the selector with the options
@@ -44,6 +45,7 @@ def method_labels(
   settings = _settings(runs, configs)
   _extend(labels, 'variant', [settings[name] for name in cells.index], list(cells.index), unsaid)
   _name_data(labels, runs, unsaid)
+  _name_conditions(labels, apart)
   preset = _presets(cells)
   _tell_apart(labels, preset, cells)
   labels['method'] = [
@@ -95,6 +97,13 @@ def _name_data(labels: pd.DataFrame, runs: pd.DataFrame, unsaid: dict[str, str])
     if part['data_fingerprint'].nunique() > 1:
       own = [{'data': fingerprint[:8]} for fingerprint in part['data_fingerprint']]
       _extend(labels, 'variant', own, list(part['cell_id']), unsaid, f'{dataset} ')
+
+
+def _name_conditions(labels: pd.DataFrame, apart: dict[str, dict[str, str]]) -> None:
+  """Adds the conditions that set seeds of one cell apart; data are named already."""
+  for cell_id, conditions in apart.items():
+    words = [f'{key}={value}' for key, value in conditions.items() if key != 'data_fingerprint']
+    labels.at[cell_id, 'variant'] = ' '.join(filter(None, (labels.at[cell_id, 'variant'], *words)))
 
 
 def _extend(labels, column: str, own: list[dict[str, str]], cell_ids: list[str],

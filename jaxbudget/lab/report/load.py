@@ -9,6 +9,7 @@ import json
 import math
 import pathlib
 import shlex
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ class Workdir:
   Attributes:
     path: the directory.
     runs: one row per planned run: the columns of `IDENTITY`, `options`, `parts` and `paper` of
-      the plan, `status` (done, failed, running, missing, corrupt), accuracies in percent, the
+      the plan, `status` (one of `run_state.STATES`), accuracies in percent, the
       costs of `COST` in samples, `planned_*`, `seconds_*`, versions, and `cost`: forward
       equivalents, with those of the scoring run it needs (`scoring_...`), in units of a full
       run of T epochs over N samples (`full_cost` = 3TN).
@@ -47,6 +48,8 @@ class Workdir:
       selector's own figures.
     configs: run_id -> the run's resolved config.
     unsaid: what the methods' labels do not name, because most cells share it.
+    conditions: run_id -> what it was computed under, as text, see `reading.conditions_of`.
+    pooling: sentences on seeds that were not pooled, see `cells.separate`.
     command: what made the workdir, if the plan says so.
     problems: what could not be read.
   """
@@ -57,15 +60,18 @@ class Workdir:
   epochs: pd.DataFrame
   configs: dict[str, dict]
   unsaid: dict[str, str]
+  conditions: dict[str, dict[str, str]]
+  pooling: list[str]
   command: str
   problems: list[Problem]
 
 
-def load_workdir(path) -> Workdir:
+def load_workdir(path, allow: Collection[str] = ()) -> Workdir:
   """Reads a workdir, finished or still training.
 
   Args:
     path: directory with `plan.json` and `runs/<run_id>/`.
+    allow: conditions in which the seeds of a cell may differ.
 
   Returns:
     A `Workdir`; damaged or foreign files are in its `problems`.
@@ -80,29 +86,28 @@ def load_workdir(path) -> Workdir:
   planned, command = _read_plan(path, problems)
   reading.list_foreign(path, {run['run_id'] for run in planned}, problems)
   needed = {run_id for run in planned for run_id in _needs(run)}
-  rows, epochs, configs = [], [], {}
+  rows, epochs, configs, conditions = [], [], {}, {}
   for run in planned:
     directory = path / 'runs' / run['run_id']
-    result, status = reading.read_result(directory, path, problems)
+    result, status, why = reading.read_result(directory, path, problems)
     config, lines = _read_run(directory, path, problems)
     configs[run['run_id']] = config
-    if status == 'unfinished':
-      status = 'running' if lines else 'missing'
-    rows.append(
-      _run_row(run, config, result, status, lines) | {'is_scoring': run['run_id'] in needed}
-    )
+    conditions[run['run_id']] = reading.conditions_of(result)
+    row = _run_row(run, config, result, lines)
+    rows.append(row | {'status': status, 'error': why, 'is_scoring': run['run_id'] in needed})
     epochs += [{'run_id': run['run_id'], **line} for line in lines]
   runs = pd.DataFrame(rows, columns=_columns())
   runs['full_cost'] = _full_cost(runs)
   for name in ('', 'planned_'):
     spent = runs[f'{name}forward_equivalents'] + runs['scoring_forward_equivalents']
     runs[f'{name}cost'] = spent / runs['full_cost']
-  runs = cells.split_by_data(runs)
-  runs[list(labels.COLUMNS)], unsaid = labels.method_labels(runs, configs)
+  runs, apart, pooling = cells.separate(runs, conditions, allow)
+  runs[list(labels.COLUMNS)], unsaid = labels.method_labels(runs, configs, apart)
   first = ['run_id', *reading.EPOCH_NUMBERS, *(f'cost_{k}' for k in COST), 'seconds']
   epochs = pd.DataFrame(epochs)
   epochs = epochs.reindex(columns=first + [c for c in epochs.columns if c not in first])
-  return Workdir(path, runs, cells.cells(runs), epochs, configs, unsaid, command, problems)
+  shown = runs, cells.cells(runs), epochs
+  return Workdir(path, *shown, configs, unsaid, conditions, pooling, command, problems)
 
 
 def _read_run(directory, root, problems) -> tuple[dict, list[dict]]:
@@ -146,7 +151,7 @@ def _columns() -> list[str]:
     'run_id', *IDENTITY, 'options', 'parts', 'paper', 'is_scoring', 'status', 'error',
     'epochs_done', *NUMBERS, *COST, *(f'planned_{name}' for name in COST),
     'scoring_forward_equivalents', *(f'seconds_{name}' for name in SECONDS), 'device', 'version',
-    'commit', 'code', 'jax', 'data_fingerprint', 'config_hash',
+    'commit', 'jax', 'data_fingerprint', 'config_hash',
   ]  # fmt: skip
 
 
@@ -162,7 +167,7 @@ def _full_cost(runs: pd.DataFrame) -> pd.Series:
   return full.fillna(pd.Series([guess.get(key, math.nan) for key in keys], index=runs.index))
 
 
-def _run_row(run: dict, config: dict, result: dict, status: str, lines: list[dict]) -> dict:
+def _run_row(run: dict, config: dict, result: dict, lines: list[dict]) -> dict:
   """One row of the runs table from the plan's entry and the run's own files."""
   known = {name: run.get(name, config.get(name)) for name in IDENTITY}
   for name in _NUMERIC:
@@ -184,8 +189,6 @@ def _run_row(run: dict, config: dict, result: dict, status: str, lines: list[dic
     'options': options if isinstance(options, dict) else {},
     'parts': run.get('parts', config.get('parts')),
     'paper': [entry for entry in run.get('paper') or [] if isinstance(entry, dict)],
-    'status': status,
-    'error': str(result.get('error', '')),
     'epochs_done': reading.number(last.get('epoch')) if lines else 0,
     **{name: reading.number(result.get(name)) for name in NUMBERS},
     'realised_budget': reading.number(budgets.get('backward', result.get('realised_budget'))),
@@ -196,7 +199,6 @@ def _run_row(run: dict, config: dict, result: dict, status: str, lines: list[dic
     'device': _device(result.get('device')),
     'version': str(versions.get('jaxbudget', '')),
     'commit': str(versions.get('commit') or ''),
-    'code': str(versions.get('code') or versions.get('commit') or ''),
     'jax': str(versions.get('jax', '')),
     'data_fingerprint': str(result.get('data_fingerprint', '')),
     'config_hash': str(result.get('config_hash', '')),

@@ -5,7 +5,7 @@ import math
 import pathlib
 from typing import Any, NamedTuple
 
-from jaxbudget.lab.run import files
+from jaxbudget.lab.run import conditions, files, run_state
 
 EPOCH_NUMBERS = (
   'epoch', 'rows', 'lr', 'train_loss', 'train_accuracy', 'test_accuracy', 'entropy_nats',
@@ -51,29 +51,47 @@ def intact(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -> b
     return False
 
 
-def read_result(directory: pathlib.Path, root: pathlib.Path, problems: list[Problem]):
-  """Returns (result, status); a result that cannot be right is `corrupt`."""
-  file = directory / 'result.json'
-  before = len(problems)
-  result = read_json(file, root, problems)
-  if result is None:
-    return {}, 'corrupt' if len(problems) > before else 'unfinished'
-  if result.get('status') == 'failed':
-    return result, 'failed'
-  if not intact(file, root, problems):
-    return {}, 'corrupt'
-  faults = []
-  if result.get('run_id', directory.name) != directory.name:
-    faults.append(f'it is the result of run {result["run_id"]!r}')
-  for name in ('final_accuracy', 'best_accuracy'):
-    if not 0 <= number(result.get(name)) <= 100:
-      faults.append(f'{name} is {result.get(name)!r}, not a percentage')
-  if not isinstance(result.get('cost'), dict):
-    faults.append('it has no cost')
-  if faults:
-    note(problems, file, root, '; '.join(faults))
-    return {}, 'corrupt'
-  return result, 'done'
+def read_result(
+  directory: pathlib.Path, root: pathlib.Path, problems: list[Problem]
+) -> tuple[dict, str, str]:
+  """Returns (result, how the run stands, why); a problem if the result is corrupt."""
+  state = run_state.look(directory)
+  if state.name == run_state.CORRUPT:
+    note(problems, directory / files.RESULT, root, f'damaged and not used: {state.why}')
+  return state.result, state.name, state.why
+
+
+def conditions_of(result: dict) -> dict[str, str]:
+  """The conditions under which a result was computed, as text; '' for what is not known.
+
+  A result of before conditions were written down tells versions and device, and the code, which
+  stands for its engine: nothing says that other code would have given the same. A run that was
+  made to go on under other conditions is of both.
+  """
+  given = result.get('conditions')
+  versions, device = (
+    value if isinstance(value := result.get(key), dict) else {} for key in ('versions', 'device')
+  )
+  if not isinstance(given, dict):
+    given = {name: versions[name] for name in conditions.POOL if name in versions}
+    if versions.get('code'):
+      given['engine'] = f'before 1, code {versions["code"]}'
+    if device:
+      names = (str(device.get(key) or '') for key in ('platform', 'kind'))
+      given['device'] = conditions.device_phrase(*names, device.get('devices', 1))
+  given = {'data_fingerprint': result.get('data_fingerprint', ''), **given}
+  found = {name: condition_text(given.get(name, '')) for name in conditions.POOL}
+  forced = result.get('forced')
+  for one in forced if isinstance(forced, list) else ():
+    if isinstance(one, dict) and one.get('field') in found:
+      was, now = (condition_text(one.get(key)) for key in ('was', 'is'))
+      found[one['field']] = f'{was} then {now}'
+  return found
+
+
+def condition_text(value) -> str:
+  """A condition for people; what is set to nothing is known, unlike what is missing."""
+  return 'none' if value is None else str(value)
 
 
 def read_metrics(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -> list[dict]:

@@ -57,7 +57,10 @@ def summary_table(workdir: Workdir) -> Table:
     columns=(*varying, *columns),
     rows=rows,
     data=frame.drop(columns='paper').assign(best_in_block=best),
-    notes=(STD_NOTE, COST_NOTE, *([BOLD_NOTE] if best.any() else []), *unsaid_note(workdir)),
+    notes=(
+      *(STD_NOTE, COST_NOTE, *([BOLD_NOTE] if best.any() else [])),
+      *(*unsaid_note(workdir), *workdir.pooling),
+    ),
     labels=len(varying) + 2,
     rules=layout.rules(frame[block]),
   )

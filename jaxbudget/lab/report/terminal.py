@@ -19,7 +19,7 @@ def summary(workdir, allow: Sequence[str] = ()) -> rich.console.Group:
   Returns:
     Something `rich.print` shows; `str()` of rich's console capture gives plain text.
   """
-  workdir = workdir if isinstance(workdir, Workdir) else load_workdir(workdir)
+  workdir = workdir if isinstance(workdir, Workdir) else load_workdir(workdir, allow)
   parts = [render.to_rich(tables.summary_table(workdir))]
   sentence, evidence = verdict.verdict(workdir, frontier.equal_compute(workdir, allow))
   parts.append(plain.rich_text(f'{sentence} {evidence}'))

@@ -189,6 +189,7 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
   need('evaluate_every', lambda x: x >= 1, 'at least 1 epoch')
   need('evaluate_batch', lambda x: x >= 0, '0 (choose) or the most images in a forward pass')
   need('devices', lambda n: n >= 0, '0 (all) or a number of devices')
+  need('threads', lambda n: n >= 0, '0 (all cores) or a number of threads')
   need('rows_per_call', lambda x: x >= 0, '0 (choose) or a number of rows')
   need('checkpoint_every', lambda x: x > 0, 'a positive number of seconds')
   need('shared_by', lambda m: m >= 1, 'at least 1 run')

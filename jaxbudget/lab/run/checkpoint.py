@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import flax.serialization
 
-from jaxbudget.lab.run import files, hosts
+from jaxbudget.lab.run import conditions, files, hosts
 from jaxbudget.state import from_bytes, to_bytes
 
 _MAGIC = b'jaxbudget checkpoint 3 '
@@ -155,11 +155,11 @@ def restore(
 def agree(
   saved: Checkpoint, belongs_to: Mapping[str, Any], resume: str = 'auto'
 ) -> list[dict[str, Any]]:
-  """Compares the conditions of a checkpoint with the present ones.
+  """Compares the conditions of a checkpoint with the present ones, as far as they must be equal.
 
   Args:
     saved: what `load` gave.
-    belongs_to: the present conditions.
+    belongs_to: the present conditions, and the run.
     resume: `force` accepts other code, versions and devices.
 
   Returns:
@@ -168,17 +168,12 @@ def agree(
   Raises:
     Refused: something differs.
   """
-  was = saved.belongs_to
-  differing = [
-    {'field': key, 'was': was.get(key), 'is': belongs_to.get(key)}
-    for key in sorted({*was, *belongs_to})
-    if was.get(key) != belongs_to.get(key)
-  ]
+  names = ('run', *conditions.RESUME)
+  differing = conditions.differing(saved.belongs_to, belongs_to, names)
   if not differing:
     return []
   shown = '; '.join(f'{d["field"]}: {d["was"]!r} then, {d["is"]!r} now' for d in differing)
-  never = {'run', 'data'} & {d['field'] for d in differing}
-  if never:
+  if {'run', 'data_fingerprint'} & {d['field'] for d in differing}:
     raise Refused(f'{saved.path} belongs to another run or other data ({shown})')
   if resume != 'force':
     raise Refused(

@@ -6,30 +6,24 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import socket
 import subprocess
-from typing import Any
 
 import jax
+from jax._src import xla_bridge  # whether JAX has started has no public name
 
 _PACKAGES = ('jaxbudget', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
 _SOURCE = pathlib.Path(__file__).parents[2]
-# Sources that decide nothing about the numbers of a run that has started.
-_NOT_NUMERICS = ('data/', 'lab/launcher.py', 'lab/paper/', 'lab/report/', 'lab/sweep/')
-_NOT_NUMERICS_FILES = (
-  '__init__.py',
-  'hosts.py',
-  'loading.py',
-  'lock.py',
-  'process.py',
-  'provenance.py',
-)
+# What XLA sizes its thread pool on CPU by, when it starts. With jax 0.10.2 contractions run on as
+# many threads; `--xla_cpu_multi_thread_eigen=false` and OMP_NUM_THREADS change nothing.
+_THREADS = 'NPROC'
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-  """Versions of Python and of the packages that compute; git commit and hash of the code."""
+  """Versions of Python and of the packages that compute, and the git commit."""
   found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-  return {'python': platform.python_version(), **found, 'commit': _commit(), 'code': code_hash()}
+  return {'python': platform.python_version(), **found, 'commit': _commit()}
 
 
 def _commit() -> str:
@@ -51,21 +45,6 @@ def _commit() -> str:
 
 
 @functools.cache
-def code_hash() -> str:
-  """Hashes the sources that decide the numbers of a run.
-
-  A commit that touches documents, reports or the launcher does not keep a run from being
-  resumed; one that touches a method, a network or the epoch does.
-  """
-  digest = hashlib.sha256()
-  for path in sorted(_SOURCE.rglob('*.py')):
-    place = path.relative_to(_SOURCE).as_posix()
-    if not place.startswith(_NOT_NUMERICS) and path.name not in _NOT_NUMERICS_FILES:
-      digest.update(f'{place}\0'.encode() + path.read_bytes() + b'\0')
-  return digest.hexdigest()[:16]
-
-
-@functools.cache
 def device_record() -> dict[str, object]:
   """The device results were computed on."""
   device = jax.devices()[0]
@@ -75,39 +54,41 @@ def device_record() -> dict[str, object]:
     'devices': jax.device_count(),
     **({'processes': jax.process_count()} if jax.process_count() > 1 else {}),
     'host': platform.machine(),
-    'host_cpus': len(os.sched_getaffinity(0))
-    if hasattr(os, 'sched_getaffinity')
-    else os.cpu_count(),
+    'host_cpus': _available_cpus(),
   }
 
 
-def must_agree() -> dict[str, Any]:
-  """What must be equal for a resumed run to give the bits of one that never stopped.
+def _available_cpus() -> int:
+  """Cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-  Returns:
-    Code, versions and settings that compiled programs depend on, the devices; on CPU the
-    instructions it has and the number of threads too. Plain values by name.
+
+def cpu_threads() -> int:
+  """Threads that XLA computes with on CPU: NPROC, or one for each core that it may use."""
+  return int(os.environ.get(_THREADS) or _available_cpus())
+
+
+def limit_threads(count: int) -> None:
+  """Sets the threads that XLA computes with on CPU, here and in processes started from here.
+
+  Args:
+    count: of threads; 0 leaves them as they are.
+
+  Raises:
+    ValueError: JAX computes already, with another number.
   """
-  settings = (
-    'jax_enable_x64',
-    'jax_default_matmul_precision',
-    'jax_default_prng_impl',
-    'jax_threefry_partitionable',
-  )
-  device = device_record()
-  found: dict[str, Any] = {'code': code_hash()}
-  found |= {name: versions()[name] for name in ('jax', 'jaxlib', 'flax', 'optax', 'numpy')}
-  found |= {name: getattr(jax.config, name) for name in settings}
-  found |= {'XLA_FLAGS': os.environ.get('XLA_FLAGS', '')}
-  names = ('platform', 'kind', 'devices', 'processes')  # the last only if there are several
-  found |= {name: device[name] for name in names if name in device}
-  if device['platform'] == 'cpu':
-    found |= {'host': device['host'], 'host_cpus': device['host_cpus'], 'cpu': _cpu()}
-  return found
+  if not count or count == cpu_threads():
+    return
+  if xla_bridge.backends_are_initialized():
+    raise ValueError(
+      f'threads={count} comes too late: JAX has started with {cpu_threads()}; set the environment '
+      f'variable {_THREADS} before'
+    )
+  os.environ[_THREADS] = str(count)
 
 
 @functools.cache
-def _cpu() -> str:
+def cpu() -> str:
   """Model and instruction set of the processor, for which XLA compiles."""
   model, features = platform.processor(), ''
   try:
@@ -120,3 +101,8 @@ def _cpu() -> str:
   except OSError:
     pass  # not Linux
   return f'{model} {hashlib.sha256(features.encode()).hexdigest()[:8]}'
+
+
+def host() -> str:
+  """The name of this machine."""
+  return socket.gethostname()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -153,7 +154,12 @@ class Best(NamedTuple):
 
 
 def write(
-  directory: pathlib.Path, run: Run, books: Books, state: TrainState, best: Best
+  directory: pathlib.Path,
+  run: Run,
+  books: Books,
+  state: TrainState,
+  best: Best,
+  conditions: Mapping[str, Any],
 ) -> dict[str, Any]:
   """Writes weights and counts, and gives the result; the caller writes it last of all.
 
@@ -163,6 +169,7 @@ def write(
     books: after the last epoch.
     state: after the last epoch.
     best: the best weights.
+    conditions: that it was trained under.
 
   Returns:
     The content of result.json, without the seconds that loading the data took.
@@ -189,7 +196,7 @@ def write(
       files.write_bytes(directory / recording.FILE, content)
 
   hosts.first(write_files)
-  return _result(run, books, best, times_trained)
+  return {**_result(run, books, best, times_trained), 'conditions': dict(conditions)}
 
 
 def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> dict[str, Any]:

@@ -1,21 +1,15 @@
 """A run: what it is, by what name it is known, and what it is predicted to cost."""
 
 import dataclasses
-import hashlib
-import inspect
-import json
 import pathlib
 import re
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import FrozenConfigDict
 
-from jaxbudget import data, factories, source
+from jaxbudget import data
 from jaxbudget.data.catalog import KNOWN
-from jaxbudget.factories import Part
-from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.differences import flatten
 from jaxbudget.lab.run.build import Parts
 from jaxbudget.types import Cost
@@ -29,6 +23,7 @@ class Run:
     run_id: readable, and a hash of all that can change its numbers.
     cell_id: the same without the seed.
     config_hash: the hash, of everything but the seed.
+    identity: what was hashed, see `identity.content`.
     seed: of the run.
     cell: the config.
     parts: what it is made of.
@@ -41,6 +36,7 @@ class Run:
   run_id: str
   cell_id: str
   config_hash: str
+  identity: Mapping[str, Any]
   seed: int
   cell: FrozenConfigDict
   parts: Parts
@@ -106,46 +102,6 @@ def data_key(cell: FrozenConfigDict) -> tuple:
   """Cells with equal keys train on the same data."""
   options = tuple(sorted(cell.dataset_options.to_dict().items()))
   return (cell.dataset, options, cell.validation, *where(cell).values())
-
-
-def data_identity(cell: FrozenConfigDict, dataset: data.Dataset | None) -> str:
-  """What a run knows its data by: official sets by their name, people's own by their content."""
-  if dataset is None or not must_be_read(cell):
-    return cell.dataset
-  if not factories.find('dataset', cell.dataset).outside:
-    return dataset.fingerprint
-  info = dataset.info  # others may set what ours compute from the images
-  return repr((dataset.fingerprint, info.mean, info.std, info.flip, info.pad))
-
-
-def part_source(part: Part) -> str:
-  """The hash of a factory from outside: of its module and what that imports of its own."""
-  if part.factory.__module__ == '__main__':  # a notebook
-    return source.text_hash(textwrap.dedent(inspect.getsource(part.factory)))
-  module = part.name.partition(':')[0]
-  return source.source_hash([module], [source.root_of(module)], skip=['jaxbudget'])
-
-
-def config_hash(
-  cell: FrozenConfigDict, identity: str, parts: Parts, needs: Sequence[str] = ()
-) -> str:
-  """Hashes what can change the numbers of a run, apart from its seed.
-
-  The fidelity preset counts through the options it resolves to: a cell that it does not
-  affect is the same run under both presets.
-  """
-  skip = (*config_lib.INCIDENTAL, *config_lib.OPTION_KEYS.values(), 'data_checksums', 'dataset')
-  relevant = {key: value for key, value in cell.to_dict().items() if key not in (*skip, 'fidelity')}
-  relevant |= {'data': identity}
-  for kind, options in parts.options.items():
-    if kind != 'dataset':
-      known = {k: v for k, v in options.items() if k not in config_lib.INCIDENTAL_OPTIONS}
-      relevant |= {kind: [cell[kind], known]}
-  sources = {part.name: part_source(part) for part in parts.outside if part.kind != 'dataset'}
-  relevant |= {'sources': sources} if sources else {}
-  relevant |= {'needs': list(needs)} if needs else {}
-  text = json.dumps(relevant, sort_keys=True, default=list)
-  return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def label(cell: FrozenConfigDict) -> str:

@@ -1,18 +1,108 @@
-"""How a run stands, from its files: finished or not, and whether they are what was written."""
+"""How a run stands, from its files: the one opinion that status, report and launcher share."""
 
 import contextlib
+import math
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxbudget.lab.run import checkpoint, files, lock
+from jaxbudget.lab.run import checkpoint, files, identity, lock
 from jaxbudget.lab.run.run import Run
 
-DONE, FAILED = 'done', 'failed'
+DONE, FAILED, RUNNING, STOPPED, CORRUPT, PLANNED = STATES = (
+  'done', 'failed', 'running', 'stopped', 'corrupt', 'planned',
+)  # fmt: skip
 
 
-def of(run: Run, directory: pathlib.Path, say: Callable[[str], None]) -> str | None:
-  """How a run ended; a diverged one is finished, for it would diverge again.
+class State(NamedTuple):
+  """How a run stands.
+
+  Attributes:
+    name: one of `STATES`. failed: it diverged or crashed; stopped: it was begun, and nobody is
+      at it; corrupt: its result is not what was written; planned: it was never begun.
+    result: the content of result.json, if done or diverged.
+    why: of what it failed, or what is wrong with its result.
+    owner: who is at it, see `lock.alive`, if it is running.
+  """
+
+  name: str
+  result: dict[str, Any] = {}
+  why: str = ''
+  owner: dict[str, Any] | None = None
+
+
+def look(directory: pathlib.Path) -> State:
+  """Looks at a run.
+
+  Args:
+    directory: of the run; may be missing.
+
+  Returns:
+    How it stands, as far as one look can tell; nothing in the directory makes it raise.
+  """
+  try:
+    return _look(directory)
+  except OSError as e:
+    return State(CORRUPT, why=f'{e.strerror or e}: {e.filename or directory}')
+
+
+def _look(directory: pathlib.Path) -> State:
+  result, fault = _result(directory / files.RESULT)
+  if result and result['status'] == 'failed':
+    return State(FAILED, result, str(result.get('error') or ''))
+  if result:
+    return State(DONE, result)
+  owner = lock.alive(directory)
+  if owner:
+    return State(RUNNING, owner=owner)
+  if fault:
+    return State(CORRUPT, why=fault)
+  if (directory / files.ERROR).exists():
+    return State(FAILED, why=_last_line(directory / files.ERROR))
+  return State(STOPPED if (directory / files.CONFIG).exists() else PLANNED)
+
+
+def _result(path: pathlib.Path) -> tuple[dict[str, Any], str]:
+  """The result in a file and '', or nothing and what is wrong with it."""
+  if not path.exists():
+    return {}, ''
+  result = files.read_json(path)
+  if not isinstance(result, dict):
+    return {}, 'not readable as a JSON object'
+  if result.get('status') == 'failed':
+    return result, ''
+  try:
+    files.verify(path)
+  except files.Damaged as e:
+    return {}, str(e)
+  faults = _implausible(result, path.parent.name)
+  return ({}, '; '.join(faults)) if faults else (result, '')
+
+
+def _implausible(result: dict[str, Any], run_id: str) -> list[str]:
+  """Why this cannot be the result of a finished run."""
+  faults = []
+  if result.get('status', 'done') != 'done':
+    faults.append(f'its status is {result["status"]!r}')
+  if result.get('run_id', run_id) != run_id:
+    faults.append(f'it is the result of run {result["run_id"]!r}')
+  for name in ('final_accuracy', 'best_accuracy'):
+    value = result.get(name)
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (known and math.isfinite(value) and 0 <= value <= 100):
+      faults.append(f'{name} is {value!r}, not a percentage')
+  if not isinstance(result.get('cost'), dict):
+    faults.append('it has no cost')
+  return faults
+
+
+def _last_line(path: pathlib.Path) -> str:
+  lines = path.read_text(errors='replace').strip().splitlines()
+  return lines[-1] if lines else ''
+
+
+def settled(run: Run, directory: pathlib.Path, say: Callable[[str], None]) -> str | None:
+  """Whether there is nothing left to do for a run; a diverged one would diverge again.
 
   Args:
     run: of the plan.
@@ -20,14 +110,21 @@ def of(run: Run, directory: pathlib.Path, say: Callable[[str], None]) -> str | N
     say: told of failures and damage.
 
   Returns:
-    `DONE` or `FAILED`; None if it is not finished.
+    `DONE` or `FAILED`; None if it is to be trained.
+
+  Raises:
+    checkpoint.Refused: the directory is of another run with the same id.
+    OSError: a file cannot be read.
   """
-  result = finished(directory, say)
-  if result is None:
+  _same(run, directory)
+  state = _look(directory)
+  if not state.result:
+    if state.name == CORRUPT:
+      say(f'{directory / files.RESULT}: {state.why}; the run is trained again')
     return None
   _tidy(directory)
-  if result['status'] == 'failed':
-    say(f'failed earlier: {run.run_id}: {result.get("error")} (remove {directory} to try again)')
+  if state.name == FAILED:
+    say(f'failed earlier: {run.run_id}: {state.why} (remove {directory} to try again)')
     return FAILED
   damage = damaged(directory)
   for what in damage:
@@ -37,29 +134,15 @@ def of(run: Run, directory: pathlib.Path, say: Callable[[str], None]) -> str | N
   return FAILED if damage else DONE
 
 
-def finished(directory: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Any] | None:
-  """The result of a run that has one.
-
-  Args:
-    directory: of the run.
-    say: told of a result that is damaged, and so is none.
-
-  Returns:
-    The content of result.json, `status` is done or failed; None if the run is not finished.
-  """
-  path = directory / files.RESULT
-  result = files.read_json(path)
-  try:
-    if isinstance(result, dict) and result.get('status') in ('done', 'failed'):
-      if result['status'] == 'done':
-        files.verify(path)
-      return result
-    fault = f'{path} is damaged' if path.exists() else ''
-  except files.Damaged as e:
-    fault = str(e)
-  if fault:
-    say(f'{fault}; the run is trained again')
-  return None
+def _same(run: Run, directory: pathlib.Path) -> None:
+  """Refuses a directory whose run has the same id, but is not the same."""
+  found = files.read_json(directory / files.CONFIG)
+  was = found.get('identity') if isinstance(found, dict) else None
+  if isinstance(was, dict):
+    try:
+      identity.agree(run.run_id, was, run.identity)
+    except ValueError as e:
+      raise checkpoint.Refused(f'{e}: {directory} holds the first; give another --workdir') from e
 
 
 def damaged(directory: pathlib.Path) -> list[str]:

@@ -15,9 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import engine, epoch, parallel, recording, scan, schedules
-from jaxbudget.lab.run import checkpoint, files, hosts, record
+from jaxbudget.lab.run import checkpoint, conditions, files, hosts, record
 from jaxbudget.lab.run.checkpoint import Refused
-from jaxbudget.lab.run.provenance import must_agree
 from jaxbudget.lab.run.record import Best, Books
 from jaxbudget.lab.run.run import Run
 from jaxbudget.state import TrainState
@@ -117,6 +116,7 @@ def train(
     seed=run.seed, mesh=mesh,
   )  # fmt: skip
   slots = begun.state.plan.index.shape[0]
+  here = conditions.of(run, fingerprint)
   setting = Setting(
     run=run,
     program=begun.program,
@@ -128,22 +128,18 @@ def train(
     ),
     evaluation_batch=epoch.forward_batch(len(test_data.label), parts.spec, cell.evaluate_batch),
     directory=directory,
-    belongs_to={
-      'run': run.run_id,
-      'data': fingerprint,
-      **must_agree(),
-      'devices': cell.devices or jax.device_count(),
-    },
+    belongs_to={'run': run.run_id, **here},
     progress=progress,
     stop=stop,
   )
   live = _begin(run, begun.state, mesh)
   _restore(setting, live, resume, note)
+  hosts.first((directory / files.ERROR).unlink, missing_ok=True)  # a crash of before is over
   _compile(setting, live)
   for e in range(live.books.epochs, facts.epochs):
     _train_epoch(setting, live, e)
   _settle(setting, live)
-  return record.write(directory, run, live.books, live.state, live.best)
+  return record.write(directory, run, live.books, live.state, live.best, here)
 
 
 def _train_epoch(setting: Setting, live: Live, e: int) -> None:

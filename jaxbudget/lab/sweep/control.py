@@ -63,11 +63,7 @@ def submit(
 
 def unfinished(runs: list[Run], workdir: pathlib.Path) -> list[Run]:
   """Those of a plan that have no result, or a damaged one."""
-
-  def finished(run):
-    return run_state.finished(workdir / 'runs' / run.run_id, say=lambda damage: None)
-
-  return [run for run in runs if finished(run) is None]
+  return [run for run in runs if not run_state.look(workdir / 'runs' / run.run_id).result]
 
 
 def confirm(
@@ -121,8 +117,11 @@ def _parallel(runs: Iterable[Run]) -> int:
   return sum(min(r.parallel, -(-size // r.runs_per_task)) for r, size in sizes.items())
 
 
+_LEFT = (run_state.FAILED, run_state.CORRUPT, run_state.STOPPED)
+
+
 def failed(runs: list[Run], workdir: pathlib.Path) -> list[Run]:
-  """Those of a plan that failed, or were begun and left by a process that is gone.
+  """Those of a plan that failed, lost their result, or were begun and left.
 
   Args:
     runs: of the plan.
@@ -132,7 +131,7 @@ def failed(runs: list[Run], workdir: pathlib.Path) -> list[Run]:
     The runs to try again.
   """
   states = {s.run_id: s.state for s in status.look(workdir)}
-  return [run for run in runs if states.get(run.run_id) in ('failed', 'stopped')]
+  return [run for run in runs if states.get(run.run_id) in _LEFT]
 
 
 def forget_failures(runs: list[Run], workdir: pathlib.Path) -> None:

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 from jaxbudget import data, registry
 from jaxbudget.lab import cells
 from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.run import identity
 from jaxbudget.lab.run.build import build
-from jaxbudget.lab.run.run import Run, config_hash, data_identity, data_key, label, where
+from jaxbudget.lab.run.run import Run, data_key, label, must_be_read, where
 from jaxbudget.lab.sweep import needs
 from jaxbudget.parts import part_size
 
@@ -63,14 +64,16 @@ def _add(runs: dict[str, Run], cell, seeds, paper, assemble) -> list[Run]:
     first = needs.cell_of(need, cell)
     needed += _add(runs, first, [needs.SEED - k for k in range(need.count)], (), assemble)
   before = sum(run.planned.forward_equivalents for run in needed)
-  info, identity, parts = assemble(cell, before)
-  digest = config_hash(cell, identity, parts, [run.run_id for run in needed])
+  info, data_content, parts = assemble(cell, before)
+  content = identity.content(cell, data_content, parts, [run.run_id for run in needed])
+  digest = identity.digest(content)
   cell_id, added = f'{label(cell)}-{digest}', []
   for seed in seeds:
     run_id = f'{cell_id}-s{seed}'
-    run = Run(run_id, cell_id, digest, seed, cell, parts, info, paper, tuple(needed))
+    run = Run(run_id, cell_id, digest, content, seed, cell, parts, info, paper, tuple(needed))
     if run_id in runs:  # another cell of the grid is the same experiment
       known = runs[run_id]
+      identity.agree(run_id, known.identity, content)
       recorded = run.cell if run.cell.record_selection else known.cell
       run = dataclasses.replace(known, cell=recorded, paper=_union(known.paper, paper))
     runs[run_id] = run
@@ -105,7 +108,8 @@ def _assemble(cell, before, datasets):
     raise
   info = dataclasses.replace(info, num_train=part_size(info.num_train, cell.train_part))
   charged = needs.spent(cell, before, info.num_train)
-  return info, data_identity(cell, dataset), build(cell, info, charged)
+  content = identity.data_content(cell.dataset, dataset if must_be_read(cell) else None)
+  return info, content, build(cell, info, charged)
 
 
 def _union(a: Iterable[Mapping], b: Iterable[Mapping]) -> tuple[Mapping, ...]:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict
 
 from jaxbudget import data
 from jaxbudget.lab import cells
+from jaxbudget.lab.run import provenance
 from jaxbudget.lab.run.run import Run, data_key, must_be_read, where
 from jaxbudget.lab.sweep import grid
 
@@ -19,6 +21,19 @@ def use_compilation_cache() -> None:
     cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(cache) / 'jaxbudget/jax'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+def use_threads(config: ConfigDict) -> None:
+  """Sets the threads of this process to those of a config; nothing may have computed yet.
+
+  Raises:
+    ValueError: cells that differ in it, or it is too late.
+  """
+  grid = config.grid or ({},)
+  counts = {cell.get('threads', config.threads) for cell in grid if isinstance(cell, Mapping)}
+  if len(counts) > 1:
+    raise ValueError(f'threads={sorted(counts)}: a process has one number, for all cells alike')
+  provenance.limit_threads(max([0, *counts]))
 
 
 def plan_runs(config: ConfigDict) -> tuple[dict[Any, data.Dataset], list[Run]]:

@@ -103,7 +103,9 @@ def work(directory: pathlib.Path, task: int, console: Console | None = None) -> 
   try:
     job = read(directory)
     factories.search_last(job.get('folder') or os.curdir)
-    datasets, runs = inputs.plan_runs(config_lib.from_record(job['config']))
+    config = config_lib.from_record(job['config'])
+    inputs.use_threads(config)
+    datasets, runs = inputs.plan_runs(config)
     mine = _order(runs, job['tasks'], task, job['help_others'])
     inputs.load_data(datasets, mine)
   except ValueError as e:

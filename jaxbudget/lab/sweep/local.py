@@ -22,9 +22,8 @@ from rich.console import Console
 from jaxbudget import data
 from jaxbudget.lab import plain
 from jaxbudget.lab.config import OPTION_KEYS
-from jaxbudget.lab.run import files, hosts, lock, process, record, run_state
+from jaxbudget.lab.run import conditions, files, hosts, identity, lock, process, record, run_state
 from jaxbudget.lab.run.checkpoint import Refused
-from jaxbudget.lab.run.provenance import must_agree
 from jaxbudget.lab.run.record import Diverged
 from jaxbudget.lab.run.run import Run, data_key
 from jaxbudget.lab.run.run_state import DONE, FAILED
@@ -99,8 +98,10 @@ def run_all(
 def _conditions(runs: list[Run], datasets: Mapping[Any, data.Dataset]) -> dict[str, Any]:
   """What processes that train runs together must have in common."""
   planned = json.dumps([(run.run_id, run.cell.to_dict()) for run in runs], default=str)
+  here = conditions.present()
   return {
-    **must_agree(),
+    **{name: here[name] for name in conditions.RESUME if name in here},
+    'source': sorted({identity.source_of(run.cell, run.parts.outside) for run in runs}),
     'plan': hashlib.sha256(planned.encode()).hexdigest()[:16],
     'data': [dataset.fingerprint for dataset in datasets.values()],
   }
@@ -152,8 +153,10 @@ def _attempt_here(session: Session, run: Run, ended: Mapping[str, str]) -> str:
     return REFUSED
   except data.DataError as e:
     say(f'failed: {run.run_id}: {e}')
+    _log_error(directory)
   except OSError as e:
     say(f'failed: {run.run_id}: {e.strerror or e}: {e.filename or directory} (it can be resumed)')
+    _log_error(directory)
   except hosts.Elsewhere as e:
     say(f'failed: {run.run_id}: {e}')
   except Exception as e:  # a bug in one run must not cost the others
@@ -184,7 +187,7 @@ def _own(directory: pathlib.Path) -> Iterator[Callable[[], None]]:
 
 def _standing(directory: pathlib.Path, run: Run, say) -> str | None:
   """How a run ended that is finished; None if it is not."""
-  return hosts.agree(run_state.of(run, directory, say) if hosts.is_first() else None)
+  return hosts.agree(run_state.settled(run, directory, say) if hosts.is_first() else None)
 
 
 def _train_owned(
@@ -271,6 +274,7 @@ def config_record(run: Run) -> dict[str, Any]:
     **run.cell.to_dict(),
     'run_id': run.run_id,
     'seed': run.seed,
+    'identity': run.identity,
     **{OPTION_KEYS[kind]: options for kind, options in parts.options.items()},
     'parts': parts.augment.parts,
     'data': dataclasses.asdict(run.info),

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterable
 
 from jaxbudget import factories
-from jaxbudget.lab.run.run import Run, part_source
+from jaxbudget.lab.run.identity import part_source
+from jaxbudget.lab.run.run import Run
 
 _TIMEOUT = 300  # seconds; a module may import much
 

@@ -9,6 +9,7 @@ from jaxbudget.lab.run.run import Run
 
 FILE = 'plan.json'
 _RUN_ID = re.compile(r'[A-Za-z0-9_][A-Za-z0-9._-]*')  # a name, never a way out of the workdir
+_OLD_ID = re.compile(r'-[0-9a-f]{8}-s[0-9]+$')
 
 
 def write(runs: list[Run], workdir: pathlib.Path, command: str) -> None:
@@ -31,6 +32,15 @@ def write(runs: list[Run], workdir: pathlib.Path, command: str) -> None:
         new[run_id] = entry
     content = {'command': command, 'runs': list(new.values())}
     files.write_json(workdir / FILE, files.sealed(content))
+
+
+def of_before(workdir: pathlib.Path) -> int:
+  """How many runs a workdir holds under ids of before, which have 8 hex digits, not 16."""
+  ids = (entry['run_id'] for entry in entries(workdir))
+  return sum(
+    bool(_OLD_ID.search(run_id)) and (workdir / 'runs' / run_id / files.CONFIG).exists()
+    for run_id in ids
+  )
 
 
 def entries(workdir: pathlib.Path) -> list[dict[str, Any]]:

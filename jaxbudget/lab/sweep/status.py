@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.live import Live
 
 from jaxbudget.lab import plain
-from jaxbudget.lab.run import files, lock
+from jaxbudget.lab.run import files, run_state
 from jaxbudget.lab.sweep import plan_file, slurm
 from jaxbudget.lab.sweep.calibrate import duration
 
-STATES = ('planned', 'queued', 'running', 'stopped', 'done', 'failed')
+QUEUED = 'queued'  # by SLURM, which a run's own files do not say
+STATES = ('planned', QUEUED, 'running', 'stopped', 'done', 'failed', 'corrupt')
 _EVERY = 2.0  # seconds between looks
 _PACE_OF = 4  # epochs
 
@@ -29,12 +30,12 @@ class Standing(NamedTuple):
   Attributes:
     run_id: of the run.
     cell_id: its cell.
-    state: one of `STATES`. stopped: it was begun, and nobody is at it.
+    state: one of `STATES`, see `run_state.State`.
     where: host and process, or the task of SLURM.
     epoch: the last one finished.
     epochs: all of them.
     left: seconds, by the pace of the last epochs; NaN if not known.
-    error: what it failed of.
+    error: what it failed of, or what is wrong with its result.
   """
 
   run_id: str
@@ -69,24 +70,15 @@ def look(workdir: pathlib.Path) -> list[Standing]:
 def _look(directory: pathlib.Path, entry: dict[str, Any], task) -> Standing:
   epochs = int(entry.get('epochs_run') or 0)
   lines = _metrics(directory) if directory.is_dir() else []
-  epoch, error, where, left = (lines[-1]['epoch'] if lines else 0), '', '', float('nan')
-  result = files.read_json(directory / files.RESULT)
-  owner = lock.alive(directory)
-  if isinstance(result, dict) and result.get('status') in ('done', 'failed'):
-    state, error = result['status'], str(result.get('error') or '')
-  elif owner:
-    state, where = 'running', f'{owner.get("host")}, process {owner.get("pid")}'
+  epoch, where, left = (lines[-1]['epoch'] if lines else 0), '', float('nan')
+  found = run_state.look(directory)
+  name = found.name
+  if found.owner:
+    where = f'{found.owner.get("host")}, process {found.owner.get("pid")}'
     left = _pace(lines) * (epochs - epoch)
-  elif task:
-    state, where = 'queued', f'task {task.name} ({task.state.lower()})'
-  elif (directory / files.ERROR).exists():
-    said = (directory / files.ERROR).read_text(errors='replace').strip().splitlines()
-    state, error = 'failed', said[-1] if said else ''
-  elif directory.is_dir():
-    state = 'stopped'
-  else:
-    state = 'planned'
-  return Standing(entry['run_id'], entry['cell_id'], state, where, epoch, epochs, left, error)
+  elif task and not found.result:
+    name, where = QUEUED, f'task {task.name} ({task.state.lower()})'
+  return Standing(entry['run_id'], entry['cell_id'], name, where, epoch, epochs, left, found.why)
 
 
 def _metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
@@ -123,7 +115,8 @@ def table(standings: list[Standing], brief: bool = False) -> rich.table.Table:
     cells.setdefault(standing.cell_id, []).append(standing)
   shown = rich.table.Table(title=_headline(standings), show_footer=True)
   shown.add_column('cell', footer='total')
-  for state in STATES:
+  states = [s for s in STATES if s != 'corrupt' or any(seen.state == s for seen in standings)]
+  for state in states:
     count = sum(s.state == state for s in standings)
     shown.add_column(state, justify='right', footer=_count(count))
   shown.add_column('now')
@@ -131,10 +124,13 @@ def table(standings: list[Standing], brief: bool = False) -> rich.table.Table:
     counts = collections.Counter(s.state for s in part)
     if brief and set(counts) <= {'planned', 'queued', 'done'}:
       continue
-    numbers = [_count(counts[state]) for state in STATES]
-    now = '\n'.join(_now(s) for s in part if s.state in ('running', 'failed'))
+    numbers = [_count(counts[state]) for state in states]
+    now = '\n'.join(_now(s) for s in part if s.state in _SHOWN)
     shown.add_row(plain.rich_text(cell_id), *numbers, plain.rich_text(now))
   return shown
+
+
+_SHOWN = ('running', 'failed', 'corrupt')
 
 
 def _headline(standings: list[Standing]) -> str:
@@ -150,7 +146,7 @@ def _count(count: int) -> str:
 
 def _now(standing: Standing) -> str:
   seed = standing.run_id.rpartition('-s')[2]
-  if standing.state == 'failed':
+  if standing.state != 'running':
     return f'seed {seed}: {standing.error}'
   left = '' if standing.left != standing.left else f', {duration(standing.left)} left'
   return f'seed {seed}: epoch {standing.epoch + 1} of {standing.epochs}{left}'
