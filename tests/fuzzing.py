@@ -61,13 +61,30 @@ OPTIONS = {
     'selective_backprop': {
       'b': ([None, 0, 1.5], [-1.0, NAN, INF]), 'history': ([16, 64], [3, 10**12]),
       'tail': (['carry', 'flush'], ['drop']), 'rate': (['sampled', 'exact'], ['some']),
-      'staleness': ([1, 2], [0]), 'label_weights': (['own', 'head'], ['second']), 'lr_ahead': ([True, False], ['yes', 2]),
+      'staleness': ([1, 2], [0]), 'label_weights': (['own', 'head'], ['second']),
+      'lr_ahead': ([True, False], ['yes', 2]),
     },
     'ordered_sgd': {
       'thresholds': ([(20.0, 30.0), [50]], [(90, 80), (), (101,), (0,)]),
       'backward': (['dense', 'compact'], ['sparse']),
     },
     'coreset': {'score': (['forgetting', 'entropy', 'least_confidence', 'kcenter'], ['luck'])},
+    'rs2': {'wrap': (['continue', 'reshuffle'], ['round'])},
+    'infobatch': {
+      'ratio': ([0, 0.5], [1.0, -0.1, NAN]), 'delta': ([0.5, 1], [1.5, NAN]),
+      'exact': ([True], []),  # as published it takes the whole budget, see `_consistent`
+    },
+    'online_batch_selection': {
+      'pressure': ([1, 100.0], [0.5, INF, NAN]), 'final_pressure': ([1.01], [0.0, NAN]),
+      'refresh': ([0, 0.5], [-1.0, NAN, INF]),
+    },
+    'gradient_bound': {
+      'ratio': ([1, 2.5], [0.5, 1e9, NAN]), 'threshold': ([None, 0, 1.5], [-1.0, NAN, INF]),
+    },
+    'active_bias': {'form': (['se', 'isd', 'wpv'], ['spw']), 'warmup': ([0, 1], [-1])},
+    'bsbs': {'moved': ([0, 0.15], [0.6, NAN]), 'decay': ([0, 0.7], [1.0, NAN])},
+    'average_top_k': {'share': ([0.5, 1], [0.0, NAN]), 'step': ([1, 0.1], [0.0, INF, NAN])},
+    'focal': {'gamma': ([0, 2.0], [-1.0, INF, NAN]), 'form': (['exact', 'naive'], ['rough'])},
     'replay': {'recording': ([], ['/no/such']), 'recording_digest': ([], ['abc'])},
   },
   'augment': {
@@ -153,7 +170,7 @@ def _consistent(drawn: dict) -> dict:
     drawn['budget'] = 1.0
   if drawn['selector'] == 'replay':
     drawn['selector_options.recording'] = toys.recording()
-  if drawn['selector'] in ('coreset', 'replay'):
+  if drawn['selector'] in ('coreset', 'replay', 'rho_loss'):
     drawn['budget_unit'] = 'backward'
   if drawn['selector'] == 'selective_backprop':
     drawn.setdefault('selector_options.history', 16)  # more than that no epoch has

@@ -117,8 +117,9 @@ def gradient_bound(
   Raises:
     ValueError: an option out of range, or no full batch fits.
   """
-  if not 1 <= ratio < math.inf:
-    raise ValueError(f'ratio={ratio} must be 1 or more')
+  most = spec.num_examples / spec.batch_size
+  if not 1 <= ratio <= most:
+    raise ValueError(f'ratio={ratio} must be 1 to {most:g}, which is all samples')
   if threshold is not None and not 0 <= threshold < math.inf:
     raise ValueError(f'threshold={threshold} must be 0 or more, or None')
   size = spec.batch_size

@@ -74,7 +74,7 @@ def online_batch_selection(
   """
   if not 1 <= pressure < math.inf or not 1 <= final_pressure < math.inf:
     raise ValueError(f'pressure={pressure}, final_pressure={final_pressure} must be 1 or more')
-  if refresh < 0:
+  if not 0 <= refresh < math.inf:
     raise ValueError(f'refresh={refresh} must be 0 (never) or more')
   samples = ledger.share(spec.num_examples, budget)
   facts = plain_facts(spec, spec.epochs, samples)
