@@ -8,6 +8,8 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 # A room may import those before it. What stands on the library's floor imports nothing of the lab.
 ROOMS = ('run', 'sweep', 'report', 'paper')
+# What can be set and how it is said: everything in the laboratory may read these.
+READ_BY_ALL = ('config', 'fidelity', 'cells', 'differences', 'plain')
 # What can be set, and how it is said: everything in the lab may read it.
 GROUND = ('config', 'cells', 'fidelity', 'differences', 'plain')
 # The one lazy name that reaches up.
@@ -49,7 +51,7 @@ def height(place: str) -> int:
   parts = place.removesuffix('.py').replace('/', '.').split('.')
   if parts[:2] != ['jaxbudget', 'lab']:
     return 0
-  if parts[2:3] in (['config'], ['fidelity']):  # what can be set: everything in the lab may read
+  if parts[2:3] and parts[2] in READ_BY_ALL:
     return 1
   return 2 + ROOMS.index(parts[2]) if parts[2:3] and parts[2] in ROOMS else 2 + len(ROOMS)
 
@@ -74,9 +76,9 @@ def test_the_library_stands_alone():
 
 
 def test_what_is_private_to_jax_is_there_and_used_in_one_place():
-  """Processes that train together talk through a store that has no public name."""
+  """The store of processes that train together, and whether JAX has started."""
   private = sorted({file for file, module in imports() if module.startswith('jax._src')})
-  assert private == ['jaxbudget/lab/run/hosts.py']
+  assert private == ['jaxbudget/lab/run/hosts.py', 'jaxbudget/lab/run/provenance.py']
   from jax._src import distributed
 
   wanted = ('client', 'num_processes', 'process_id')

@@ -74,6 +74,7 @@ def load(directory: str | pathlib.Path, which: str = 'last', trust: bool = False
     files.verify(file)
   config = files.read_json(config_file)
   try:
+    config.pop('identity', None)  # names of outside parts are no keys of a config
     config = FrozenConfigDict(config)
     info = Info(**{**config.data, 'image_shape': tuple(config.data.image_shape)})
     shape, options = info.image_shape, _model_options(config)

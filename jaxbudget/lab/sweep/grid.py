@@ -100,12 +100,13 @@ def _assemble(cell, before, datasets):
     options = cell.dataset_options.to_dict()
     ask = functools.partial(data.info, cell.dataset, cell.validation, options=options)
     info = dataset.info if dataset else ask(**where(cell))
-  except data.DataError as fault:
+  except data.DataError as e:
+    fault = str(e) if 'dataset' in str(e) else f'dataset={cell.dataset}: {e}'
     try:
       build(cell, _STAND_IN)
     except ValueError as others:
       raise ValueError(f'{fault}\n{others}') from None
-    raise
+    raise data.DataError(fault) from e
   info = dataclasses.replace(info, num_train=part_size(info.num_train, cell.train_part))
   charged = needs.spent(cell, before, info.num_train)
   content = identity.data_content(cell.dataset, dataset if must_be_read(cell) else None)
