@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from jaxbudget import ledger, schedules
+from jaxbudget.selectors.measuring import percentile
 from jaxbudget.selectors.selective_backprop import (
-  percentile,
   selective_backprop,
   stationary_acceptance,
 )

@@ -16,28 +16,16 @@ import numpy as np
 from jaxbudget import ledger, registry
 from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.sampling import shuffle
-from jaxbudget.selectors import fifo
+from jaxbudget.selectors import fifo, measuring
 from jaxbudget.selectors.fifo import Fifo
+from jaxbudget.selectors.measuring import Memory, percentile
+from jaxbudget.selectors.selective_backprop_exact import exact_form
 from jaxbudget.selectors.sgd import as_plan, plain_facts
-from jaxbudget.types import Cost, Selector, Spec, no_figures
+from jaxbudget.types import Cost, Selector, Spec
 
 TAILS = ('carry', 'flush')
 RATES = ('sampled', 'exact')
 LABEL_WEIGHTS = ('own', 'head')
-
-
-class Memory(NamedTuple):
-  """Losses that later epochs may choose by (`staleness` > 1)."""
-
-  loss: jax.Array  # f32[N]  as last measured; inf: never
-  measuring: jax.Array  # bool[]  this epoch runs the scoring passes
-
-
-class ExactState(NamedTuple):
-  """State under `rate='exact'`."""
-
-  power: jax.Array  # f32[]  b
-  memory: Memory | None
 
 
 class Head(NamedTuple):
@@ -62,21 +50,6 @@ class State(NamedTuple):
   head: Head | None  # under `label_weights='head'`
 
 
-def percentile(pool: jax.Array, count: jax.Array, loss: jax.Array) -> jax.Array:
-  """Share of known losses that lie strictly below a loss.
-
-  Args:
-    pool: f32[R], the known losses; inf where there is none yet.
-    count: i32[], how many are known.
-    loss: f32[n].
-
-  Returns:
-    f32[n] in [0, 1).
-  """
-  below = jnp.searchsorted(jnp.sort(pool), loss)
-  return below.astype(jnp.float32) / count.astype(jnp.float32)
-
-
 _MOST_HISTORY = 2**20  # losses, all of which each batch is compared with
 
 
@@ -94,19 +67,6 @@ def stationary_acceptance(b: float, history: int) -> float:
     mean over k < R of (k/R)^b, which is 1/(b+1) less about 1/(2R); 1 for b = 0.
   """
   return float(np.mean((np.arange(history) / history) ** b))
-
-
-def _measure(memory, batch, forward):
-  """Losses of the candidates: measured, or remembered in an epoch that reuses them."""
-  count = jnp.int32(batch.index.shape[0])
-  if memory is None:
-    return None, forward(batch).loss, count
-  # The batch is scored as a whole or not at all, so a cond saves the whole pass.
-  loss = jax.lax.cond(
-    memory.measuring, lambda: forward(batch).loss, lambda: memory.loss[batch.index]
-  )
-  memory = memory._replace(loss=memory.loss.at[batch.index].set(loss))
-  return memory, loss, jnp.where(memory.measuring, count, 0)
 
 
 def _arrive(head, batch):
@@ -143,7 +103,7 @@ def _select_sampled(size: int, tail: str, label_weights: str):
   """`select` for `rate='sampled'`; the same function object for all budgets."""
 
   def select(state, key, batch, forward):
-    memory, loss, scored = _measure(state.memory, batch, forward)
+    memory, loss, scored = measuring.measure(state.memory, batch, forward)
 
     history = jnp.concatenate([state.history[size:], loss])
     filled = jnp.minimum(state.filled + size, history.shape[0])
@@ -174,26 +134,6 @@ def _select_sampled(size: int, tail: str, label_weights: str):
   return select
 
 
-@functools.cache
-def _select_exact(size: int):
-  """`select` for `rate='exact'`: `size` of K candidates, without replacement."""
-
-  def select(state, key, batch, forward):
-    memory, loss, scored = _measure(state.memory, batch, forward)
-    count = loss.shape[0]
-    quantile = percentile(loss, jnp.int32(count), loss)
-    # Gumbel top-k on log weights. Weight 0 (the lowest loss) is chosen last of all, and at
-    # random among ties, so that there is a full batch whatever the losses are.
-    impossible = (quantile == 0) & (state.power > 0)
-    log_weight = state.power * jnp.log(jnp.maximum(quantile, jnp.float32(0.5 / count)))
-    clock = -(log_weight + jax.random.gumbel(key, (count,)))
-    order = jnp.lexsort((clock, impossible))
-    chosen = jax.tree.map(lambda x: x[order[:size]], batch)
-    return state._replace(memory=memory), chosen, {'scored': scored}
-
-  return select
-
-
 def _report(state):
   """Acceptance rate of the epoch so far, and the length of the queue."""
   considered = jnp.maximum(state.considered, 1).astype(jnp.float32)
@@ -220,18 +160,11 @@ def _affordable_acceptance(spec, budget, primed, measured):
   return min(Fraction(1), rate)
 
 
-def _exact_facts(spec, acceptance, measured):
-  facts = plain_facts(spec, spec.epochs, ledger.share(spec.num_examples, acceptance))
-  candidates = spec.num_examples // facts.rows
-  return facts._replace(
-    candidates=candidates,
-    planned=facts.planned._replace(scored=measured * facts.rows * candidates),
-    row_cost=facts.row_cost._replace(scored=candidates),
-  )
-
-
-def _sampled_facts(spec, acceptance, primed, measured):
+def _sampled_facts(spec, budget, acceptance, primed, measured):
   facts = plain_facts(spec, spec.epochs, spec.num_examples)
+  if primed and budget.unit == 'backward':
+    later = ledger.share((spec.epochs - 1) * spec.num_examples, budget)
+    facts = facts._replace(cap=spec.num_examples + later)
   epoch = facts.rows * spec.batch_size
   trained = round((primed + (spec.epochs - primed) * acceptance) * epoch)
   return facts._replace(
@@ -320,31 +253,24 @@ def selective_backprop(
     acceptance = _affordable_acceptance(spec, budget, primed, measured)
   b = float(1 / acceptance - 1 if b is None else b)
   if exact:
-    facts = _exact_facts(spec, acceptance, measured)
+    selector = exact_form(spec, acceptance, b, measured, staleness)
   else:
-    facts = _sampled_facts(spec, stationary_acceptance(b, history), primed, measured)
-  if primed and budget.unit == 'backward':
-    later = ledger.share((spec.epochs - 1) * spec.num_examples, budget)
-    facts = facts._replace(cap=spec.num_examples + later)
-  facts = facts._replace(lr_ahead=int(lr_ahead))
+    facts = _sampled_facts(spec, budget, stationary_acceptance(b, history), primed, measured)
+    selector = _sampled_form(spec, facts, b, history, primed, staleness, tail, label_weights)
+  return selector._replace(facts=selector.facts._replace(lr_ahead=int(lr_ahead)))
 
-  def memory():
-    if staleness == 1:
-      return None
-    return Memory(jnp.full(spec.num_examples, jnp.inf, jnp.float32), jnp.array(True))
 
-  def head():
-    if label_weights == 'own':
-      return None
-    return Head(jnp.zeros(spec.parts, jnp.float32), jnp.array(True))
+def _sampled_form(spec, facts, b, history, primed, staleness, tail, label_weights) -> Selector:
+  """The original: a history of losses, and a queue of the accepted."""
 
   def init(key):
     del key
-    if exact:
-      return ExactState(jnp.float32(b), memory())
+    head = None
+    if label_weights == 'head':
+      head = Head(jnp.zeros(spec.parts, jnp.float32), jnp.array(True))
     return State(
       power=jnp.float32(b),
-      memory=memory(),
+      memory=measuring.memory(spec, staleness),
       history=jnp.full(history, jnp.inf, jnp.float32),
       filled=jnp.int32(0),
       queue=fifo.empty(spec),
@@ -352,32 +278,27 @@ def selective_backprop(
       rows_left=jnp.int32(facts.rows),
       considered=jnp.int32(0),
       accepted=jnp.int32(0),
-      head=head(),
+      head=head,
     )
 
   def plan(state, key, epoch):
     index = shuffle(key, jnp.arange(spec.num_examples, dtype=jnp.int32))
-    if state.memory is not None:
-      measuring = epoch % staleness == 0
-      unknown = jnp.isinf(state.memory.loss[index]) & ~measuring
-      index = index[jnp.argsort(unknown, stable=True)]  # the unknown fall off the end
-      state = state._replace(memory=state.memory._replace(measuring=measuring))
-    if not exact:
-      state = state._replace(
-        priming=epoch < primed,
-        rows_left=jnp.int32(facts.rows),
-        considered=jnp.int32(0),
-        accepted=jnp.int32(0),
-      )
+    memory, index = measuring.with_losses(state.memory, index, epoch, staleness)
+    state = state._replace(
+      memory=memory,
+      priming=epoch < primed,
+      rows_left=jnp.int32(facts.rows),
+      considered=jnp.int32(0),
+      accepted=jnp.int32(0),
+    )
     padded = spec.num_examples // facts.candidates
     return state, as_plan(index, facts.rows, facts.candidates, padded)
 
-  size = spec.batch_size
   return Selector(
     facts=facts,
     init=init,
     plan=plan,
-    select=_select_exact(size) if exact else _select_sampled(size, tail, label_weights),
-    report=no_figures if exact else _report,
-    partial=tail == 'flush' and not exact,
+    select=_select_sampled(spec.batch_size, tail, label_weights),
+    report=_report,
+    partial=tail == 'flush',
   )
