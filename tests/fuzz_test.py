@@ -6,7 +6,6 @@ import sys
 
 import faulty
 import fuzzing
-import jax
 import pytest
 from faulty import linear_model  # noqa: F401  a fixture
 from hypothesis import HealthCheck, Phase, given, settings
@@ -48,17 +47,9 @@ def test_a_valid_config_is_accepted(linear_model, common, tmp_path, drawn):  # n
   assert outcome == 'planned', (drawn, said)
 
 
-@pytest.fixture
-def quick_compilation():
-  """Programs that run for a second need not be optimised for ten."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
 @fuzz(8, phases=[Phase.generate])  # to shrink what is trained would take minutes
 @given(drawn=fuzzing.valid())
-def test_a_valid_config_is_trained(quick_compilation, linear_model, common, tmp_path, drawn):  # noqa: F811
+def test_a_valid_config_is_trained(linear_model, common, tmp_path, drawn):  # noqa: F811
   small = {'model': 'linear', 'epochs': 12, 'batch_size': 16, 'seeds': 1}
   drawn = {k: v for k, v in drawn.items() if not k.startswith('model_')} | small
   outcome, said = fuzzing.attempt(common, drawn, tmp_path / 'work')

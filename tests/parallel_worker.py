@@ -16,12 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import toys
-from selectors_common_test import VARIANTS
+from selectors_common_test import VARIANTS, needed
 
 from jaxbudget import epoch, parallel
 from jaxbudget.models import make_model
 from jaxbudget.selectors import make_selector
-from jaxbudget.selectors.coreset import coreset
 from jaxbudget.types import Spec
 
 SPEC = Spec(num_examples=96, batch_size=4, num_classes=3, epochs=4, image_shape=(2, 2, 1))
@@ -31,14 +30,14 @@ CHUNK = 8
 def make(variant):
   """A selector with at least a chunk of rows, and its budget."""
   name, options = VARIANTS[variant]
-  budget = 1.0 if name in ('sgd', 'forgetting_sgd') else 0.75
-  if name == 'coreset':
-    return coreset(SPEC, budget, np.arange(96, dtype=np.float32)), budget
+  whole = name in ('sgd', 'forgetting_sgd') or variant == 'infobatch_original'
+  budget = 1.0 if whole else 0.75
   if name == 'replay':
     options = {'recording': toys.recording(96)}
   if name == 'selective_backprop':
     options = {'history': 16, 'b': 0.5, **options}
-  return make_selector(name, SPEC, budget, options), budget
+  given = dict.fromkeys(needed(name), np.arange(96, dtype=np.float32))
+  return make_selector(name, SPEC, budget, options, given), budget
 
 
 def on_mesh(program, state, split_bytes=parallel.SPLIT_BYTES):

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -16,14 +15,6 @@ from jaxbudget.lab.sweep import grid, local
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 EXACT = ('sgd', 'scan_sgd', 'unif_sgd', 'p_sgd', 'c_sgd', 'coreset', 'ordered_sgd')
-
-
-@pytest.fixture(autouse=True, scope='module')
-def quick_compilation():
-  """Programs that run for a second need not be optimised for ten."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
 
 
 def rehearse(name, arg, directory):

@@ -171,12 +171,13 @@ def _begin_epoch(setting: Setting, live: Live, e: int) -> None:
 
 def _begin(run: Run, state: TrainState, mesh: jax.sharding.Mesh | None) -> Live:
   """A run before its first epoch."""
+  # The weights are on every device already, and may be those of other processes.
   weights = jax.tree.map(jnp.copy, (state.params, state.model_state))
-  best = Best(jnp.int32(-1), jnp.int32(0), *weights)
-  best, sums = parallel.replicate((best, epoch.Evaluation.blank()), mesh)
+  none = jnp.int32(-1), jnp.int32(0)
+  none, sums = parallel.replicate((none, epoch.Evaluation.blank()), mesh)
   return Live(
     state=state,
-    best=best,
+    best=Best(*none, *weights),
     sums=sums,
     books=Books(),
     counted=np.zeros(run.parts.spec.num_examples, np.int32),
