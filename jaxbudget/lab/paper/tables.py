@@ -23,9 +23,13 @@ _ROW = ['augmentation', 'schedule', 'method', 'fidelity', 'model', 'variant']
 _COLUMN = ['dataset', 'ran_on']
 # The paper's protocol is the default of every key; these make a run another experiment.
 _PROTOCOL = (
-  'epochs', 'batch_size', 'model', 'width', 'validation', 'bn_gamma_init', 'learning_rate',
-  'final_learning_rate', 'momentum', 'weight_decay',
+  'epochs', 'batch_size', 'model', 'validation', 'learning_rate', 'final_learning_rate',
 )  # fmt: skip
+# Its options of network and optimizer; runs of before have them as keys of their own.
+_OPTIONS = {
+  'model_options': {'width': 64, 'bn_gamma_init': 'uniform01'},
+  'optimizer_options': {'momentum': 0.9, 'weight_decay': 1e-4},
+}
 
 
 def paper_tables(workdir: Workdir) -> list[Table]:
@@ -83,6 +87,7 @@ def _row(place: dict, cell: dict, device: str, config: dict) -> dict:
   settings = config | {key: cell[key] for key in ('epochs', 'batch_size', 'model')}
   protocol = _protocol().items()
   exact = same_data and all(settings.get(key, value) == value for key, value in protocol)
+  exact = exact and _has_options(config)
   counts = (cell['done'], printed.RUNS)
   difference, se, _ = statistics.difference_of_means((own[0], mean), (own[1], std), counts, (1, -1))
   return {
@@ -115,6 +120,16 @@ def _row(place: dict, cell: dict, device: str, config: dict) -> dict:
 def _protocol() -> dict[str, object]:
   defaults = config_lib.defaults()
   return {key: defaults[key] for key in _PROTOCOL}
+
+
+def _has_options(config: dict) -> bool:
+  """Whether network and optimizer have the paper's options; `width=0` once was the network's."""
+  for kind, options in _OPTIONS.items():
+    own = {**config, **(config.get(kind) or {})}
+    own['width'] = own.get('width') or None
+    if any(own.get(name, value) not in (value, None) for name, value in options.items()):
+      return False
+  return True
 
 
 def _with_speedup(frame: pd.DataFrame) -> pd.DataFrame:
