@@ -230,6 +230,9 @@ def test_none_is_a_value_of_its_own():
   assert again.selector_options.to_dict() == {'b': None}
 
 
+BIASED = {'model_options.bn_running_var': 'biased'}
+
+
 def test_run_ids_hash_only_what_can_change_numbers():
   def run_id(**values):
     return grid.make_runs(config.defaults(
@@ -244,7 +247,7 @@ def test_run_ids_hash_only_what_can_change_numbers():
     run_id(name='x'),
     run_id(seeds=(4, 5)),
     run_id(record_selection=True),
-    run_id(fidelity='released'),  # makes no difference without mixing and warm-up
+    run_id(fidelity='released', **BIASED),  # no other difference without mixing and warm-up
     run_id(**{'selector_options.average': True}),  # the default, said aloud
     run_id(width=16, momentum=0.9, **{'schedule_options.warmup': 0}),
   ]
@@ -256,13 +259,17 @@ def test_run_ids_hash_only_what_can_change_numbers():
     run_id(**{'selector_options.average': False}), run_id(bn_gamma_init='ones'),
     run_id(budget_unit='compute'), run_id(momentum=0.8), run_id(augment='mixup+randaugment'),
     run_id(augment='randaugment+mixup'), run_id(**{'schedule_options.warmup': 0.5}),
+    run_id(fidelity='released'),
   ]  # fmt: skip
-  assert len({same[0], *other}) == 15
+  assert len({same[0], *other}) == 16
 
 
 def test_presets_differ_in_exactly_their_switches():
   def options(**values):
     parts = build.build(one(**{'epochs': 200, 'budget': 0.5, **values}), data.info('digits'))
+    assert parts.options['model']['bn_running_var'] == (
+      'unbiased' if values.get('fidelity') == 'released' else 'biased'
+    )
     return parts.selector_options.copy(), parts.augment_options.copy()
 
   def both(**values):
@@ -278,13 +285,17 @@ def test_presets_differ_in_exactly_their_switches():
   released, corrected = both(selector='p_sgd', **{'selector_options.warmup': 70})
   assert (released[0].pop('warmup'), corrected[0].pop('warmup')) == (69, 70)
   assert released == corrected
-  released, corrected = both(selector='selective_backprop', augment='mixup')
+  mixed, plain = (both(selector='selective_backprop', augment=a) for a in ('mixup', 'randaugment'))
+  for released, corrected in (mixed, plain):
+    assert (released[0].pop('tail'), corrected[0].pop('tail')) == ('flush', 'carry')
+    assert (released[0].pop('lr_ahead'), corrected[0].pop('lr_ahead')) == (True, False)
+  assert plain[0] == plain[1]
+  released, corrected = mixed
   assert released[0].pop('label_weights') == 'head' and corrected[0].pop('label_weights') == 'own'
   assert (released[1].pop('mix_image'), corrected[1].pop('mix_image')) == (False, True)
   assert (released[1].pop('fold'), corrected[1].pop('fold')) == (True, False)
   assert released == corrected
-  for same in ({'selector': 'unif_sgd', 'augment': 'mixup'}, {'selector': 'ordered_sgd'},
-               {'selector': 'selective_backprop', 'augment': 'randaugment'}):  # fmt: skip
+  for same in ({'selector': 'unif_sgd', 'augment': 'mixup'}, {'selector': 'ordered_sgd'}):
     assert len({str(o) for o in both(**same)}) == 1
   explicit = options(selector='p_sgd', augment='ricap', fidelity='released',
                      **{'selector_options.credit': 'aligned'})  # fmt: skip

@@ -62,7 +62,7 @@ OPTIONS = {
       'b': ([None, 0, 1.5], [-1.0, NAN, INF]), 'history': ([16, 64], [3, 10**12]),
       'tail': (['carry', 'flush'], ['drop']), 'rate': (['sampled', 'exact'], ['some']),
       'staleness': ([1, 2], [0]), 'label_weights': (['own', 'head'], ['second']),
-      'lr_ahead': ([True, False], ['yes', 2]),
+      'lr_ahead': ([True, False], [2]),
     },
     'ordered_sgd': {
       'thresholds': ([(20.0, 30.0), [50]], [(90, 80), (), (101,), (0,)]),
@@ -97,7 +97,8 @@ OPTIONS = {
     **dict.fromkeys(('resnet8', 'resnet18'), {
       'width': ([2, 4], [0, -1, 10**6]),
       'compute_dtype': (['float32', 'bfloat16'], ['float16', 'bf16']),
-      'bn_gamma_init': (['ones', 'uniform01'], ['zeros']), 'conv': (['auto', 'lax'], ['fast']),
+      'bn_gamma_init': (['ones', 'uniform01'], ['zeros']),
+      'bn_running_var': (['biased', 'unbiased'], ['none']), 'conv': (['auto', 'lax'], ['fast']),
     }),
   },
   'schedule': {

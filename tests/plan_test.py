@@ -38,7 +38,7 @@ def test_options_of_one_cell_do_not_reach_another():
 
 def test_cells_that_coincide_are_one_run_in_all_their_places():
   places = [{'table': n, 'method': 'p-SGD'} for n in (2, 3)]
-  cell = {'selector': 'p_sgd', 'budget': 0.3}
+  cell = {'selector': 'p_sgd', 'budget': 0.3, 'model_options.bn_running_var': 'biased'}
   runs = runs_of(
     {**cell, 'fidelity': 'released', 'paper': (places[0],)},
     {**cell, 'fidelity': 'corrected', 'paper': (places[1], places[0])},
@@ -56,12 +56,15 @@ def test_cells_that_coincide_are_one_run_in_all_their_places():
     ('p_sgd', 'mixup', True),
     ('c_sgd', 'standard', True),
     ('unif_sgd', 'ricap', False),
-    ('selective_backprop', 'standard', False),
+    ('selective_backprop', 'standard', True),
     ('selective_backprop', 'mixup', True),
   ],
 )
 def test_presets_make_two_runs_where_they_differ(selector, augment, differ):
   cell = {'selector': selector, 'augment': augment, 'budget': 0.5}
+  runs = runs_of({**cell, 'fidelity': 'released'}, {**cell, 'fidelity': 'corrected'})
+  assert len(runs) == 2  # they differ in BatchNorm's running variance
+  cell |= {'model_options.bn_running_var': 'unbiased'}
   runs = runs_of({**cell, 'fidelity': 'released'}, {**cell, 'fidelity': 'corrected'})
   assert len(runs) == 1 + differ
 
@@ -241,7 +244,10 @@ def test_prepare_scores_with_the_trained_model(tmp_path, digits, train_split):
     needs_lib.prepare(run, tmp_path, train_split)
 
 
-_NETWORK = 'resnet8 8x8x1 32 width=2 compute_dtype=float32 bn_gamma_init=uniform01 conv=auto'
+_NETWORK = (
+  'resnet8 8x8x1 32 width=2 compute_dtype=float32 bn_gamma_init=uniform01 '
+  'bn_running_var=biased conv=auto'
+)
 MEASURED = {
   'device': 'abacus',
   'train': {_NETWORK: 1.0},

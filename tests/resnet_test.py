@@ -180,6 +180,24 @@ def _loss(model, params, state, x, mask=None):
   return jnp.sum(loss if mask is None else jnp.where(mask, loss, 0.0)), state
 
 
+def test_unbiased_running_variance_counts_the_examples_that_count():
+  _, params, state, biased = _small()
+  train = _small(bn_running_var='unbiased')[-1]
+  x, mask = _images(8), jnp.arange(8) < 3
+  for arguments, examples in (((x,), 8), ((x, mask), 3), ((x[:3], None), 3)):
+    logits, kept = train(params, state, *arguments)
+    expected, plain = biased(params, state, *arguments)
+    # It normalises by the biased one.
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
+    new = {**kept['norm'], 'biased': plain['norm']['var']}
+    n = examples * x.shape[1] * x.shape[2]
+    old = 0.9 * state['norm']['var']
+    np.testing.assert_allclose(new['var'] - old, (new['biased'] - old) * n / (n - 1), rtol=1e-4)
+    np.testing.assert_array_equal(new['mean'], plain['norm']['mean'])
+  alone = _small(bn_running_var='unbiased')[-1](params, state, x, jnp.arange(8) < 1)[1]
+  chex.assert_tree_all_finite(alone)
+
+
 def test_masked_examples_leave_gradients_alone():
   model, params, state, _ = _small()
   gradient = jax.jit(jax.grad(functools.partial(_loss, model), has_aux=True))
@@ -259,6 +277,7 @@ def test_equal_arguments_give_the_identical_model():
     (lambda: resnet.resnet8(10, SHAPE, conv='gpu'), "conv 'gpu'; did you mean 'cpu'"),
     (lambda: resnet.resnet8(10, SHAPE, compute_dtype='float16'), "did you mean 'bfloat16'"),
     (lambda: resnet.resnet8(10, SHAPE, bn_gamma_init='one'), "did you mean 'ones'"),
+    (lambda: resnet.resnet8(10, SHAPE, bn_running_var='biassed'), "did you mean 'biased'"),
     (lambda: resnet.resnet8(10, SHAPE, width=0), 'width=0'),
     (lambda: resnet.resnet8(0, SHAPE), 'num_classes=0'),
   ],

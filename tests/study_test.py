@@ -99,7 +99,7 @@ def test_corrected_variants_are_those_the_deviations_affect(both):
     table, _, method, augmentation = key[:4]
     mixed = augmentation in ('mixup', 'ricap')
     affected = method == 'c-SGD' or (table == 1 and method == 'p-SGD')
-    affected |= mixed and method in ('p-SGD', 'SB')
+    affected |= method == 'SB' or (mixed and method == 'p-SGD')
     presets = [run.cell.fidelity for run in runs]
     assert presets == (['released', 'corrected'] if affected else ['released']), key
 
@@ -121,6 +121,7 @@ def test_protocol_of_the_optimizer_and_the_seeds():
   (run, *_) = grid.make_runs(config)
   assert run.parts.options['optimizer'] == {'momentum': 0.9, 'weight_decay': 1e-4}
   assert run.parts.options['model']['bn_gamma_init'] == 'uniform01'
+  assert run.parts.options['model']['bn_running_var'] == 'unbiased'  # PyTorch's
   assert config.seeds == (0, 1, 2)
 
 

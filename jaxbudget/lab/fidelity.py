@@ -1,9 +1,9 @@
 """The two presets: the study as its code was released, and with that code's slips repaired.
 
 They differ in the switches below and in nothing else (fidelity.md section 4; prose and
-evidence in docs/deviations.md). A switch belongs to one method or augmentation of ours: others
-may call an option of theirs `credit` or `warmup`, no preset touches it. An option that a
-config sets itself wins over the preset.
+evidence in docs/deviations.md). A switch belongs to one method, augmentation or network of
+ours: others may call an option of theirs `credit` or `warmup`, no preset touches it. An option
+that a config sets itself wins over the preset.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class Switch(NamedTuple):
   """An option that the presets set otherwise.
 
   Attributes:
-    part: the method or augmentation whose option it is.
+    part: the method, augmentation or network whose option it is.
     option: its name.
     released: what the released code did.
     corrected: what repairs it.
@@ -42,9 +42,16 @@ SWITCHES = (
   Switch('c_sgd', 'unseen', 'code', 'max_c'),
   # Q3: label weights of the queue's head for all.
   Switch('selective_backprop', 'label_weights', 'head', 'own', mixed=True),
+  # An epoch's last accepted samples are trained on as a partial batch, not kept for the next.
+  Switch('selective_backprop', 'tail', 'flush', 'carry'),
+  # D11: a row has the learning rate of the next.
+  Switch('selective_backprop', 'lr_ahead', True, False),
   # Q2: Selective Backprop + mixup leaves the images alone, and folds lambda.
   Switch('mixup', 'mix_image', False, True, beside='selective_backprop'),
   Switch('mixup', 'fold', True, False, beside='selective_backprop'),
+  # BatchNorm's running variance is PyTorch's.
+  Switch('resnet18', 'bn_running_var', 'unbiased', 'biased'),
+  Switch('resnet8', 'bn_running_var', 'unbiased', 'biased'),
 )
 WARMED = ('p_sgd', 'c_sgd')  # D6: `released` warms up for n-1 epochs instead of n
 
@@ -64,7 +71,7 @@ def resolve(
 
   Args:
     preset: one of `PRESETS`.
-    part: a method or an augmentation.
+    part: a method, an augmentation or a network.
     given: its options, as the config sets them.
     selector: name of the method.
     mixes: whether a picture shows several samples; of an augmentation it is not asked.

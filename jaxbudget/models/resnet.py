@@ -19,6 +19,7 @@ from jaxbudget import registry, types
 from jaxbudget.models.cpu_conv import conv as cpu_conv
 
 CONVS = {'lax': lax.conv_general_dilated, 'cpu': cpu_conv}
+RUNNING_VARS = ('biased', 'unbiased')
 GAMMA_INITS = {'uniform01': (0.0, 1.0), 'ones': (1.0, 1.0)}
 _WIDEST = 2**12  # channels of the first stage; more are a mistake, and would fill the memory
 COMPUTE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -30,7 +31,13 @@ class Norm(nnx.BatchNorm):
   The function, parameters and statistics are those of `nnx.BatchNorm`. Its own
   `(x - mean) * factor + bias` keeps a second copy of every activation for the backward pass
   and passes over it more often (docs/performance.md).
+
+  Attributes:
+    unbiased: the running variance follows the unbiased estimate, as torch's does. It
+      normalises by the biased one in training either way.
   """
+
+  unbiased: bool = False
 
   def __call__(self, x, use_running_average, mask=None):
     """Normalises [n,h,w,c] over all but channels; `mask` bool[n,1,1,1] says which count."""
@@ -39,11 +46,20 @@ class Norm(nnx.BatchNorm):
     if not use_running_average:
       mean = jnp.mean(x, (0, 1, 2), where=mask)
       var = jnp.maximum(0.0, jnp.mean(x * x, (0, 1, 2), where=mask) - mean**2)
+      kept = var * _correction(x, mask) if self.unbiased else var
       self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
-      self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * var
+      self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * kept
     factor = self.scale[...] * lax.rsqrt(var + self.epsilon)
     summand = self.bias[...] - mean * factor
     return x * factor[None, None, None] + summand[None, None, None]
+
+
+def _correction(x, mask):
+  """What makes a biased variance unbiased: n / (n - 1) for the n values that count."""
+  n, height, width, _ = x.shape
+  examples = jnp.float32(n) if mask is None else jnp.sum(mask, dtype=jnp.float32)
+  count = examples * (height * width)
+  return count / jnp.maximum(count - 1, 1)
 
 
 class Block(nnx.Module):
@@ -115,8 +131,10 @@ def _make_conv(features_in, features, size, stride, *, conv, dtype, rngs):
   )
 
 
-def _make_norm(features, *, rngs):
-  return Norm(features, momentum=0.9, epsilon=1e-5, rngs=rngs)
+def _make_norm(features, *, unbiased, rngs):
+  norm = Norm(features, momentum=0.9, epsilon=1e-5, rngs=rngs)
+  norm.unbiased = unbiased
+  return norm
 
 
 def resnet18(
@@ -126,6 +144,7 @@ def resnet18(
   width: int = 64,
   compute_dtype: Literal['float32', 'bfloat16'] = 'float32',
   bn_gamma_init: Literal['uniform01', 'ones'] = 'uniform01',
+  bn_running_var: Literal['biased', 'unbiased'] = 'biased',
   conv: Literal['auto', 'lax', 'cpu'] = 'auto',
 ) -> types.Model:
   """The paper's network: four stages of two blocks (fidelity.md 1.6).
@@ -137,6 +156,8 @@ def resnet18(
     compute_dtype: of the convolutions. Parameters, BatchNorm statistics and logits are float32
       either way.
     bn_gamma_init: 'uniform01' (torch 1.0.0, the paper's) or 'ones' (torch >= 1.2).
+    bn_running_var: which estimate of a batch's variance BatchNorm's running average follows,
+      'biased' (Flax) or 'unbiased' (torch, the paper's).
     conv: 'lax', 'cpu' (gradients that are fast on the CPU backend) or 'auto' (what suits
       `jax.default_backend()`). Parameters do not depend on it.
 
@@ -147,7 +168,8 @@ def resnet18(
   Raises:
     ValueError: naming an argument that is not allowed.
   """
-  return _checked((2, 2, 2, 2), num_classes, image_shape, width, compute_dtype, bn_gamma_init, conv)
+  options = width, compute_dtype, bn_gamma_init, bn_running_var, conv
+  return _checked((2, 2, 2, 2), num_classes, image_shape, *options)
 
 
 def resnet8(
@@ -157,13 +179,17 @@ def resnet8(
   width: int = 16,
   compute_dtype: Literal['float32', 'bfloat16'] = 'float32',
   bn_gamma_init: Literal['uniform01', 'ones'] = 'uniform01',
+  bn_running_var: Literal['biased', 'unbiased'] = 'biased',
   conv: Literal['auto', 'lax', 'cpu'] = 'auto',
 ) -> types.Model:
   """A small network for small images: three stages of one block. See `resnet18`."""
-  return _checked((1, 1, 1), num_classes, image_shape, width, compute_dtype, bn_gamma_init, conv)
+  options = width, compute_dtype, bn_gamma_init, bn_running_var, conv
+  return _checked((1, 1, 1), num_classes, image_shape, *options)
 
 
-def _checked(stages, num_classes, image_shape, width, compute_dtype, bn_gamma_init, conv):
+def _checked(
+  stages, num_classes, image_shape, width, compute_dtype, bn_gamma_init, bn_running_var, conv
+):
   channels = image_shape[-1]
   for key, value in (('num_classes', num_classes), ('width', width), ('channels', channels)):
     if not isinstance(value, int) or value < 1:
@@ -172,10 +198,12 @@ def _checked(stages, num_classes, image_shape, width, compute_dtype, bn_gamma_in
     raise ValueError(f'width={width!r} is refused: 1 to {_WIDEST} channels')
   registry.check('compute_dtype', compute_dtype, COMPUTE_DTYPES)
   registry.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
+  registry.check('bn_running_var', bn_running_var, RUNNING_VARS)
   registry.check('conv', conv, ('auto', *CONVS))
   if conv == 'auto':
     conv = 'cpu' if jax.default_backend() == 'cpu' else 'lax'
-  return _model(stages, num_classes, width, channels, compute_dtype, bn_gamma_init, conv)
+  options = compute_dtype, bn_gamma_init, bn_running_var, conv
+  return _model(stages, num_classes, width, channels, *options)
 
 
 def _draw(key, shapes, gamma_range):
@@ -212,14 +240,17 @@ def _initial_statistics(shapes):
 
 
 @functools.cache
-def _model(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, conv):
+def _model(
+  stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, bn_running_var, conv
+):
   """The pure seam around a `ResNet`."""
   dtype = COMPUTE_DTYPES[compute_dtype]
   make_conv = functools.partial(_make_conv, conv=CONVS[conv], dtype=dtype)
+  make_norm = functools.partial(_make_norm, unbiased=bn_running_var == 'unbiased')
 
   def build():
     network = ResNet(
-      stages, num_classes, width, image_channels, make_conv, _make_norm, nnx.Rngs(0), dtype
+      stages, num_classes, width, image_channels, make_conv, make_norm, nnx.Rngs(0), dtype
     )
     return nnx.split(network, nnx.Param, nnx.BatchStat)
 
