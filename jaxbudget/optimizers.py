@@ -1,18 +1,35 @@
-"""Optimizers: what turns gradients into updates, for a learning rate of 1."""
+"""Optimizers: what turns gradients into updates, for a learning rate of 1.
+
+The step scales updates by -learning rate, the row's of the schedule: no rate makes a program of
+its own. Every one can clip the gradient first, and decay all parameters or only the matrices.
+"""
 
 import functools
+from collections.abc import Callable
+from typing import Any, Literal
 
+import jax
 import optax
 
 from jaxbudget import factories
 
+DecayMask = Literal['all', 'matrices']
 
-def sgd(*, momentum: float = 0.9, weight_decay: float = 1e-4) -> optax.GradientTransformation:
-  """SGD with coupled weight decay on all parameters, no Nesterov (fidelity.md 1.4).
+
+def sgd(
+  *,
+  momentum: float = 0.9,
+  weight_decay: float = 1e-4,
+  decay_mask: DecayMask = 'all',
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """SGD with momentum and coupled weight decay, no Nesterov (fidelity.md 1.4).
 
   Args:
     momentum: in [0, 1), of the buffer, which holds gradients, not steps.
     weight_decay: >= 0, added to the gradient as weight_decay * parameter.
+    decay_mask: `all` parameters decay, or the `matrices`, arrays of two dimensions and more.
+    clip_norm: the most that the norm of the whole gradient may be, without the decay.
 
   Returns:
     A transformation whose updates are to be scaled by -learning rate.
@@ -20,18 +37,129 @@ def sgd(*, momentum: float = 0.9, weight_decay: float = 1e-4) -> optax.GradientT
   Raises:
     ValueError: an option out of range.
   """
-  if not 0 <= momentum < 1:
-    raise ValueError(f'momentum={momentum!r} is refused: it must be in [0, 1)')
-  if not 0 <= weight_decay < float('inf'):
-    raise ValueError(f'weight_decay={weight_decay!r} is refused: it must be >= 0 and finite')
-  return optax.chain(optax.add_decayed_weights(weight_decay), optax.trace(momentum))
+  return _momentum(momentum, weight_decay, decay_mask, clip_norm, nesterov=False)
+
+
+def nesterov(
+  *,
+  momentum: float = 0.9,
+  weight_decay: float = 1e-4,
+  decay_mask: DecayMask = 'all',
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """SGD with Nesterov's momentum, as PyTorch has it: gradient + momentum * buffer. See `sgd`."""
+  return _momentum(momentum, weight_decay, decay_mask, clip_norm, nesterov=True)
+
+
+def adamw(
+  *,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-8,
+  weight_decay: float = 0.01,
+  decay_mask: DecayMask = 'all',
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """AdamW; the decay is times the learning rate (Loshchilov and Hutter, 2019; as in PyTorch).
+
+  Args:
+    b1: in [0, 1), of the mean of the gradients.
+    b2: in [0, 1), of the mean of their squares.
+    eps: > 0, added to the root of the latter.
+    weight_decay: see `sgd`; it is added to the update, not to the gradient.
+    decay_mask: see `sgd`.
+    clip_norm: see `sgd`.
+
+  Returns:
+    A transformation whose updates are to be scaled by -learning rate.
+
+  Raises:
+    ValueError: an option out of range.
+  """
+  _check_shares(b1=b1, b2=b2)
+  _check_positive(eps=eps)
+  decay = _decay(weight_decay, decay_mask)
+  return _counting(_clipped(clip_norm, optax.scale_by_adam(b1, b2, eps), decay))
+
+
+def lion(
+  *,
+  b1: float = 0.9,
+  b2: float = 0.99,
+  weight_decay: float = 1e-3,
+  decay_mask: DecayMask = 'all',
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """Lion: the sign of an interpolated momentum (Chen et al., 2023, algorithm 2).
+
+  Args:
+    b1: in [0, 1), share of the momentum in what the sign is taken of.
+    b2: in [0, 1), of the momentum.
+    weight_decay: see `adamw`.
+    decay_mask: see `sgd`.
+    clip_norm: see `sgd`.
+
+  Returns:
+    A transformation whose updates are to be scaled by -learning rate.
+
+  Raises:
+    ValueError: an option out of range.
+  """
+  _check_shares(b1=b1, b2=b2)
+  return _clipped(clip_norm, optax.scale_by_lion(b1, b2), _decay(weight_decay, decay_mask))
+
+
+def muon(
+  *,
+  momentum: float = 0.95,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-8,
+  weight_decay: float = 0.0,
+  decay_mask: DecayMask = 'all',
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """Muon: orthogonalised Nesterov momentum for matrices (Jordan et al., 2024), Adam for the rest.
+
+  A kernel of more than two dimensions is taken as the matrix of its last one by all others. The
+  first and the last layer are matrices too. Adam has Nesterov's momentum, and the same rate.
+
+  Args:
+    momentum: in [0, 1), of the matrices.
+    b1: in [0, 1), of Adam.
+    b2: in [0, 1), of Adam.
+    eps: > 0, of both.
+    weight_decay: see `adamw`.
+    decay_mask: see `sgd`.
+    clip_norm: see `sgd`.
+
+  Returns:
+    A transformation whose updates are to be scaled by -learning rate.
+
+  Raises:
+    ValueError: an option out of range.
+  """
+  _check_shares(momentum=momentum, b1=b1, b2=b2)
+  _check_positive(eps=eps)
+  _check_decay(weight_decay)
+  both = optax.contrib.muon(
+    learning_rate=-1.0,  # optax's own sign is that of a step
+    beta=momentum,
+    eps=eps,
+    adam_b1=b1,
+    adam_b2=b2,
+    weight_decay=weight_decay,
+    adam_weight_decay=weight_decay if decay_mask == 'all' else 0.0,
+    muon_weight_dimension_numbers=_as_matrices,
+  )
+  return _counting(_clipped(clip_norm, both))
 
 
 def make_optimizer(name: str = 'sgd', **options) -> optax.GradientTransformation:
   """Builds an optimizer by name.
 
   Args:
-    name: `sgd`, or `package.module:factory`.
+    name: a known one, or `package.module:factory`.
     **options: of the optimizer.
 
   Returns:
@@ -48,3 +176,67 @@ def make_optimizer(name: str = 'sgd', **options) -> optax.GradientTransformation
 @functools.cache
 def _make(part, options):
   return part.make(optax.GradientTransformation, **dict(options))
+
+
+def _momentum(momentum, weight_decay, decay_mask, clip_norm, nesterov):
+  _check_shares(momentum=momentum)
+  decay = _decay(weight_decay, decay_mask)
+  return _clipped(clip_norm, decay, optax.trace(momentum, nesterov=nesterov))
+
+
+def _clipped(clip_norm, *stages):
+  """Stages in order, behind a clip of the gradient if there is one."""
+  if clip_norm is None:
+    return optax.chain(*stages)
+  _check_positive(clip_norm=clip_norm)
+  return optax.chain(optax.clip_by_global_norm(clip_norm), *stages)
+
+
+def _decay(weight_decay, decay_mask):
+  _check_decay(weight_decay)
+  return optax.add_decayed_weights(weight_decay, None if decay_mask == 'all' else _matrices)
+
+
+def _matrices(params: Any) -> Any:
+  """Who is a matrix: a truth value for each array."""
+  return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _as_matrices(params: Any) -> Any:
+  """How Muon reads each array: as a matrix [product of all other dimensions, last], or not."""
+
+  def axes(p):
+    if p.ndim < 2:
+      return None
+    *others, last = range(p.ndim)
+    return optax.contrib.MuonDimensionNumbers(tuple(others), (last,))
+
+  return jax.tree.map(axes, params)
+
+
+def _counting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+  """Lets optax raise a float to its whole number of steps where types do not promote."""
+
+  def update(gradient, state, params=None):
+    with jax.numpy_dtype_promotion('standard'):
+      return optimizer.update(gradient, state, params)
+
+  return optax.GradientTransformation(optimizer.init, update)
+
+
+def _check(values: dict[str, float], fits: Callable[[float], bool], allowed: str) -> None:
+  for name, value in values.items():
+    if not fits(value):
+      raise ValueError(f'{name}={value!r} is refused: it must be {allowed}')
+
+
+def _check_shares(**values: float) -> None:
+  _check(values, lambda x: 0 <= x < 1, 'in [0, 1)')
+
+
+def _check_positive(**values: float) -> None:
+  _check(values, lambda x: 0 < x < float('inf'), 'positive and finite')
+
+
+def _check_decay(weight_decay: float) -> None:
+  _check({'weight_decay': weight_decay}, lambda x: 0 <= x < float('inf'), '>= 0 and finite')

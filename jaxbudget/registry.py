@@ -69,6 +69,10 @@ NAMES: dict[str, dict[str, str]] = {
   },
   'optimizer': {
     'sgd': 'jaxbudget.optimizers:sgd',
+    'nesterov': 'jaxbudget.optimizers:nesterov',
+    'adamw': 'jaxbudget.optimizers:adamw',
+    'lion': 'jaxbudget.optimizers:lion',
+    'muon': 'jaxbudget.optimizers:muon',
   },
 }
 KINDS = tuple(NAMES)

@@ -51,6 +51,11 @@ NAMES = {
 _SHARE = ([0.0, 0.25], [-0.1, 1.0, NAN])
 _CREDIT = (['aligned', 'first'], ['all'])
 _MOMENTUM = ([0.5, 0.9], ['x'])
+_BETA, _EPS = ([0.0, 0.9], [1.0, -0.1, NAN]), ([1e-8, 1.0], [0.0, INF])
+_DECAY = {
+  'weight_decay': ([0, 0.1], [-1.0, INF]), 'decay_mask': (['all', 'matrices'], ['bias']),
+  'clip_norm': ([1.0, None], [0.0, -1.0, NAN]),
+}  # fmt: skip
 # Options by kind and part: values in and out of range. Types are tried for all alike.
 OPTIONS = {
   'selector': {
@@ -131,7 +136,11 @@ OPTIONS = {
     'dawn': {'peak': ([0.4], [0.0, 1.0]), 'warmup': _SHARE},
   },
   'optimizer': {
-    'sgd': {'momentum': ([0.0, 0.9], [1.0, -0.1, NAN]), 'weight_decay': ([0, 0.1], [-1.0, INF])},
+    'sgd': {'momentum': _BETA, **_DECAY},
+    'nesterov': {'momentum': _BETA, **_DECAY},
+    'adamw': {'b1': _BETA, 'b2': _BETA, 'eps': _EPS, **_DECAY},
+    'lion': {'b1': _BETA, 'b2': _BETA, **_DECAY},
+    'muon': {'momentum': _BETA, 'b1': _BETA, 'b2': _BETA, 'eps': _EPS, **_DECAY},
   },
 }  # fmt: skip
 # What each type refuses, whatever the option.

@@ -150,6 +150,21 @@ def test_speedup_is_not_given_across_devices(tmp_path):
   assert found.query('method != "sgd"')['speedup'].isna().all()
 
 
+def test_a_run_with_another_optimizer_is_not_the_papers(tmp_path):
+  (run,) = workdirs.paper_plan(tables=(1,), seeds=(0,))[:1]
+  path = workdirs.write_workdir(tmp_path / 'w', [run])
+  file = path / 'runs' / run['run_id'] / 'config.json'
+  papers = json.loads(file.read_text())
+  same = {'optimizer': 'sgd', 'optimizer_options': {'decay_mask': 'all', 'clip_norm': None}}
+  others = {'optimizer': 'nesterov'}, *(
+    {'optimizer_options': {name: value}}
+    for name, value in (('momentum', 0.8), ('decay_mask', 'matrices'), ('clip_norm', 1.0))
+  )  # fmt: skip
+  for changes, exact in ((same, True), *((each, False) for each in others)):
+    file.write_text(json.dumps(papers | changes))
+    assert paper_tables.paper_cells(report.load_workdir(path))['exact'].tolist() == [exact]
+
+
 def test_fidelity_table_pairs_presets_by_seed(tmp_path):
   plan = []
   for preset in ('released', 'corrected'):

@@ -119,7 +119,9 @@ def test_protocol_of_the_optimizer_and_the_seeds():
   config = study.get_config(['2'])
   assert (config.learning_rate, config.final_learning_rate) == (0.1, 1e-6)
   (run, *_) = grid.make_runs(config)
-  assert run.parts.options['optimizer'] == {'momentum': 0.9, 'weight_decay': 1e-4}
+  assert run.parts.options['optimizer'] == {
+    'momentum': 0.9, 'weight_decay': 1e-4, 'decay_mask': 'all', 'clip_norm': None,
+  }  # fmt: skip
   assert run.parts.options['model']['bn_gamma_init'] == 'uniform01'
   assert run.parts.options['model']['bn_running_var'] == 'unbiased'  # PyTorch's
   assert config.seeds == (0, 1, 2)

@@ -66,6 +66,12 @@ def _sets(kind: str, name: str) -> Callable[[Config], bool]:
   return lambda c: _setting(c, kind, name) is not None
 
 
+def _weight_decay(c: Config) -> str:
+  masked = _setting(c, 'optimizer', 'decay_mask') == 'matrices'
+  where = 'matrices only' if masked else 'all parameters'
+  return f'{_setting(c, "optimizer", "weight_decay"):g} on {where}'
+
+
 _IMPORTANCE = ('p_sgd', 'c_sgd')
 _SUBSETS = ('unif_sgd', *_IMPORTANCE)
 _always = lambda c: True
@@ -190,7 +196,7 @@ REGISTER = (
     'as the code',
     _sets('optimizer', 'weight_decay'),
     'epoch_test.py::test_two_steps_equal_sgd_by_hand_with_importance_weights',
-    lambda c: f'{_setting(c, "optimizer", "weight_decay"):g} on all parameters',
+    _weight_decay,
   ),
   Deviation(
     'D9',

@@ -24,12 +24,15 @@ _COLUMN = ['dataset', 'ran_on']
 # The paper's protocol is the default of every key; these make a run another experiment.
 _PROTOCOL = (
   'epochs', 'batch_size', 'model', 'validation', 'learning_rate', 'final_learning_rate',
+  'optimizer',
 )  # fmt: skip
 # Its options of network and optimizer; runs of before have them as keys of their own.
 _OPTIONS = {
   'model_options': {'width': 64, 'bn_gamma_init': 'uniform01'},
-  'optimizer_options': {'momentum': 0.9, 'weight_decay': 1e-4},
-}
+  'optimizer_options': {
+    'momentum': 0.9, 'weight_decay': 1e-4, 'decay_mask': 'all', 'clip_norm': None,
+  },
+}  # fmt: skip
 
 
 def paper_tables(workdir: Workdir) -> list[Table]:
