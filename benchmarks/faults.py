@@ -1,11 +1,13 @@
 """The fault campaign at length: what `make faults` runs, and docs/results/faults.json records.
 
   python benchmarks/faults.py [--kills=50] [--stops=20] [--full=8] [--crowd=8] [--configs=500]
+    [--weather=300]
 
 Launches of a grid of every method and augmentation are killed, stopped, started eight at
 once, run out of disk, and given damaged files; every byte of what they leave is compared with
-an undisturbed launch. About 25 minutes on 2 cores. A campaign that was interrupted goes on
-with the part it was in; `--restart` begins anew.
+an undisturbed launch. Then launches of small random configs, valid and not, and the same in all
+kinds of weather: environment, closed and full streams, signals. A campaign that was interrupted
+goes on with the part it was in; `--restart` begins anew.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import faulty  # noqa: E402
 import fuzzing  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+import weather  # noqa: E402
 from record import code_hash  # noqa: E402
 
 from jaxbudget import registry  # noqa: E402
@@ -69,6 +72,7 @@ def main():
   parser.add_argument('--full', type=int, default=8)
   parser.add_argument('--crowd', type=int, default=8)
   parser.add_argument('--configs', type=int, default=500)
+  parser.add_argument('--weather', type=int, default=300)
   parser.add_argument('--workdir', type=pathlib.Path, default=ROOT / 'runs' / 'faults')
   parser.add_argument('--output', type=pathlib.Path, default=ROOT / 'docs/results/faults.json')
   parser.add_argument('--restart', action='store_true')
@@ -88,6 +92,7 @@ def main():
     'damaged files': lambda place: campaign.damages(place, 'few', few),
     'full disk': lambda place: campaign.full_disks(place, 'few', few, given.full),
     'random configs': lambda place: fuzz(place, given.configs),
+    'weather': lambda place: weather.campaign(place, given.weather, weather.launched),
   }
   for name, part in parts.items():
     if name in found['parts']:

@@ -16,6 +16,7 @@ from collections import Counter
 import campaign
 import faulty
 import pytest
+import weather
 from faulty import linear_model  # noqa: F401  a fixture
 from rich.console import Console
 
@@ -52,6 +53,13 @@ def test_terminated_launches_save_and_go_on(place, expected):
 
 def test_launches_at_once_share_the_work(place, expected):
   campaign.crowd(place, CELLS, expected, count=3)
+
+
+@pytest.mark.usefixtures('linear_model')
+def test_launches_end_as_promised_in_any_weather(tmp_path):
+  ended = weather.campaign(tmp_path, 30, weather.here, light=True)
+  assert sum(ended.values()) == 30 and ended['trained'] and ended['refused']
+  assert sum(count for how, count in ended.items() if how.startswith('stopped')) >= 3
 
 
 class Killed(BaseException):

@@ -77,7 +77,7 @@ OPTIONS = {
     'rs2': {'wrap': (['continue', 'reshuffle'], ['round'])},
     'infobatch': {
       'ratio': ([0, 0.5], [1.0, -0.1, NAN]), 'delta': ([0.5, 1], [1.5, NAN]),
-      'exact': ([True], []),  # as published it takes the whole budget, see `_consistent`
+      'exact': ([True], []),  # as published it takes the whole budget, see `consistent`
     },
     'online_batch_selection': {
       'pressure': ([1, 100.0], [0.5, INF, NAN]), 'final_pressure': ([1.01], [0.0, NAN]),
@@ -171,10 +171,10 @@ def valid(draw) -> dict:
         if fitting and draw(st.integers(0, 3)) == 0:
           key = [f'{kind}_options', *([part.short] if len(parts) > 1 else []), option]
           drawn['.'.join(key)] = draw(st.sampled_from(fitting))
-  return _consistent(drawn)
+  return consistent(drawn)
 
 
-def _consistent(drawn: dict) -> dict:
+def consistent(drawn: dict) -> dict:
   """Sees to what one value asks of another."""
   if drawn['selector'] in ('sgd', 'forgetting_sgd'):
     drawn['budget'] = 1.0
