@@ -6,8 +6,10 @@ people have it (`make test-optimized`).
 """
 
 import os
+import pathlib
 
 import jax
+import pytest
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
@@ -26,6 +28,18 @@ if not os.environ.get('JAXBUDGET_TEST_OPTIMIZED'):
 # Small programs are worth keeping too: workers and launches share them.
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+
+ROOT = pathlib.Path(__file__).parents[1]
+_CACHES = {'.pytest_cache', '.hypothesis', '.ruff_cache', '.jax_cache', '__pycache__'}
+
+
+@pytest.fixture(scope='session', autouse=True)
+def checkout():
+  """Fails if tests leave anything in the checkout, where the next commit would take it along."""
+  before = set(os.listdir(ROOT))
+  yield
+  assert set(os.listdir(ROOT)) - before - _CACHES == set()
+
 
 # Long files that would come last in the alphabet, lest the workers wait for one of them.
 FIRST = ('slurm_test', 'train_test', 'workers_test')
