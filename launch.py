@@ -39,7 +39,7 @@ _STAGE = flags.DEFINE_enum(
   'is queued or running. data: fetch, check and show the data sets. deviations: what differs '
   'from the paper in each cell.',
 )
-_ONLY = flags.DEFINE_string('only', '', 'Narrow the plan: key=value,... of plan.json entries.')
+_ONLY = flags.DEFINE_string('only', '', 'Narrow any stage: key=value|value,... of plan.json.')
 _EXECUTOR = flags.DEFINE_enum(
   'executor', 'local', ['local', 'slurm'], 'Where runs are trained: on this host, or by SLURM.'
 )
@@ -115,7 +115,8 @@ def _parse(argv: list[str]) -> list[str]:
       if overrides:
         from jaxbudget.lab import config
 
-        config.override(_CONFIG.value, overrides)
+        values = {key: config.literal(text) for key, text in overrides.items()}
+        config.override(_CONFIG.value, values)
     elif overrides:
       raise ValueError(f'--config.{next(iter(overrides))} needs a config: --config=FILE')
     return rest

@@ -16,14 +16,13 @@ def get_config(arg: str | None = None):
   """Reads `key=value,...` for all cells."""
   grid = [{'selector': 'sgd', 'budget': 1.0}]
   grid += [{'selector': name, 'budget': b} for b in (0.1, 0.3) for name in BUDGETED]
-  return config.defaults(
-    **{
-      'name': 'quickstart',
-      'dataset': 'digits',
-      'model': 'resnet8',
-      'epochs': 10,
-      'batch_size': 32,
-      'grid': tuple(grid),
-      **config.parse_arg(arg),
-    }
+  found = config.defaults(
+    name='quickstart',
+    dataset='digits',
+    model='resnet8',
+    epochs=10,
+    batch_size=32,
+    grid=tuple(grid),
   )
+  config.override(found, config.parse_arg(arg))  # refuses what the grid sets
+  return found

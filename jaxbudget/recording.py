@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxbudget import paths
 from jaxbudget.registry import by_number
 
 FILE = 'selection.npz'
@@ -63,7 +64,7 @@ def find(path: str | pathlib.Path) -> pathlib.Path:
   Raises:
     ValueError: there is none.
   """
-  given = pathlib.Path(path).expanduser()
+  given = paths.expand(path)
   file = given / FILE if given.is_dir() else given
   if not file.is_file():
     raise ValueError(

@@ -209,11 +209,19 @@ def test_options_of_a_chain_and_a_grid():
 def test_what_was_typed_after_the_config_wins_or_is_refused():
   values = config.defaults(**DIGITS, grid=({'budget': 0.3}, {'budget': 0.5}), selector='p_sgd')
   typed = {'selector_options.warmup': '2', 'width': '4', 'seeds': '7', 'slurm.setup': "('a',)"}
-  config.override(values, typed)
+  config.override(values, {key: config.literal(text) for key, text in typed.items()})
   assert values.selector_options.warmup == 2 and values.model_options.width == 4
   assert values.seeds == tuple(range(7)) and values.slurm.setup == ('a',)
   with pytest.raises(ValueError, match="budget is set by the grid.*0.4.*\n.*'epoch'.*'epochs'"):
-    config.override(values, {'budget': '0.4', 'epoch': '3'})
+    config.override(values, {'budget': 0.4, 'epoch': 3})
+
+
+def test_what_stands_behind_the_colon_wins_or_is_refused():
+  from configs import quickstart
+
+  assert quickstart.get_config('seeds=7,epochs=2').seeds == tuple(range(7))
+  with pytest.raises(ValueError, match='budget is set by the grid of this config.*0.4'):
+    quickstart.get_config('budget=0.4')
 
 
 def test_a_fault_of_some_cells_says_which():

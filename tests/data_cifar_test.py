@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums as tfds_checksums
 
 from jaxbudget import data
-from jaxbudget.data import prepared, tables
+from jaxbudget.data import cache, prepared, tables
 
 REAL = os.environ.get('JAXBUDGET_TEST_DATA')
 needs_real = pytest.mark.skipif(
@@ -332,10 +332,17 @@ def test_existing_caches_are_read_through_tfds_name(tmp_path, small):
 
 def test_read_only_data_dir_is_read_without_a_cache(tmp_path, small, monkeypatch):
   copy_of_prepared(small[1], tmp_path)
-  monkeypatch.setattr(os, 'access', lambda path, mode: False)
+
+  def refuse(*arguments):
+    raise PermissionError(13, 'Permission denied')
+
+  monkeypatch.setattr(cache, 'lock', refuse)
   for _ in range(2):
     loaded = data.load('tfds:cifar10', tmp_path)
-    assert 'is read-only: the images are decoded again' in loaded.notes[-1]
+    assert loaded.notes[-1] == (
+      f'the images are decoded again at every start: {tmp_path}/jaxbudget/tfds-cifar10 cannot be '
+      'written (Permission denied)'
+    )
   assert [path.name for path in tmp_path.iterdir()] == ['cifar10']
 
 

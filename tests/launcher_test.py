@@ -100,12 +100,27 @@ def test_a_second_launch_trains_nothing_and_reports_again(trained):
   assert stamps == {path: path.stat().st_mtime_ns for path in (workdir / 'runs').rglob('*')}
 
 
-def test_only_narrows_and_plan_trains_nothing(tmp_path, capsys):
-  grid = ({'selector': 'unif_sgd'}, {'selector': 'p_sgd'})
-  values = config.defaults(**TINY, grid=grid)
-  assert launcher.launch(values, tmp_path / 'w', 'plan', only='selector=p_sgd') == 0
-  assert not (tmp_path / 'w' / 'runs').exists()
-  assert len(json.loads((tmp_path / 'w' / 'plan.json').read_text())['runs']) == 2
+def test_only_narrows_every_stage_and_plan_trains_nothing(tmp_path, capsys):
+  grid = tuple({'selector': name} for name in ('unif_sgd', 'p_sgd', 'c_sgd', 'scan_sgd'))
+  values, work = config.defaults(**TINY, grid=grid), tmp_path / 'w'
+
+  def planned():
+    entries = json.loads((work / 'plan.json').read_text())['runs']
+    return [entry['selector'] for entry in entries]
+
+  assert launcher.launch(values, work, 'plan', only='selector=p_sgd|c_sgd') == 0
+  shown = capsys.readouterr().out
+  assert '2 cells, 2 runs' in shown and 'p_sgd' in shown and 'unif_sgd' not in shown
+  assert planned() == ['p_sgd', 'c_sgd'] and not (work / 'runs').exists()
+  assert launcher.launch(values, work, 'plan', only='selector=unif_sgd') == 0
+  assert sorted(planned()) == ['c_sgd', 'p_sgd', 'unif_sgd'], 'what was asked for stays'
+  capsys.readouterr()
+  assert launcher.launch(None, work, 'status', only='selector=c_sgd') == 0
+  assert '0 of 1 runs are done' in capsys.readouterr().out
+  assert launcher.launch(None, work, 'status', only='selector=scan_sgd') == 2
+  assert launcher.launch(None, work, 'report', only='selector=sgd') == 2
+  assert launcher.launch(None, work, 'cancel', only='selector=sgd') == 2
+  assert capsys.readouterr().err.count('(known: c_sgd, p_sgd, unif_sgd)') == 3
   assert launcher.launch(values, tmp_path / 'v', 'plan', only='selector=psgd') == 2
   assert launcher.launch(values, tmp_path / 'v', 'plan', only='selecter=p_sgd') == 2
   assert not (tmp_path / 'v').exists()
@@ -141,6 +156,23 @@ def test_wrong_configs_are_refused_before_compute(case, tmp_path, capsys):
 def test_a_billion_workers_are_refused(tmp_path, capsys):
   assert launcher.launch(config.defaults(**TINY), tmp_path / 'w', workers=10**9) == 2
   assert '--workers=1000000000: at most' in capsys.readouterr().err
+  assert not (tmp_path / 'w').exists()
+
+
+def test_a_platform_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys):
+  flags = [f'--config={ROOT}/configs/single.py:dataset=digits', f'--workdir={tmp_path / "w"}']
+  for more in ('--stage=train', '--stage=plan --calibrate'):
+    done = run(*flags, *more.split(), JAX_PLATFORMS='nonsense')
+    assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
+    assert 'refused: JAX cannot start' in done.stderr and 'nonsense' in done.stderr
+
+  def refuse():
+    raise ValueError('JAX cannot start')
+
+  monkeypatch.setattr(launcher.workers, 'check_platform', refuse)
+  grid = ({'selector': 'unif_sgd'}, {'selector': 'p_sgd'})
+  assert launcher.launch(config.defaults(**TINY, grid=grid), tmp_path / 'w', workers=2) == 2
+  assert 'refused: JAX cannot start' in capsys.readouterr().err
   assert not (tmp_path / 'w').exists()
 
 

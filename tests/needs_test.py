@@ -115,7 +115,7 @@ def test_needed_runs_are_planned_once_charged_and_used(dataset, tmp_path):
   assert record['selection']['forward_equivalents'] == 2 * one + own
   assert record['selection']['forward_equivalents_shared'] == 2 * one / 4 + own
   assert first.record()['needs'] is None
-  kept = grid.only(runs, {'selector': 'held_out', 'seed': 1, 'budget': 0.5})
+  kept = grid.only(runs, 'selector=held_out,seed=1,budget=0.5')
   assert [run.run_id for run in kept] == [first.run_id, second.run_id, others[1].run_id]
   assert local.run_all(runs, datasets, tmp_path, Console()) == 0
   easy = np.load(tmp_path / others[0].run_id / 'counts.npy') > 0

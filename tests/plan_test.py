@@ -11,7 +11,7 @@ from rich.console import Console
 from jaxbudget import data
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run import files
-from jaxbudget.lab.sweep import calibrate, grid
+from jaxbudget.lab.sweep import calibrate, grid, plan_file
 from jaxbudget.lab.sweep import needs as needs_lib
 from jaxbudget.types import Cost
 
@@ -165,13 +165,28 @@ def test_selection_is_shown_in_full_and_shared():
 
 def test_only_keeps_the_scoring_run_that_is_needed():
   runs = runs_of(*CORESETS, {'selector': 'sgd', 'budget': 1.0})
-  kept = grid.only(runs, {'selector': 'coreset', 'budget': 0.3})
+  kept = grid.only(runs, 'selector=coreset,budget=0.3')
   assert [run.cell.selector for run in kept] == ['forgetting_sgd', 'coreset', 'coreset']
-  assert [run.cell.selector for run in grid.only(runs, {'selector': 'sgd'})] == ['sgd']
-  with pytest.raises(ValueError, match='leaves no run'):
-    grid.only(runs, {'budget': 0.4})
-  with pytest.raises(ValueError, match="did you mean 'budget'"):
-    grid.only(runs, {'budgets': 0.3})
+  assert [run.cell.selector for run in grid.only(runs, 'selector=sgd')] == ['sgd']
+  assert grid.only(runs, '') == runs
+  for wanted, said in (
+    ('budget=0.4', r"unknown budget of --only '0.4'.*\(known: 0.3, 0.5, 1.0\)"),
+    ('budgets=0.3', "unknown key of --only 'budgets'; did you mean 'budget'"),
+    ('selector=coreset|sdg', "unknown selector of --only 'sdg'; did you mean 'sgd'"),
+    ('selector=sgd,budget=0.3', 'leaves no run: none of the plan has all of these'),
+    ('selector', 'not of the form key=value'),
+  ):
+    with pytest.raises(ValueError, match=said):
+      grid.only(runs, wanted)
+
+
+def test_only_takes_alternatives_and_numbers_as_they_are_written():
+  runs = runs_of(*({'selector': 'p_sgd', 'budget': b} for b in (0.1, 0.3, 0.5)))
+  for wanted in ('budget=0.1|0.5', 'budget=.1|5e-1', 'budget=0.50|0.10', 'budget=0.5|0.1,seed=0'):
+    assert {run.cell.budget for run in grid.only(runs, wanted)} == {0.1, 0.5}
+  entries = [{'run_id': 'a', 'dataset': 'npz:x|y'}, {'run_id': 'b', 'dataset': 'npz:x'}]
+  for wanted, kept in (('npz:x|y', ['a']), ('npz:x', ['b'])):
+    assert [e['run_id'] for e in plan_file.narrow(entries, f'dataset={wanted}')] == kept
 
 
 def test_a_core_set_under_compute_is_charged_for_its_scores_or_a_stated_share():

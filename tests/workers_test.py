@@ -7,7 +7,9 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 
+import jax
 import pytest
 from faulty import linear_model, planned, settings, write_images  # noqa: F401  a fixture
 from hypothesis import given
@@ -79,8 +81,47 @@ def test_gpus_and_jobs_are_counted_not_spelled(tmp_path, monkeypatch):
   assert [path.name for path in jobs.directories(tmp_path)] == ['0998', '9999', '10000']
 
 
+@pytest.fixture
+def asked(monkeypatch):
+  """Asks JAX anew."""
+  workers._ask_jax.cache_clear()
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5,7')
+  yield monkeypatch
+  workers._ask_jax.cache_clear()
+
+
+@pytest.mark.parametrize(
+  'platforms, answer, usable',
+  [
+    ('', '2\n', ['5', '7']),
+    ('', 'a note of some library\n1\n', ['5']),
+    ('', '0\n', []),  # JAX is installed without GPUs
+    ('', '', []),  # it fails
+    ('cuda,cpu', '2\n', ['5', '7']),
+    ('cpu', None, []),  # need not be asked
+  ],
+)
+def test_jax_is_asked_whether_it_takes_the_gpus(platforms, answer, usable, asked):
+  def run(command, env, **how):
+    assert env['JAX_PLATFORMS'] == platforms and 'jax' in command[-1]
+    return subprocess.CompletedProcess(command, 0 if answer else 1, answer, 'no driver\n')
+
+  asked.setattr(workers.subprocess, 'run', None if answer is None else run)
+  asked.setattr(workers.jax, 'config', types.SimpleNamespace(jax_platforms=platforms))
+  assert workers.usable_gpus() == usable
+
+
+def test_jax_is_really_asked(asked):
+  expected = jax.local_device_count() if jax.default_backend() == 'gpu' else 0
+  assert len(workers.usable_gpus()) == min(2, expected)
+  asked.setattr(workers.jax, 'config', types.SimpleNamespace(jax_platforms='nonsense'))
+  with pytest.raises(ValueError, match='JAX_PLATFORMS=nonsense: .*nonsense'):
+    workers.check_platform()
+
+
 def environments(monkeypatch, gpus, count):
   started = []
+  monkeypatch.setattr(workers, '_ask_jax', lambda platforms: (9, ''))
   monkeypatch.setenv('CUDA_VISIBLE_DEVICES', gpus)
   monkeypatch.setattr(workers.subprocess, 'Popen', lambda *a, env, **k: started.append(env))
   for task in range(count):

@@ -101,20 +101,17 @@ def lock(directory: pathlib.Path, progress: Progress) -> Iterator[None]:
     progress: told of the waiting.
 
   Raises:
-    DataError: if the directory cannot be written.
+    OSError: if the directory cannot be written.
   """
   import filelock  # late: what is prepared needs none of it
 
+  directory.parent.mkdir(parents=True, exist_ok=True)
+  file = filelock.FileLock(directory.with_name(f'{directory.name}.lock'))
   try:
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    file = filelock.FileLock(directory.with_name(f'{directory.name}.lock'))
-    try:
-      file.acquire(blocking=False)
-    except filelock.Timeout:
-      progress(f'waiting for another process that prepares {directory.name}', 0, None)
-      file.acquire()
-  except OSError as error:
-    raise disk_fault(error, directory) from error
+    file.acquire(blocking=False)
+  except filelock.Timeout:
+    progress(f'waiting for another process that prepares {directory.name}', 0, None)
+    file.acquire()
   try:
     yield
   finally:

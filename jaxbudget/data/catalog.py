@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxbudget import factories
+from jaxbudget import factories, paths
 from jaxbudget.data import download, from_tfds, tables
 from jaxbudget.data.arrays import refuse
 from jaxbudget.data.dataset import (
@@ -85,14 +85,15 @@ def check(
   part, filled = _find(name, options)
   if validation and name in tables.INFO:
     _per_class(tables.INFO[name], validation)
-  if data_dir and pathlib.Path(data_dir).expanduser().is_file():
+  if data_dir and _expand('data_dir', data_dir).is_file():
     raise DataError(f'data_dir={data_dir} is a file, give a directory')
-  if data_manual_dir and not pathlib.Path(data_manual_dir).expanduser().exists():
+  if data_manual_dir and not _expand('data_manual_dir', data_manual_dir).exists():
     raise DataError(f'data_manual_dir={data_manual_dir}: no such directory')
   if data_checksums:
+    _expand('data_checksums', data_checksums)
     download.read_checksums(data_checksums)
   own = {'npz': 'file', 'folder': 'directory'}.get('' if part.outside else part.short)
-  if own and not pathlib.Path(filled['path']).expanduser().exists():
+  if own and not _expand('dataset', filled['path']).exists():
     raise DataError(f'{name}: no such {own}')
 
 
@@ -105,6 +106,13 @@ def _find(
     return part, part.fill(options or {})
   except ValueError as e:
     raise DataError(str(e)) from e
+
+
+def _expand(key: str, path: str) -> pathlib.Path:
+  try:
+    return paths.expand(path)
+  except ValueError as error:
+    raise DataError(f'{key}: {error}') from None
 
 
 def load(
@@ -145,7 +153,7 @@ def load(
   """
   check(name, data_dir, data_manual_dir, data_checksums, validation, options)
   part, filled = _find(name, options)
-  manual_dir = pathlib.Path(data_manual_dir).expanduser() if data_manual_dir else None
+  manual_dir = paths.expand(data_manual_dir) if data_manual_dir else None
   where = Where(from_tfds.root_directory(data_dir), manual_dir, data_checksums, progress)
   try:
     dataset = part.make(Dataset, where, **filled)

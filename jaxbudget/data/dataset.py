@@ -80,13 +80,13 @@ class Where(NamedTuple):
   """Where data are looked for and kept; what the factory of a data set is given.
 
   Attributes:
-    root: directory of prepared data.
+    root: directory of prepared data; None if none is named and no home directory is known.
     manual_dir: directory with archives that are on disk already.
     checksums: file with the checksums of archives other than the official ones.
     progress: told of slow work.
   """
 
-  root: pathlib.Path
+  root: pathlib.Path | None
   manual_dir: pathlib.Path | None = None
   checksums: str | None = None
   progress: Progress = no_progress

@@ -6,6 +6,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 
+from jaxbudget import paths
 from jaxbudget.data.dataset import DataError, Progress
 from jaxbudget.data.tables import Archive
 
@@ -27,7 +28,7 @@ def read_checksums(path: str) -> dict[str, Archive]:
     DataError: naming the first malformed line.
   """
   try:
-    lines = pathlib.Path(path).expanduser().read_text().splitlines()
+    lines = paths.expand(path).read_text().splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise DataError(f'data_checksums={path}: cannot be read: {error}') from error
   archives = {}

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import hashlib
+import os
 import pathlib
 
 import numpy as np
@@ -9,6 +10,7 @@ import PIL.Image
 
 from jaxbudget.data.arrays import from_arrays, refuse
 from jaxbudget.data.dataset import DataError, Dataset, Progress
+from jaxbudget.paths import expand
 
 SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 _NAMED = 10  # unreadable images that a message names
@@ -26,7 +28,7 @@ def scan(path: str) -> tuple[tuple[str, ...], dict[str, list[tuple[pathlib.Path,
   Raises:
     DataError: naming every fault of the layout.
   """
-  root = pathlib.Path(path).expanduser()
+  root = expand(path)
   if not root.is_dir():
     raise DataError(f'folder:{path}: no such directory')
   found = {
@@ -52,7 +54,8 @@ def scan(path: str) -> tuple[tuple[str, ...], dict[str, list[tuple[pathlib.Path,
         faults.append(f'class folder {split}/{name} holds no image ({", ".join(SUFFIXES)})')
       for file in files:
         stat = file.stat()
-        identity.update(f'{file.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\0'.encode())
+        identity.update(os.fsencode(file.relative_to(root)))  # which need not be UTF-8
+        identity.update(f'\0{stat.st_size}\0{stat.st_mtime_ns}\0'.encode())
         listed[split].append((file, label))
   refuse(f'folder:{path}', faults)
   return classes, listed, identity.hexdigest()

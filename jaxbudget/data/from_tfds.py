@@ -5,6 +5,7 @@ Anything else (a subset, a mirror's archive) is prepared under ROOT/jaxbudget/KE
 it can never be taken for the official data. The decoded cache is ROOT/jaxbudget/KEY too.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -18,16 +19,30 @@ from jaxbudget.data import cache, download, mini_imagenet_source
 from jaxbudget.data.arrays import array_faults, from_arrays, named, refuse
 from jaxbudget.data.dataset import DataError, Dataset, Progress, fingerprint
 from jaxbudget.data.tables import ARCHIVES, INFO
+from jaxbudget.paths import expand, file_name
 
 
-def root_directory(data_dir: str | None) -> pathlib.Path:
-  """Where prepared data live; by default where tensorflow-datasets keeps them."""
-  default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
-  return pathlib.Path(data_dir or default).expanduser()
+def root_directory(data_dir: str | None) -> pathlib.Path | None:
+  """Where prepared data live; by default where tensorflow-datasets keeps them.
+
+  None if that is in a home directory, and there is none.
+  """
+  default = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  try:
+    return expand(data_dir or default)
+  except ValueError:
+    return None
+
+
+def _known(root: pathlib.Path | None) -> pathlib.Path:
+  """Refuses what must be kept somewhere when nobody knows where."""
+  if root is None:
+    raise DataError('data_dir must be given: there is no home directory to keep the data in')
+  return root
 
 
 def cached(
-  root: pathlib.Path, key: str, source: str, build: Callable[[], Dataset], progress: Progress
+  root: pathlib.Path | None, key: str, source: str, build: Callable[[], Dataset], progress: Progress
 ) -> Dataset:
   """Reads the decoded cache; builds it first if it is missing, stale or damaged.
 
@@ -41,28 +56,38 @@ def cached(
   Returns:
     The data set, memory-mapped.
   """
+  if root is None:
+    return _uncached(build, 'there is no home directory to keep them in')
   directory = root / 'jaxbudget' / key
   dataset, _ = cache.read(directory, source)
-  if dataset is None and root.is_dir() and not os.access(root, os.W_OK):
-    note = f'{root} is read-only: the images are decoded again at every start'
-    dataset = build()
-    return dataset._replace(notes=(*dataset.notes, note))
-  if dataset is None:
-    with cache.lock(directory, progress):
-      dataset, damage = cache.read(directory, source)  # another process may have built it
+  if dataset is not None:
+    return dataset
+  with contextlib.ExitStack() as stack:
+    try:
+      stack.enter_context(cache.lock(directory, progress))
+    except OSError as error:  # read-only, somebody else's, or no such place
+      return _uncached(build, f'{directory} cannot be written ({error.strerror or error})')
+    dataset, damage = cache.read(directory, source)  # another process may have built it
+    if dataset is None:
+      if damage:
+        logging.warning('the cache %s is damaged and is rebuilt: %s', directory, damage)
+      cache.write(directory, build(), source)
+      dataset, damage = cache.read(directory, source)
       if dataset is None:
-        if damage:
-          logging.warning('the cache %s is damaged and is rebuilt: %s', directory, damage)
-        cache.write(directory, build(), source)
-        dataset, damage = cache.read(directory, source)
-        if dataset is None:
-          raise DataError(f'{directory} was written but cannot be read back: {damage}')
+        raise DataError(f'{directory} was written but cannot be read back: {damage}')
   return dataset
+
+
+def _uncached(build: Callable[[], Dataset], why: str) -> Dataset:
+  """Builds a data set in memory, with a note that this will happen again."""
+  dataset = build()
+  note = f'the images are decoded again at every start: {why}'
+  return dataset._replace(notes=(*dataset.notes, note))
 
 
 def load_archived(
   name: str,
-  root: pathlib.Path,
+  root: pathlib.Path | None,
   manual_dir: pathlib.Path | None,
   checksums: str | None,
   progress: Progress,
@@ -82,6 +107,7 @@ def load_archived(
   Raises:
     DataError: if the archives are not to be had, or are not what they should be.
   """
+  root = _known(root)
   archives = download.replace_listed(ARCHIVES[name], checksums)
   contents = [archive.sha256 for archive in archives]
   official = contents == [archive.sha256 for archive in ARCHIVES[name]]
@@ -146,7 +172,7 @@ def _complete(name, arrays, class_names, official, where, notes=()) -> Dataset:
 
 
 def load_mini_imagenet(
-  root: pathlib.Path, manual_dir: pathlib.Path | None, progress: Progress
+  root: pathlib.Path | None, manual_dir: pathlib.Path | None, progress: Progress
 ) -> Dataset:
   """Loads mini-ImageNet from what is prepared, or from people's own copy.
 
@@ -161,6 +187,7 @@ def load_mini_imagenet(
   Raises:
     DataError: if there is no copy, or it is not what it should be.
   """
+  root = _known(root)
   source, identity = _mini_imagenet_copy(root, manual_dir)
   key = f'mini_imagenet-{_short_hash(identity)}' if source else 'mini_imagenet'
 
@@ -194,7 +221,7 @@ def _mini_imagenet_copy(root, manual_dir) -> tuple[pathlib.Path | None, str]:
   return source, mini_imagenet_source.identity(source) if source else ''
 
 
-def load_any(name: str, root: pathlib.Path, progress: Progress) -> Dataset:
+def load_any(name: str, root: pathlib.Path | None, progress: Progress) -> Dataset:
   """Loads tfds:NAME, any image classification set that is prepared already.
 
   Args:
@@ -212,6 +239,7 @@ def load_any(name: str, root: pathlib.Path, progress: Progress) -> Dataset:
 
   from jaxbudget.data import prepared
 
+  root = _known(root)
   try:
     builder = tfds.builder(name, data_dir=root)
   except tfds.core.DatasetNotFoundError as error:
@@ -241,7 +269,7 @@ def load_any(name: str, root: pathlib.Path, progress: Progress) -> Dataset:
     return from_arrays(f'tfds:{name}', *arrays, class_names=class_names, notes=notes, where=where)
 
   source = _short_hash((pathlib.Path(where) / 'dataset_info.json').read_text())
-  key = f'tfds-{name.replace("/", "-").replace(":", "-")}'
+  key = file_name(f'tfds-{name}')
   return cached(root, key, source, build, progress)
 
 

@@ -2,13 +2,14 @@
 
 import dataclasses
 import hashlib
-import pathlib
+import os
 
 from jaxbudget.data import digits as digits_lib
 from jaxbudget.data import folder as folder_lib
 from jaxbudget.data import from_tfds
 from jaxbudget.data import npz as npz_lib
 from jaxbudget.data.dataset import Dataset, Where
+from jaxbudget.paths import expand
 
 
 def digits(where: Where) -> Dataset:
@@ -46,8 +47,8 @@ def npz(where: Where, *, path: str) -> Dataset:
 def folder(where: Where, *, path: str) -> Dataset:
   """Your images, PATH/train/CLASS/*.png and PATH/test/CLASS/*.png."""
   _, _, identity = folder_lib.scan(path)
-  place = str(pathlib.Path(path).expanduser().resolve())
-  key = f'folder-{hashlib.sha256(place.encode()).hexdigest()[:12]}'
+  place = os.fsencode(expand(path).resolve())
+  key = f'folder-{hashlib.sha256(place).hexdigest()[:12]}'
   build = lambda: folder_lib.load(path, where.progress)
   dataset = from_tfds.cached(where.root, key, identity, build, where.progress)
   # The cache may have been made under another spelling of the path.

@@ -1,6 +1,5 @@
 """npz:PATH: arrays that people saved with `numpy.savez`; nothing is ever unpickled."""
 
-import pathlib
 import zipfile
 import zlib
 
@@ -9,6 +8,7 @@ import numpy as np
 from jaxbudget.data.arrays import KEYS, array_faults, from_arrays, refuse
 from jaxbudget.data.dataset import DataError, Dataset
 from jaxbudget.data.memory import host_free_bytes
+from jaxbudget.paths import expand
 
 
 def load(path: str) -> Dataset:
@@ -24,7 +24,7 @@ def load(path: str) -> Dataset:
     DataError: naming every fault of the file.
   """
   name = f'npz:{path}'
-  file = pathlib.Path(path).expanduser()
+  file = expand(path)
   if not file.is_file():
     raise DataError(f'{name}: no such file')
   if not zipfile.is_zipfile(file):

@@ -192,18 +192,17 @@ def apply(config: ConfigDict, values: Mapping[str, Any]) -> None:
     raise ValueError('\n'.join(faults))
 
 
-def override(config: ConfigDict, written: Mapping[str, str]) -> None:
+def override(config: ConfigDict, values: Mapping[str, Any]) -> None:
   """Sets values that somebody typed, in place, in a config with or without a grid.
 
   Args:
     config: to change.
-    written: text by key, dotted for options; read as behind the colon of a config file.
+    values: by key, dotted for options, as `parse_arg` and `literal` read them.
 
   Raises:
     ValueError: unknown keys, values of the wrong type, and keys that the grid sets itself: all
       in one message.
   """
-  values = {key: literal(text) for key, text in written.items()}
   gridded = {_full(key) for cell in config.get('grid') or () for key, _ in _flatten(cell)}
   faults = [
     f'{key} is set by the grid of this config, cell by cell: it cannot be {values[key]!r} for all'

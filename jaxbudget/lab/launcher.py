@@ -6,11 +6,11 @@ import pathlib
 import sys
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from jaxbudget import data, factories, parallel
-from jaxbudget.lab import config as config_lib
+from jaxbudget import data, factories, parallel, paths
 from jaxbudget.lab import plain, report
 from jaxbudget.lab.paper import deviations
 from jaxbudget.lab.run import files, hosts, process
@@ -38,7 +38,7 @@ class Options:
   """What a launch may be told beside its config.
 
   Attributes:
-    only: `key=value,...`, narrows what is trained.
+    only: `key=value|value,...` of plan.json's entries, narrows every stage.
     allow: fields in which compared runs may differ.
     command: the command line, for the report.
     calibrate: with `plan`, time a few rows on this device to estimate the whole.
@@ -86,6 +86,10 @@ def launch(
     (config, data, or every run there is to resume), 128 + its number stopped by a signal.
   """
   options = Options(**options)
+  try:
+    workdir = paths.expand(workdir)
+  except ValueError as e:
+    return refuse(f'--workdir: {e}')
   if options.distributed:
     if stage not in ('all', 'train') or options.executor != 'local' or options.workers > 1:
       return refuse('--distributed trains: --stage=all or train, --executor=local, no --workers')
@@ -132,11 +136,11 @@ def _on_workdir(config, workdir, stage, options, console) -> int:
   del config
   try:
     if stage == 'report':
-      return show_report(workdir, options.allow, console)
+      return show_report(workdir, options.allow, console, options.only)
     if stage == 'status':
-      status.show(workdir, console)
+      status.show(workdir, console, options.only)
     else:
-      control.cancel(workdir, console)
+      control.cancel(workdir, console, options.only)
     return DONE
   except ValueError as e:
     return refuse(str(e))
@@ -149,11 +153,11 @@ def _launch(config, workdir, stage, options, console) -> int:
     with hosts.together():
       inputs.use_threads(config)
       datasets, runs = inputs.plan_runs(config)
-      wanted = grid.only(runs, config_lib.parse_arg(options.only))
+      wanted = asked = grid.only(runs, options.only)
       if stage == 'deviations':
         return show_deviations(wanted, console)
       if stage == 'retry':
-        wanted = control.failed(wanted, workdir)
+        wanted = control.failed(asked, workdir)
         if not wanted:
           plain.say(console, 'nothing has failed')
           return DONE
@@ -166,9 +170,15 @@ def _launch(config, workdir, stage, options, console) -> int:
       check_writable(workdir)
       if stage != 'plan':  # which may be made where the devices are not
         _check_executor(wanted, options)
+      elif options.calibrate:
+        jax.devices()  # which raises if there are none to measure with
   except (ValueError, hosts.Elsewhere) as e:
     return refuse(str(e))
-  hosts.first(plan_file.write, runs, workdir, options.command)
+  except RuntimeError as e:
+    if 'backend' not in str(e):
+      raise
+    return refuse(f'JAX cannot start: {str(e).splitlines()[0]}')
+  hosts.first(plan_file.write, asked, workdir, options.command, runs)
   before = plan_file.of_before(workdir)
   if before:
     console.print(
@@ -178,13 +188,13 @@ def _launch(config, workdir, stage, options, console) -> int:
       soft_wrap=True,
     )
   if stage == 'plan':
-    return show_plan(runs, workdir, options.calibrate, console)
+    return show_plan(asked, workdir, options.calibrate, console)
   if stage == 'retry':
     control.forget_failures(wanted, workdir)
   code = _execute(config, wanted, datasets, workdir, options, console)
   if stage == 'all' and options.executor == 'local' and code in (DONE, FAILED):
-    hosts.first(plan_file.write, runs, workdir, options.command)  # others may have, in between
-    hosts.first(show_report, workdir, options.allow, console)
+    hosts.first(plan_file.write, asked, workdir, options.command, runs)  # others may have since
+    hosts.first(show_report, workdir, options.allow, console, options.only)
   return code
 
 
@@ -196,6 +206,8 @@ def _check_executor(runs: list[Run], options: Options) -> None:
   """
   if options.executor == 'slurm' or _workers(runs, options) > 1:
     outside.check(runs)
+    if options.executor == 'local':
+      workers.check_platform()
   if options.executor == 'slurm':
     slurm.check(runs)
   elif _workers(runs, options) == 1:  # others see for themselves: their GPUs are not ours to take
@@ -206,10 +218,9 @@ def _check_executor(runs: list[Run], options: Options) -> None:
 def _workers(runs: list[Run], options: Options) -> int:
   """How many processes are to train on this host; 1 is this one alone."""
   devices = max((run.cell.devices for run in runs), default=1)
-  gpus = len(workers.visible_gpus())
-  count = options.workers or (gpus // devices if devices else 1)
-  if options.distributed:
+  if options.distributed or len(runs) < 2:
     return 1
+  count = options.workers or (len(workers.usable_gpus()) // devices if devices else 1)
   return max(1, min(count, len(runs)))
 
 
@@ -235,6 +246,11 @@ def check_writable(workdir: pathlib.Path) -> None:
   """
   existing = workdir.absolute()
   while not existing.exists():
+    if existing.is_symlink():
+      raise ValueError(
+        f'workdir {str(workdir)!r} cannot be used: {existing} is a link to '
+        f'{os.readlink(existing)}, which does not exist'
+      )
     existing = existing.parent
   if not existing.is_dir():
     raise ValueError(f'workdir {str(workdir)!r} cannot be used: {existing} is not a directory')
@@ -255,13 +271,15 @@ def show_plan(runs: list[Run], workdir: pathlib.Path, calibrate: bool, console: 
   return DONE
 
 
-def show_report(workdir: pathlib.Path, allow: tuple[str, ...], console: Console) -> int:
+def show_report(
+  workdir: pathlib.Path, allow: tuple[str, ...], console: Console, only: str = ''
+) -> int:
   """Writes the report and prints its summary.
 
   Raises:
     ValueError: there is no such workdir.
   """
-  loaded = report.load_workdir(workdir, allow)
+  loaded = report.load_workdir(workdir, allow, only)
   console.print(report.summary(loaded, allow))
   from jaxbudget.lab.paper.sections import sections  # pandas and matplotlib are slow to import
 
@@ -278,8 +296,7 @@ def show_data(datasets: dict[Any, data.Dataset], workdir: pathlib.Path, console:
     plain.say(console, data.describe(dataset))
     check_writable(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    name = dataset.info.name.replace(':', '_').replace('/', '_')
-    path = workdir / f'{name}.png'
+    path = workdir / f'{paths.file_name(dataset.info.name)}.png'
     contact_sheet(dataset, path)
     plain.say(console, f'contact sheet: {path}')
   return DONE

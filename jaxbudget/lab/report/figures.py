@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from jaxbudget.lab.report import cells, figures_cost, layout, statistics
 from jaxbudget.lab.report.frontier import band
 from jaxbudget.lab.report.load import Workdir, load_counts
-from jaxbudget.lab.report.style import RC, Drawing, file_stem, method_styles, plain_logarithm, words
+from jaxbudget.lab.report.style import RC, Drawing, method_styles, plain_logarithm, words
+from jaxbudget.paths import file_name
 
 
 def draw_all(workdir: Workdir) -> Iterator[Drawing]:
@@ -94,7 +95,7 @@ def draw_frontier(workdir: Workdir, frame: pd.DataFrame, name: str, styles) -> D
     'unif_sgd: 95% intervals over seeds (t below 10 seeds, BCa bootstrap from 10 up). Points '
     'at equal cost are drawn a hair apart.'
   )
-  return Drawing(file_stem('frontier', name), f'Accuracy against cost: {name}', caption, figure)
+  return Drawing(file_name(f'frontier_{name}'), f'Accuracy against cost: {name}', caption, figure)
 
 
 def _frontier_line(
@@ -150,7 +151,7 @@ def _draw_curves(workdir: Workdir, frame, epochs, name: str, styles) -> Iterator
       'entropy of those counts in nats; thin line: ln N, perfectly even use.'
     )
     yield Drawing(
-      file_stem('curves', name, f'b{layout.plain(budget)}'), f'Training: {title}', caption, figure
+      file_name(f'curves_{name}_b{layout.plain(budget)}'), f'Training: {title}', caption, figure
     )  # fmt: skip
 
 
@@ -220,4 +221,4 @@ def _draw_internals(frame, epochs, name: str) -> Iterator[Drawing]:
     ax.set(xlabel='epoch', ylabel=label, title=title, ylim=(0, None))
     ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.18), ncols=2)
   caption = 'What the selectors did: means over seeds, one line per budget; thin lines: B.'
-  yield Drawing(file_stem('internals', name), f'Selectors at work: {name}', caption, figure)
+  yield Drawing(file_name(f'internals_{name}'), f'Selectors at work: {name}', caption, figure)

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from jaxbudget.lab.report import layout
 from jaxbudget.lab.report.load import Workdir
-from jaxbudget.lab.report.style import Drawing, file_stem, words
+from jaxbudget.lab.report.style import Drawing, words
+from jaxbudget.paths import file_name
 
 PHASES = (('train', '#0072B2', ''), ('evaluate', '#56B4E9', '///'), ('compile', '#E69F00', '...'),
           ('data', '#8C8C8C', 'xxx'))  # fmt: skip
@@ -28,7 +29,7 @@ def draw_time(frame: pd.DataFrame, name: str) -> Drawing:
   ax.grid(axis='y', visible=False)
   figure.legend(loc='outside lower center', ncols=4)
   caption = 'Wall-clock time of a run, training apart from everything else.'
-  return Drawing(file_stem('time', name), f'Where the time went: {name}', caption, figure)
+  return Drawing(file_name(f'time_{name}'), f'Where the time went: {name}', caption, figure)
 
 
 def draw_realised(workdir: Workdir, styles) -> Drawing:

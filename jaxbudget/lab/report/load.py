@@ -17,6 +17,7 @@ import pandas as pd
 from jaxbudget.lab.report import cells, labels, reading
 from jaxbudget.lab.report.reading import Problem
 from jaxbudget.lab.run import files
+from jaxbudget.lab.sweep import plan_file
 from jaxbudget.registry import by_number
 
 IDENTITY = (
@@ -66,18 +67,19 @@ class Workdir:
   problems: list[Problem]
 
 
-def load_workdir(path, allow: Collection[str] = ()) -> Workdir:
+def load_workdir(path, allow: Collection[str] = (), only: str = '') -> Workdir:
   """Reads a workdir, finished or still training.
 
   Args:
     path: directory with `plan.json` and `runs/<run_id>/`.
     allow: conditions in which the seeds of a cell may differ.
+    only: reads a part of the plan, see `plan_file.narrow`.
 
   Returns:
     A `Workdir`; damaged or foreign files are in its `problems`.
 
   Raises:
-    ValueError: there is no such directory.
+    ValueError: there is no such directory, or no such part.
   """
   path = pathlib.Path(path)
   if not path.is_dir():
@@ -85,6 +87,7 @@ def load_workdir(path, allow: Collection[str] = ()) -> Workdir:
   problems: list[Problem] = []
   planned, command = _read_plan(path, problems)
   reading.list_foreign(path, {run['run_id'] for run in planned}, problems)
+  planned = plan_file.narrow(planned, only) if only else planned
   needed = {run_id for run in planned for run_id in _needs(run)}
   rows, epochs, configs, conditions = [], [], {}, {}
   for run in planned:

@@ -1,7 +1,6 @@
 """How figures look: told apart by colour-blind eyes, and in grey by marker and line."""
 
 import collections
-import re
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -113,8 +112,3 @@ def plain_logarithm(axis: Axis) -> None:
   axis.axes.set(**{f'{axis.axis_name}scale': 'log'})
   axis.set_major_formatter(lambda value, _: f'{value:.12g}')
   axis.set_minor_formatter(NullFormatter())
-
-
-def file_stem(*parts: str) -> str:
-  """A file name out of any text."""
-  return re.sub(r'[^A-Za-z0-9.]+', '_', '_'.join(parts)).strip('_')[:100]

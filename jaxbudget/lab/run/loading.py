@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import FrozenConfigDict
 
-from jaxbudget import registry
+from jaxbudget import paths, registry
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.lab.run import files
@@ -66,7 +66,7 @@ def load(directory: str | pathlib.Path, which: str = 'last', trust: bool = False
       is not trusted.
   """
   registry.check('which', which, WHICH)
-  directory = pathlib.Path(directory).expanduser()
+  directory = paths.expand(directory)
   weights, config_file = directory / WHICH[which], directory / files.CONFIG
   if not (directory / files.RESULT).is_file() or not weights.is_file():
     raise ValueError(f'{directory} is not a finished run: it has no {files.RESULT} or {weights}')

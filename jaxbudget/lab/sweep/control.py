@@ -148,22 +148,24 @@ def forget_failures(runs: list[Run], workdir: pathlib.Path) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
-def cancel(workdir: pathlib.Path, console: Console) -> None:
+def cancel(workdir: pathlib.Path, console: Console, only: str = '') -> None:
   """Cancels what SLURM has of a workdir, and stops what is trained in it on this host.
 
   Args:
     workdir: of any launch.
     console: to say what was done.
+    only: cancels a part of it: tasks of which all runs belong to it, and whoever is at one of them.
 
   Raises:
-    ValueError: there is no plan.
+    ValueError: there is no plan, or no such part.
     slurm.Unwilling: SLURM does not answer.
   """
-  tasks = slurm.cancel(workdir)
+  chosen = {seen.run_id for seen in status.look(workdir, only)} if only else None
+  tasks = slurm.cancel(workdir, chosen)
   if tasks:
     plain.say(console, f'cancelled: {len(tasks)} tasks of SLURM, which save their state first')
   owners = {}
-  for seen in status.look(workdir):
+  for seen in status.look(workdir, only):
     owner = lock.alive(workdir / 'runs' / seen.run_id)
     if owner:
       owners[owner.get('host'), owner.get('pid')] = seen.run_id

@@ -8,13 +8,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxbudget import data, registry
+from jaxbudget import data
 from jaxbudget.lab import cells
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run import identity
 from jaxbudget.lab.run.build import build
 from jaxbudget.lab.run.run import Run, data_key, label, must_be_read, where
-from jaxbudget.lab.sweep import needs
+from jaxbudget.lab.sweep import needs, plan_file
 from jaxbudget.parts import part_size
 
 
@@ -117,29 +117,9 @@ def _union(a: Iterable[Mapping], b: Iterable[Mapping]) -> tuple[Mapping, ...]:
   return (*a, *(place for place in b if place not in a))
 
 
-def only(runs: list[Run], wanted: Mapping[str, Any]) -> list[Run]:
-  """Narrows a plan, as `--only=key=value,...` does.
-
-  Args:
-    runs: the plan.
-    wanted: values by key of plan.json's entries, e.g. selector, budget, seed.
-
-  Returns:
-    The runs whose entries have all these values, and the runs that these need.
-
-  Raises:
-    ValueError: a key that entries do not have, or nothing left.
-  """
+def only(runs: list[Run], wanted: str) -> list[Run]:
+  """Narrows a plan, see `plan_file.narrow`."""
   if not wanted:
     return runs
-  records = [run.record() for run in runs]
-  for key in wanted:
-    registry.check('key of --only', key, records[0])
-  kept = {r['run_id'] for r in records if all(str(r[k]) == str(v) for k, v in wanted.items())}
-  if not kept:
-    seen = {key: sorted({str(r[key]) for r in records}, key=registry.by_number) for key in wanted}
-    raise ValueError(f'--only={dict(wanted)} leaves no run; the plan has {seen}')
-  for run in reversed(runs):  # what is needed stands before who needs it
-    if run.run_id in kept:
-      kept |= {needed.run_id for needed in run.needs}
+  kept = {entry['run_id'] for entry in plan_file.narrow([run.record() for run in runs], wanted)}
   return [run for run in runs if run.run_id in kept]

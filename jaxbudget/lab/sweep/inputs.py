@@ -1,5 +1,6 @@
 """What a launch, and each of its workers, starts from: the plan and the data that it needs."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jaxbudget import data
+from jaxbudget import data, paths
 from jaxbudget.lab import cells
 from jaxbudget.lab.run import provenance
 from jaxbudget.lab.run.run import Run, data_key, must_be_read, where
@@ -16,10 +17,16 @@ from jaxbudget.lab.sweep import grid
 
 
 def use_compilation_cache() -> None:
-  """Keeps compiled programs on disk, in JAX_COMPILATION_CACHE_DIR or ~/.cache/jaxbudget."""
+  """Keeps compiled programs on disk, in JAX_COMPILATION_CACHE_DIR or ~/.cache/jaxbudget.
+
+  Where there is no home they are not kept.
+  """
   if not jax.config.jax_compilation_cache_dir:
-    cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(cache) / 'jaxbudget/jax'))
+    cache = os.environ.get('XDG_CACHE_HOME', '')
+    with contextlib.suppress(ValueError):
+      # By its specification, a relative path counts as none.
+      home = pathlib.Path(cache) if os.path.isabs(cache) else paths.expand('~/.cache')
+      jax.config.update('jax_compilation_cache_dir', str(home / 'jaxbudget/jax'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 

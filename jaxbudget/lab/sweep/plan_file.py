@@ -2,8 +2,11 @@
 
 import pathlib
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jaxbudget import registry
+from jaxbudget.lab.config import literal, parse_arg
 from jaxbudget.lab.run import files, lock
 from jaxbudget.lab.run.run import Run
 
@@ -12,14 +15,16 @@ _RUN_ID = re.compile(r'[A-Za-z0-9_][A-Za-z0-9._-]*')  # a name, never a way out 
 _OLD_ID = re.compile(r'-[0-9a-f]{8}-s[0-9]+$')
 
 
-def write(runs: list[Run], workdir: pathlib.Path, command: str) -> None:
+def write(runs: list[Run], workdir: pathlib.Path, command: str, whole: Iterable[Run] = ()) -> None:
   """Writes plan.json; runs of an earlier plan stay in it if they have files.
 
   Args:
-    runs: the plan.
+    runs: what was asked for.
     workdir: created if need be.
     command: the command line.
+    whole: the plan, of which less may be asked for (`--only`); what was asked for before stays.
   """
+  known = {run.run_id for run in whole}
   workdir.mkdir(parents=True, exist_ok=True)
   new = {run.run_id: run.record() for run in runs}
   with lock.wait_for(workdir):
@@ -28,7 +33,7 @@ def write(runs: list[Run], workdir: pathlib.Path, command: str) -> None:
       if run_id in new:
         places = new[run_id]['paper']
         places += [place for place in entry.get('paper') or () if place not in places]
-      elif (workdir / 'runs' / run_id / files.CONFIG).exists():
+      elif run_id in known or (workdir / 'runs' / run_id / files.CONFIG).exists():
         new[run_id] = entry
     content = {'command': command, 'runs': list(new.values())}
     files.write_json(workdir / FILE, files.sealed(content))
@@ -54,3 +59,43 @@ def entries(workdir: pathlib.Path) -> list[dict[str, Any]]:
     for entry in (found if isinstance(found, list) else ())
     if isinstance(entry, dict) and _RUN_ID.fullmatch(str(entry.get('run_id', '')))
   ]
+
+
+def narrow(entries: Sequence[dict[str, Any]], only: str) -> list[dict[str, Any]]:
+  """Narrows a plan, as `--only` does.
+
+  Args:
+    entries: of the plan, those that others need before them.
+    only: `key=value,...` of entries; alternatives are joined by `|`. Empty is all of them.
+
+  Returns:
+    The entries that have these values, and those that they need.
+
+  Raises:
+    ValueError: a key or a value that no entry has, or values that none has together.
+  """
+  wanted = {}
+  for key, value in parse_arg(only).items():
+    registry.check('key of --only', key, entries[0] if entries else ())
+    seen = sorted({str(entry.get(key)) for entry in entries}, key=registry.by_number)
+    # A value of that very name is no list of alternatives.
+    wanted[key] = [str(value)] if str(value) in seen else str(value).split('|')
+    for choice in wanted[key]:
+      if not any(_same(entry.get(key), choice) for entry in entries):
+        registry.check(f'{key} of --only', choice, seen)
+  kept = {
+    entry['run_id']
+    for entry in entries
+    if all(any(_same(entry.get(key), c) for c in choices) for key, choices in wanted.items())
+  }
+  if not kept:
+    raise ValueError(f'--only={only} leaves no run: none of the plan has all of these')
+  for entry in reversed(entries):
+    if entry['run_id'] in kept:
+      kept |= set(entry.get('needs') or ())
+  return [entry for entry in entries if entry['run_id'] in kept]
+
+
+def _same(value: Any, choice: str) -> bool:
+  """Whether a value is the one that somebody wrote, 0.30 for 0.3 too."""
+  return str(value) == choice or (isinstance(value, int | float) and value == literal(choice))

@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import subprocess
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -210,8 +210,12 @@ def _queue() -> dict[str, str] | None:
   return {name: state for name, state in pairs if state != 'COMPLETED'}
 
 
-def cancel(workdir: pathlib.Path) -> list[str]:
+def cancel(workdir: pathlib.Path, chosen: Set[str] | None = None) -> list[str]:
   """Cancels the tasks of a workdir; those that run save their state first.
+
+  Args:
+    workdir: of any launch.
+    chosen: run ids; None is all. A task that has others too is left.
 
   Returns:
     SLURM's names of the tasks.
@@ -219,7 +223,10 @@ def cancel(workdir: pathlib.Path) -> list[str]:
   Raises:
     Unwilling: SLURM does not answer.
   """
-  names = sorted({task.name for task in waiting(workdir).values()}, key=by_number)
+  tasks = waiting(workdir)
+  others = () if chosen is None else tasks.keys() - chosen
+  kept = {tasks[run_id].name for run_id in others}
+  names = sorted({task.name for task in tasks.values()} - kept, key=by_number)
   if names and shutil.which('scancel') is not None:
     asked = subprocess.run(['scancel', *names], capture_output=True, text=True, timeout=120)
     if asked.returncode:

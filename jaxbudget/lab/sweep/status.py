@@ -48,21 +48,23 @@ class Standing(NamedTuple):
   error: str
 
 
-def look(workdir: pathlib.Path) -> list[Standing]:
+def look(workdir: pathlib.Path, only: str = '') -> list[Standing]:
   """Looks at every run of a workdir.
 
   Args:
     workdir: with a plan.json.
+    only: looks at a part of it, see `plan_file.narrow`.
 
   Returns:
     In the order of the plan.
 
   Raises:
-    ValueError: there is no plan.
+    ValueError: there is no plan, or no such part.
   """
   entries = plan_file.entries(workdir)
   if not entries:
     raise ValueError(f'workdir {str(workdir)!r} holds no plan: launch or --stage=plan first')
+  entries = plan_file.narrow(entries, only) if only else entries
   tasks = slurm.waiting(workdir)
   return [_look(workdir / 'runs' / e['run_id'], e, tasks.get(e['run_id'])) for e in entries]
 
@@ -152,22 +154,23 @@ def _now(standing: Standing) -> str:
   return f'seed {seed}: epoch {standing.epoch + 1} of {standing.epochs}{left}'
 
 
-def show(workdir: pathlib.Path, console: Console) -> None:
+def show(workdir: pathlib.Path, console: Console, only: str = '') -> None:
   """Prints how far a workdir is; in a terminal, follows it first while something goes on.
 
   Args:
     workdir: with a plan.json.
     console: to print to.
+    only: shows a part of it.
 
   Raises:
-    ValueError: there is no plan.
+    ValueError: there is no plan, or no such part.
   """
-  standings = look(workdir)
+  standings = look(workdir, only)
   if console.is_terminal and _going_on(standings):
     with follow(workdir, console), contextlib.suppress(KeyboardInterrupt):
       while _going_on(standings):
         time.sleep(_EVERY)
-        standings = look(workdir)
+        standings = look(workdir, only)
   console.print(table(standings))
 
 

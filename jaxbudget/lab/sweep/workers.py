@@ -6,6 +6,7 @@ results are, bit for bit, those of one process.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import signal
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterable
 
+import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
@@ -33,6 +35,46 @@ def visible_gpus() -> list[str]:
     return [name.strip() for name in allowed.split(',') if name.strip() not in ('', '-1')]
   found = (path.name.removeprefix('nvidia') for path in _DEVICES.glob('nvidia[0-9]*'))
   return sorted(found, key=by_number)
+
+
+def usable_gpus() -> list[str]:
+  """Names of the visible GPUs that JAX takes: it may be told not to, or be built without."""
+  names, platforms = visible_gpus(), jax.config.jax_platforms or ''
+  if not names or (platforms and not {'cuda', 'rocm', 'gpu'} & set(platforms.split(','))):
+    return []
+  return names[: _ask_jax(platforms)[0]]
+
+
+def check_platform() -> None:
+  """Refuses a platform that JAX does not have here, before workers are started on it.
+
+  Raises:
+    ValueError: it has not; why.
+  """
+  platforms = jax.config.jax_platforms
+  fault = platforms and _ask_jax(platforms)[1]
+  if fault:
+    raise ValueError(f'JAX cannot start with JAX_PLATFORMS={platforms}: {fault}')
+
+
+_QUESTION = 'import jax; print(jax.local_device_count() if jax.default_backend() == "gpu" else 0)'
+
+
+@functools.cache
+def _ask_jax(platforms: str) -> tuple[int, str]:
+  """How many GPUs JAX uses, and why it cannot start.
+
+  It is asked in a process of its own: in ours it would take their memory.
+  """
+  environment = {**os.environ, 'JAX_PLATFORMS': platforms, 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
+  command = [sys.executable, '-c', _QUESTION]
+  try:
+    asked = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+  except (OSError, subprocess.TimeoutExpired) as e:
+    return 0, str(e)
+  if asked.returncode:
+    return 0, (asked.stderr.strip().splitlines() or ['it says nothing'])[-1]
+  return int(asked.stdout.split()[-1]), ''
 
 
 def most() -> int:
@@ -98,7 +140,7 @@ def _start(directory: pathlib.Path, task: int, count: int) -> subprocess.Popen:
   It stops when its input ends, which is when we do, in whatever way.
   """
   environment = dict(os.environ)
-  gpus = visible_gpus()
+  gpus = usable_gpus()
   if gpus:
     each = max(1, len(gpus) // count)
     mine = [gpus[(task * each + i) % len(gpus)] for i in range(each)]
