@@ -68,6 +68,12 @@ _LIST = flags.DEFINE_string(
   'list', None, 'Show what there is and stop: --list, or --list=selector and the like.'
 )
 _NO_CONFIG = ('report', 'status', 'cancel')  # stages that look at a workdir
+_FIGURES = flags.DEFINE_enum(
+  'figures',
+  'page',
+  ['page', 'all', 'none'],
+  'Which figures a report draws: those that its page shows, all, or none.',
+)
 _ALLOW = flags.DEFINE_list('allow', [], 'Fields in which compared runs may differ (report).')
 
 
@@ -95,6 +101,7 @@ def main(argv: list[str]) -> int:
     workers=_WORKERS.value,
     yes=_YES.value,
     distributed=_DISTRIBUTED.value,
+    figures=_FIGURES.value,
   )
 
 

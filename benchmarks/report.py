@@ -1,51 +1,95 @@
-"""How long a report takes, and how long its page takes to open in headless Chromium.
+"""How long a report takes, first and again, what memory it needs, and how fast its page opens.
 
-    python benchmarks/report.py [--cells=13] [--seeds=3] [--epochs=10]
+    python benchmarks/report.py [--only=study] [--keep]
 
-Writes synthetic runs into a temporary workdir. `--cells=300` with 3 seeds is the size of the
-whole study. Opening is measured if Debian's chromium, chromium-driver and selenium are there.
+Three workdirs of synthetic runs, of the sizes people have: `rehearsal` (141 runs of 15 epochs, the
+grid of the study on digits), `study` (885 runs of 200 epochs, all of Tables 1-6) and `sweep`
+(10,080 runs of 20 epochs: 20 learning rates x 12 weight decays x 14 cells x 3 seeds).
+Each is reported twice by `launch.py --stage=report`, start-up included; the second time nothing
+has changed. The page is opened in headless Chromium if chromium, chromium-driver and selenium are
+there. Writes docs/results/report.json.
 """
 
 import argparse
 import pathlib
+import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'tests'))
+import record
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / 'tests'))
 
 import report_workdirs as workdirs  # noqa: E402
 
-from jaxbudget.lab import report  # noqa: E402
+SECONDS = {'rehearsal': 10, 'study': 30, 'sweep': 180}  # at most, for the first report
+OPENS = 3.0
 
 
-def main():
+def plan(name: str) -> list[dict]:
+  """The runs of a workdir."""
+  if name == 'rehearsal':
+    runs = workdirs.paper_plan(seeds=(0, 1), rehearsal=True)[:141]
+    return [run | {'epochs': 15} for run in runs]
+  if name == 'study':
+    return workdirs.paper_plan(seeds=(0, 1, 2))
+  return workdirs.sweep_plan()
+
+
+def main() -> int:
   parser = argparse.ArgumentParser()
-  parser.add_argument('--cells', type=int, default=13)
-  parser.add_argument('--seeds', type=int, default=3)
-  parser.add_argument('--epochs', type=int, default=10)
+  parser.add_argument('--only', choices=list(SECONDS), help='one of the workdirs')
+  parser.add_argument('--keep', help='directory for the workdirs; they stay there')
   args = parser.parse_args()
-  seeds = range(args.seeds)
-  plan = workdirs.quickstart_plan(seeds)
-  if args.cells > 13:
-    plan = workdirs.paper_plan(seeds=seeds)[: args.cells * args.seeds]
-  plan = [run | {'epochs': args.epochs} for run in plan]
-  with tempfile.TemporaryDirectory() as directory:
-    path = workdirs.write_workdir(pathlib.Path(directory) / 'w', plan)
+  figures, details = [], {}
+  with tempfile.TemporaryDirectory() as temporary:
+    for name in [args.only] if args.only else SECONDS:
+      path = pathlib.Path(args.keep or temporary) / name
+      runs = plan(name)
+      if not path.exists():
+        workdirs.write_workdir(path, runs, sealed=True)
+      shutil.rmtree(path / 'report', ignore_errors=True)
+      first, again, memory = measure(path)
+      page = path / 'report' / 'index.html'
+      files = sum(1 for _ in (path / 'report' / 'figures').glob('*.svg'))
+      what = f'{name}, {len(runs):,} runs'
+      figures += [
+        record.Figure(f'{what}: first report', [first], 's', at_most=SECONDS[name]),
+        record.Figure(f'{what}: again, nothing changed', [again], 's'),
+        record.Figure(f'{what}: peak memory', [memory], 'MB'),
+        record.Figure(f'{what}: page', [page.stat().st_size / 1e6], 'MB'),
+      ]
+      opening = open_in_browser(page)
+      if opening:
+        figures.append(record.Figure(f'{what}: page opens', opening, 's', at_most=OPENS))
+      details[name] = {'runs': len(runs), 'figures drawn': files}
+      record.show(figures)
+  return record.store('report', figures, details)
+
+
+def measure(path: pathlib.Path) -> tuple[float, float, float]:
+  """Seconds of the first and of a second report, and the peak memory of the first in MB."""
+  seconds = []
+  for _ in range(2):
+    command = [sys.executable, str(ROOT / 'launch.py'), f'--workdir={path}', '--stage=report']
     start = time.monotonic()
-    page = report.write_report(path)
-    size = page.stat().st_size / 1e6
-    print(f'{len(plan)} runs: report in {time.monotonic() - start:.1f} s, page of {size:.1f} MB')
-    open_in_browser(page)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    seconds.append(time.monotonic() - start)
+  # Of all children so far, its workers among them; the workdirs grow, so the last is the largest.
+  memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+  return seconds[0], seconds[1], memory
 
 
-def open_in_browser(page: pathlib.Path) -> None:
-  """Prints the time until the page's load event, best of three."""
+def open_in_browser(page: pathlib.Path) -> list[float]:
+  """Seconds until the page has loaded and can be clicked, five times; none without a browser."""
   driver, chromium = shutil.which('chromedriver'), shutil.which('chromium')
   if not driver or not chromium:
     print('chromium or chromium-driver is not installed: opening not measured')
-    return
+    return []
   from selenium import webdriver
 
   options = webdriver.ChromeOptions()
@@ -54,13 +98,15 @@ def open_in_browser(page: pathlib.Path) -> None:
     options.add_argument(flag)
   browser = webdriver.Chrome(options, webdriver.chrome.service.Service(driver))
   seconds = []
-  for _ in range(3):
+  for _ in range(5):
+    browser.get('about:blank')
     start = time.monotonic()
     browser.get(page.as_uri())
+    browser.execute_async_script('requestAnimationFrame(() => requestAnimationFrame(arguments[0]))')
     seconds.append(time.monotonic() - start)
   browser.quit()
-  print(f'opens in {min(seconds):.2f} s')
+  return seconds
 
 
 if __name__ == '__main__':
-  main()
+  sys.exit(main())

@@ -10,13 +10,12 @@ with plain SGD as budget 1. The standard errors of all means involved are carrie
 
 import sys
 
-import matplotlib
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from jaxbudget.lab.paper import printed
-from jaxbudget.lab.report.style import RC
+from jaxbudget.lab.report import picture
 
 SETTING = 'augmentation == "standard" and schedule == "linear"'
 
@@ -51,7 +50,7 @@ def main(figure: str | None = None) -> None:
 def draw(path: str) -> None:
   """Accuracy on CIFAR-100 against the budget as printed and against the cost as charged."""
   accuracy = printed.results().query(f'table == 2 and {SETTING} and dataset == "cifar100"')
-  with matplotlib.rc_context(RC):
+  with picture.settings():
     canvas = Figure(figsize=(5.6, 3.9), layout='constrained')
     ax = canvas.subplots()
     base = accuracy[accuracy['method'].isin(['unif-SGD', 'SGD'])].sort_values('budget')

@@ -91,7 +91,7 @@ def test_page_tables_and_figures_show_text_as_it_is(tmp_path):
   text = page.read_text(encoding='utf-8')
   assert text.count(html.escape(HOSTILE)) > 5 and '[dog]' in text
   words = [
-    ' '.join(ElementTree.parse(file).getroot().itertext())
+    ' '.join(' '.join(ElementTree.parse(file).getroot().itertext()).split())
     for file in (page.parent / 'figures').glob('*.svg')
   ]
   assert words and all('mathdefault' not in drawn for drawn in words)

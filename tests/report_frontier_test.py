@@ -115,6 +115,9 @@ def test_nothing_is_extrapolated_and_nothing_guessed(tmp_path):
   path = workdirs.write_workdir(tmp_path / 'w', plan, lambda run: 90)
   row = row_of(path, 'selective_backprop')
   assert row['state'] == 'outside' and '0.1 to 0.3' in row['reason']
+  loaded = report.load_workdir(path)
+  _, evidence = verdict.verdict(loaded, frontier.equal_compute(loaded))
+  assert '1 that cost less or more than any unif_sgd or sgd run' in evidence
   for run in plan[:3]:  # the baseline of p_sgd is still training
     (path / 'runs' / run['run_id'] / 'result.json').unlink()
   row = row_of(path, 'p_sgd')

@@ -85,11 +85,9 @@ def test_what_most_cells_share_is_said_once(tmp_path):
 
 def test_a_frontier_joins_only_points_that_differ_in_budget(tmp_path):
   loaded = write(tmp_path / 'w', [{'learning_rate': 0.1}, {'learning_rate': 0.05}])
-  ((name, frame),) = figures._settings(loaded)
-  styles = figures.method_styles(loaded.cells)
-  axes = figures.draw_frontier(loaded, frame, name, styles).figure.axes[0]
-  costs = {c.get_label(): c.lines[0].get_xdata() for c in axes.containers}
-  assert {label: len(x) for label, x in costs.items()} == {
+  (drawing,) = figures.frontiers(loaded)
+  (panel,) = drawing.picture()['panels']
+  assert {line['label']: len(line['x']) for line in panel['lines']} == {
     'unif_sgd learning_rate=0.1': 2, 'unif_sgd learning_rate=0.05': 2,
     'p_sgd learning_rate=0.1': 1, 'p_sgd learning_rate=0.05': 1,
   }  # fmt: skip

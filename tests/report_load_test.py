@@ -6,9 +6,10 @@ import shutil
 import numpy as np
 import pytest
 import report_workdirs as workdirs
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from jaxbudget.lab import report
-from jaxbudget.lab.report import frontier
+from jaxbudget.lab.report import figures, frontier, load, picture
 
 
 @pytest.fixture(scope='module')
@@ -21,7 +22,9 @@ def test_reads_every_run_and_its_cost_in_full_runs(quickstart):
   loaded = report.load_workdir(quickstart)
   assert loaded.problems == []
   assert len(loaded.runs) == 39 and set(loaded.runs['status']) == {'done'}
-  assert len(loaded.epochs) == 39 * 20
+  epochs = load.load_epochs(loaded, loaded.runs['run_id'][0])
+  assert [row['epoch'] for row in epochs] == list(range(1, 21))
+  assert load.epoch_columns(loaded, loaded.runs['run_id'][0]) == list(epochs[0])
   by_method = loaded.runs.set_index(['method', 'budget'])['cost']
   np.testing.assert_allclose(by_method['unif_sgd', 0.3].to_numpy(), 0.3, atol=1e-4)
   np.testing.assert_allclose(
@@ -104,6 +107,42 @@ def test_hostile_plan_entries_are_refused(tmp_path):
   assert len(loaded.problems) == 6
   assert loaded.runs['run_id'].tolist() == [r['run_id'] for r in plan] + ['bare']
   assert report.write_report(path).is_file()
+
+
+@pytest.mark.parametrize(
+  'lost',
+  [
+    ('num_train', 'planned', 'epochs', 'seconds'),
+    ('budget', 'realised_budgets', 'selector', 'dataset', 'num_test', 'entropy_nats'),
+  ],
+)
+def test_figures_are_drawn_of_what_is_known(tmp_path, lost):
+  path = workdirs.write_workdir(tmp_path, workdirs.small_plan(seeds=(0, 1)))
+  for file in (*path.glob('runs/*/*.json'), path / 'plan.json'):
+    found = json.loads(file.read_text())
+    for record in found.get('runs', [found]):
+      for key in lost:
+        record.pop(key, None)
+    file.write_text(json.dumps(found))
+  loaded = report.load_workdir(path)
+  assert set(loaded.runs['status']) == {'done'}
+  for drawing in (*figures.frontiers(loaded), *figures.training(loaded)):
+    with picture.settings():
+      FigureCanvasAgg(picture.draw(drawing.picture())).draw()
+
+
+def test_the_course_of_a_cell_is_the_mean_over_its_seeds(tmp_path):
+  path = workdirs.write_workdir(tmp_path, workdirs.small_plan(seeds=(0, 1)))
+  loaded = report.load_workdir(path)
+  cell_id, (first, second) = next(iter(loaded.runs.groupby('cell_id')['run_id']))
+  file = path / 'runs' / second / 'metrics.jsonl'
+  file.write_text(''.join(file.read_text().splitlines(keepends=True)[:-1]))  # still training
+  course = figures._by_epoch(loaded, cell_id)['test_accuracy']
+  values = [[row['test_accuracy'] for row in load.load_epochs(loaded, r)] for r in (first, second)]
+  assert len(values[0]) == len(values[1]) + 1 == len(course.epoch)
+  both = np.array([values[0][:-1], values[1]])
+  np.testing.assert_allclose(course.mean, [*both.mean(axis=0), values[0][-1]])
+  np.testing.assert_allclose(course.std, [*both.std(axis=0, ddof=1), np.nan])
 
 
 def test_an_empty_directory_makes_a_report(tmp_path):

@@ -15,7 +15,8 @@ import report_workdirs as workdirs
 
 from jaxbudget.lab import report
 from jaxbudget.lab.paper import figure1, sections
-from jaxbudget.lab.report import figures, style
+from jaxbudget.lab.report import figures, render, style
+from jaxbudget.lab.report import page as page_module
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 HOSTILE = '<img src=x onerror="window.hacked=1">'
@@ -41,7 +42,7 @@ def page(tmp_path_factory):
 def test_the_page_stands_alone_and_escapes_what_it_quotes(page):
   text = page.read_text(encoding='utf-8')
   assert HOSTILE not in text and '&lt;img src=x onerror' in text
-  assert not re.search(r'(?:src|href)="(?!data:|#|tables/)', text)
+  assert not re.search(r'(?:src|href)="(?!data:|#|tables/|figures/)', text)
   assert not re.search(r'@import|url\((?!data:)', text)
   assert "default-src 'none'" in text
   assert text.index('class="verdict"') < text.index('<table')
@@ -56,7 +57,8 @@ def test_everything_the_contract_names_is_there_and_nothing_temporary(page):
     for kind in ('csv', 'md', 'tex'):
       assert (directory / 'tables' / f'{stem}.{kind}').stat().st_size
   drawn = {path.stem for path in (directory / 'figures').glob('*.png')}
-  assert {path.stem for path in (directory / 'figures').glob('*.svg')} == drawn
+  for kind in ('svg', 'pdf'):
+    assert {path.stem for path in (directory / 'figures').glob(f'*.{kind}')} == drawn
   assert {'realised'} < drawn and any(name.startswith('frontier') for name in drawn)
   assert not [path for path in directory.rglob('*') if path.name.startswith('.')]
 
@@ -66,7 +68,9 @@ def test_figures_are_pictures_with_named_axes(page):
     if file.suffix == '.png':
       pixels = np.asarray(PIL.Image.open(file).convert('L'))
       assert min(pixels.shape) > 300 and pixels.std() > 5
-    else:
+    elif file.suffix == '.pdf':
+      assert file.read_bytes().startswith(b'%PDF')
+    elif file.suffix == '.svg':
       words = ' '.join(ElementTree.parse(file).getroot().itertext())
       assert 'cost' in words or 'epoch' in words or 'seconds' in words
   for source in re.findall(r'src="data:([^;]+);base64,([^"]+)"', page.read_text(encoding='utf-8')):
@@ -92,24 +96,29 @@ def test_methods_differ_in_colour_marker_and_line():
 def test_figure1_stands_beside_the_original(tmp_path):
   path = workdirs.write_workdir(tmp_path / 'w', workdirs.figure1_plan(seeds=(0, 1)))
   loaded = report.load_workdir(path)
-  drawn = {drawing.name: drawing.figure for drawing in figure1.draw(loaded)}
+  drawn = {drawing.name: drawing.picture()['panels'] for drawing in figure1.drawings(loaded)}
   assert list(drawn) == ['figure1a', 'figure1b', 'figure1c', 'figure1d']
-  left, right = drawn['figure1b'].axes
-  assert 'digitised' in left.get_title() and right.get_title() == 'ours, digits'
-  heights = {c.get_label(): c.lines[0].get_ydata(orig=False) for c in left.containers}
+  left, right = drawn['figure1b']
+  assert 'digitised' in left['title'] and right['title'] == 'ours, digits'
+  heights = {line['label']: line['y'] for line in left['lines']}
   np.testing.assert_allclose(heights['Core-set'], [33.6, 47.5, 65.4, 72.0])
-  ours = {c.get_label(): c.lines[0].get_ydata(orig=False) for c in right.containers}
+  ours = {line['label']: line['y'] for line in right['lines']}
   runs = loaded.runs[(loaded.runs['selector'] == 'coreset')]
   np.testing.assert_allclose(ours['Core-set'], runs.groupby('budget')['final_accuracy'].mean())
-  assert len(drawn['figure1c'].axes[1].containers[0].lines[0].get_xdata(orig=False)) == 5
+  assert len(drawn['figure1c'][1]['lines'][0]['x']) == 5
+
+
+def test_no_number_sorts_as_nothing():
+  rows = [(render.Cell('–', float('nan')),), (render.Cell('1', 1.0),)]
+  shown = page_module.table_html(render.Table('t', 't', ('a',), rows, pd.DataFrame(), labels=0))
+  assert shown.count('data-v') == 1 and 'data-v="1.0"' in shown
 
 
 def test_no_frontier_of_scoring_runs_alone(tmp_path):
   scoring = workdirs.plan_run('forgetting_sgd', 1.0, 0, epochs=3, schedule='step')
   chosen = workdirs.plan_run('coreset', 0.3, 0, epochs=3) | {'needs': scoring['run_id']}
   path = workdirs.write_workdir(tmp_path / 'w', [scoring, chosen])
-  drawn = [drawing.name for drawing in figures.draw_all(report.load_workdir(path))]
-  assert sum(name.startswith('frontier') for name in drawn) == 1
+  assert len(list(figures.frontiers(report.load_workdir(path)))) == 1
 
 
 def test_report_while_training_shows_what_is_there(tmp_path):
@@ -222,10 +231,16 @@ def asked_by_the_page(browser, page: pathlib.Path) -> set[str]:
   return {url for url in since if not url.startswith('data:')}
 
 
+def headings(browser, table: str):
+  """The names of a table's columns and the buttons that lie on them."""
+  names = [head.text.rstrip(' ↕↑↓') for head in
+           browser.find_elements('css selector', f'#table-{table} thead th')]  # fmt: skip
+  return names, browser.find_elements('css selector', f'#table-{table} thead button')
+
+
 def test_tables_sort_by_a_click(browser, page):
   open_page(browser, page, 1280)
-  heads = browser.find_elements('css selector', '#table-summary thead button')
-  names = [head.text for head in heads]
+  names, heads = headings(browser, 'summary')
   column = names.index('accuracy')
   heads[column].click()
   shown = [float(t.split()[0]) for t in visible_column(browser, 'summary', column)]
@@ -242,8 +257,8 @@ def test_tables_sort_by_a_click(browser, page):
 
 def test_missing_figures_sort_last_either_way(browser, page):
   open_page(browser, page, 1280)
-  heads = browser.find_elements('css selector', '#table-runs thead button')
-  column = [head.text for head in heads].index('accuracy')
+  names, heads = headings(browser, 'runs')
+  column = names.index('accuracy')
   for _ in range(2):
     heads[column].click()
     assert visible_column(browser, 'runs', column)[-1] == '–'  # the failed run
@@ -251,7 +266,8 @@ def test_missing_figures_sort_last_either_way(browser, page):
 
 def test_tables_filter_by_words(browser, page):
   open_page(browser, page, 1280)
-  field = browser.find_elements('css selector', 'section input.filter')[0]
+  before = "return document.getElementById('table-summary').parentElement.previousElementSibling"
+  field = browser.execute_script(before)
   field.send_keys('SGD 0.300')
   assert len(visible_column(browser, 'summary', 1)) == 5
   field.clear()
@@ -265,3 +281,69 @@ def test_figures_grow_by_a_click(browser, page):
   before = image.size['width']
   browser.execute_script('arguments[0].click()', image)
   assert image.size['width'] > 2 * before
+
+
+@pytest.fixture(scope='module')
+def long_page(tmp_path_factory):
+  """A page with a table of 350 rows, some hostile, and one figure behind a fold."""
+  path = tmp_path_factory.mktemp('long') / 'index.html'
+  rows = [
+    (render.text_cell(f'm{i % 7} {HOSTILE}</script>'), render.number_cell(i * 37 % 350, 0))
+    for i in range(350)
+  ]
+  rows[5] = (render.text_cell('last'), render.Cell('–', float('nan')))
+  table = render.Table('runs', 'Runs', ('method', 'value'), rows, pd.DataFrame())
+  figure = {'drawing': figures.Drawing('f', 'f', '', None), 'source': 'data:,'}
+  blocks = [
+    {'kind': 'table', 'table': table},
+    {'kind': 'figures', 'first': [], 'more': [figure], 'files': [], 'undrawn': 2},
+  ]
+  section = {'title': 'Runs', 'anchor': 'runs', 'blocks': blocks}
+  texts = dict.fromkeys(('title', 'verdict', 'evidence', 'status', 'version', 'date'), HOSTILE)
+  template = page_module.environment().get_template('page.html')
+  path.write_text(template.render(sections=[section], **texts), encoding='utf-8')
+  return path
+
+
+def test_long_tables_turn_pages_sort_and_filter_all_rows(browser, long_page):
+  open_page(browser, long_page, 1280)
+  values = lambda: [int(t) if t != '–' else t for t in visible_column(browser, 'runs', 1)]
+  assert len(values()) == 100 and values()[:2] == [0, 37]
+  _, heads = headings(browser, 'runs')
+  heads[1].click()
+  assert values() == [v for v in range(101) if v != 5 * 37 % 350][:100]
+  back, on = browser.find_elements('css selector', '.pages button')
+  for _ in range(3):
+    on.click()
+  assert len(values()) == 50 and values()[-1] == '–' and not on.is_enabled()
+  heads[1].click()
+  assert values()[0] == 349 and not back.is_enabled()  # from the start again
+  browser.find_element('css selector', 'input.filter').send_keys('m3')
+  assert len(values()) == 50 and set(visible_column(browser, 'runs', 0)) == {
+    f'm3 {HOSTILE}</script>'
+  }
+  assert not browser.execute_script('return window.hacked')
+  assert [e for e in browser.get_log('browser') if e['level'] == 'SEVERE'] == []
+
+
+def test_dark_and_on_paper(browser, long_page):
+  open_page(browser, long_page, 1280)
+  look = 'return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]'
+  shades = []
+  for scheme in ('light', 'dark'):
+    features = [{'name': 'prefers-color-scheme', 'value': scheme}]
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': features})
+    for what in ('backgroundColor', 'color'):
+      colour = browser.execute_script(look, 'body', what)
+      shades.append(sum(map(int, re.findall(r'\d+', colour)[:3])))
+  light, ink, dark, chalk = shades
+  assert light > 700 and ink < 150 and dark < 150 and chalk > 600
+  browser.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': 'print', 'features': []})
+  assert browser.execute_script(look, '.scroll', 'overflow') == 'visible'
+  assert browser.execute_script(look, '.pages', 'display') == 'none'
+  folded = "return document.querySelectorAll('details:not([open])').length"
+  assert browser.execute_script(folded) == 1
+  for event, left in (('beforeprint', 0), ('afterprint', 1)):
+    browser.execute_script(f"dispatchEvent(new Event('{event}'))")
+    assert browser.execute_script(folded) == left
+  browser.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': '', 'features': []})

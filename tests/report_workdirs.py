@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 
 from jaxbudget.lab.paper import printed
+from jaxbudget.lab.run import files
 
 QUICKSTART = [('sgd', 1.0)] + [
   (selector, budget)
@@ -115,6 +116,22 @@ def figure1_plan(seeds=(0, 1, 2)) -> list[dict]:
   return list(plan.values())
 
 
+def sweep_plan(rates: int = 20, decays: int = 12, seeds=(0, 1, 2)) -> list[dict]:
+  """A large sweep: every rate with every decay, each method at two budgets."""
+  methods = [*QUICKSTART, ('random_subset', 0.3)]
+  plan = []
+  for number in range(rates * decays):
+    rate, decay = number % rates, number // rates
+    changes = {'learning_rate': 0.01 * (1 + rate), 'weight_decay': 1e-5 * (1 + decay)}
+    for selector, budget in methods:
+      for seed in seeds:
+        run = plan_run(selector, budget, seed) | {'config': changes}
+        for key in ('cell_id', 'run_id'):
+          run[key] = f'v{number}-{run[key]}'
+        plan.append(run)
+  return plan
+
+
 def write_run(workdir: pathlib.Path, run: dict, accuracy: float | None = None, **result) -> None:
   """Writes what a finished run leaves behind."""
   rng = np.random.default_rng(zlib.crc32(run['run_id'].encode()))
@@ -123,11 +140,13 @@ def write_run(workdir: pathlib.Path, run: dict, accuracy: float | None = None, *
   accuracy = float(np.clip(accuracy, 0, 100))
   directory = workdir / 'runs' / run['run_id']
   directory.mkdir(parents=True)
-  identity = {k: v for k, v in run.items() if k not in ('paper', 'planned', 'options', 'needs')}
+  identity = {
+    k: v for k, v in run.items() if k not in ('paper', 'planned', 'options', 'needs', 'config')
+  }
   config = identity | {
     'learning_rate': 0.1, 'momentum': 0.9, 'weight_decay': 1e-4, 'bn_gamma_init': 'uniform01',
     'selector_options': run['options'], 'augment_options': {},
-  }  # fmt: skip
+  } | run.get('config', {})  # fmt: skip
   (directory / 'config.json').write_text(json.dumps(config))
   epochs, total = int(run['epochs']), run['planned']
   lines = []
@@ -170,10 +189,25 @@ def write_run(workdir: pathlib.Path, run: dict, accuracy: float | None = None, *
   (directory / 'result.json').write_text(json.dumps(done))
 
 
-def write_workdir(path: pathlib.Path, plan: list[dict], accuracy=None) -> pathlib.Path:
-  """Writes a plan and a finished run for each entry; `accuracy(run)` sets known answers."""
+def write_workdir(
+  path: pathlib.Path, plan: list[dict], accuracy=None, sealed: bool = False
+) -> pathlib.Path:
+  """Writes a plan and a finished run for each entry.
+
+  Args:
+    path: of the workdir.
+    plan: entries of plan.json.
+    accuracy: of a run, where answers are to be known.
+    sealed: with checksums, as real runs have them.
+
+  Returns:
+    The path.
+  """
   path.mkdir(parents=True, exist_ok=True)
   (path / 'plan.json').write_text(json.dumps({'runs': plan}))
   for run in plan:
     write_run(path, run, None if accuracy is None else accuracy(run))
+    if sealed:
+      directory = path / 'runs' / run['run_id']
+      files.write_sums(directory, (directory / files.RESULT).read_bytes())
   return path

@@ -47,6 +47,7 @@ class Options:
     workers: processes on this host; 0 is one for each GPU, and on CPU this process alone.
     yes: submit without asking, whatever it costs.
     distributed: this process is one of several that train each run together, see `hosts.py`.
+    figures: which the report draws: `page`, `all` or `none`.
   """
 
   only: str = ''
@@ -58,6 +59,7 @@ class Options:
   workers: int = 0
   yes: bool = False
   distributed: bool = False
+  figures: str = 'page'
 
 
 def refuse(message: str) -> int:
@@ -136,7 +138,7 @@ def _on_workdir(config, workdir, stage, options, console) -> int:
   del config
   try:
     if stage == 'report':
-      return show_report(workdir, options.allow, console, options.only)
+      return show_report(workdir, options, console)
     if stage == 'status':
       status.show(workdir, console, options.only)
     else:
@@ -194,7 +196,7 @@ def _launch(config, workdir, stage, options, console) -> int:
   code = _execute(config, wanted, datasets, workdir, options, console)
   if stage == 'all' and options.executor == 'local' and code in (DONE, FAILED):
     hosts.first(plan_file.write, asked, workdir, options.command, runs)  # others may have since
-    hosts.first(show_report, workdir, options.allow, console, options.only)
+    hosts.first(show_report, workdir, options, console)
   return code
 
 
@@ -271,19 +273,18 @@ def show_plan(runs: list[Run], workdir: pathlib.Path, calibrate: bool, console: 
   return DONE
 
 
-def show_report(
-  workdir: pathlib.Path, allow: tuple[str, ...], console: Console, only: str = ''
-) -> int:
+def show_report(workdir: pathlib.Path, options: Options, console: Console) -> int:
   """Writes the report and prints its summary.
 
   Raises:
     ValueError: there is no such workdir.
   """
-  loaded = report.load_workdir(workdir, allow, only)
-  console.print(report.summary(loaded, allow))
+  loaded = report.load_workdir(workdir, options.allow, options.only)
+  compared = report.equal_compute(loaded, options.allow)
+  console.print(report.summary(loaded, compared=compared))
   from jaxbudget.lab.paper.sections import sections  # pandas and matplotlib are slow to import
 
-  page = report.write_report(loaded, allow, [sections])
+  page = report.write_report(loaded, options.allow, [sections], options.figures, compared)
   plain.say(console, f'report: {page}')
   return DONE
 

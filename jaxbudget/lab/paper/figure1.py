@@ -1,22 +1,23 @@
 """Figure 1 (a)-(d) of the paper: the original, digitised, and ours beside it."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from jaxbudget.lab.paper import printed
 from jaxbudget.lab.report import cells, statistics
+from jaxbudget.lab.report.drawings import Drawing
 from jaxbudget.lab.report.load import Workdir
-from jaxbudget.lab.report.style import Drawing, words
 
 _GROUPS = {  # the paper's method -> colour, marker
   'Random': ('#E69F00', 'X'),
   'Core-set': ('#009E73', '<'),
   'unif-SGD': ('#000000', 'o'),
 }
+_FULL = {'color': '#000000', 'linestyle': '--', 'width': 1}
 _SERIES = {  # the paper's series -> what it changes
   'SLR_noeps_noavg': 'step, no ε, no average',
   'LLR_noeps_noavg': 'linear, no ε, no average',
@@ -26,8 +27,8 @@ _SERIES = {  # the paper's series -> what it changes
 }
 
 
-def draw(workdir: Workdir) -> Iterator[Drawing]:
-  """Draws the panels that the workdir has runs for.
+def drawings(workdir: Workdir) -> Iterator[Drawing]:
+  """The panels that the workdir has runs for.
 
   Args:
     workdir: a loaded workdir.
@@ -41,15 +42,6 @@ def draw(workdir: Workdir) -> Iterator[Drawing]:
     if points.empty:
       continue
     is_accuracy = original['metric'].iloc[0] == 'accuracy_percent'
-    draw_points = _draw_accuracy if is_accuracy else _draw_entropy
-    figure = Figure(figsize=(7.2, 3.5), layout='constrained')
-    left, right = figure.subplots(1, 2)
-    draw_points(left, _printed_points(original))
-    draw_points(right, points)
-    left.set_title(f'paper, {original["dataset"].iloc[0]} (digitised)')
-    right.set_title(words(f'ours, {", ".join(dict.fromkeys(points["dataset"]))}'))
-    if not is_accuracy:
-      right.set_yticklabels([])
     what = 'fixed subsets against fresh ones' if is_accuracy else 'how evenly p_sgd samples'
     caption = (
       'Accuracy by share of the data per epoch, step schedule; dashed: all data. Error bars: '
@@ -57,7 +49,17 @@ def draw(workdir: Workdir) -> Iterator[Drawing]:
       if is_accuracy
       else 'H(c), entropy of sample counts in nats, at budget 0.3; dashed: ln N, perfectly even.'
     )
-    yield Drawing(f'figure1{panel}', f'Figure 1 ({panel}): {what}', caption, figure)
+    draw = functools.partial(_picture, original, points, _accuracy if is_accuracy else _entropy)
+    yield Drawing(f'figure1{panel}', f'Figure 1 ({panel}): {what}', caption, draw)
+
+
+def _picture(original: pd.DataFrame, points: pd.DataFrame, panel: Callable) -> dict[str, Any]:
+  left, right = panel(_printed_points(original)), panel(points)
+  left['title'] = f'paper, {original["dataset"].iloc[0]} (digitised)'
+  right['title'] = f'ours, {", ".join(dict.fromkeys(points["dataset"]))}'
+  if 'yticks' in right:
+    right['yticks'] = [''] * len(right['yticks'])
+  return {'size': [7.2, 3.2], 'grid': [1, 2], 'panels': [left, right]}
 
 
 def _printed_points(original: pd.DataFrame) -> pd.DataFrame:
@@ -91,28 +93,31 @@ def _our_points(workdir: Workdir) -> pd.DataFrame:
   ])  # fmt: skip
 
 
-def _draw_accuracy(ax: Axes, points: pd.DataFrame) -> None:
-  full = points[points['group'] == 'SGD']
+def _accuracy(points: pd.DataFrame) -> dict[str, Any]:
+  lines = []
   for group, (colour, marker) in _GROUPS.items():
     own = points[points['group'] == group].sort_values('budget')
     if len(own):
-      ax.errorbar(100 * own['budget'], own['value'], _errors(own), label=group, color=colour,
-                  marker=marker, capsize=2, elinewidth=0.8)  # fmt: skip
-  for value in full['value']:
-    ax.axhline(value, color='black', linestyle='--', lw=1, label='SGD, all data')
-  ax.set(xlabel='share of the data per epoch (%)', ylabel='test accuracy (%)')
-  ax.legend()
+      lines.append({
+        'x': 100 * own['budget'].to_numpy(), 'y': own['value'].to_numpy(), 'yerr': _errors(own),
+        'label': group, 'style': {'color': colour, 'marker': marker},
+      })  # fmt: skip
+  full = [{'at': value, **_FULL, 'label': 'SGD, all data'}
+          for value in points.loc[points['group'] == 'SGD', 'value']]  # fmt: skip
+  return {
+    'xlabel': 'share of the data per epoch (%)', 'ylabel': 'test accuracy (%)', 'lines': lines,
+    'hlines': full,
+  }  # fmt: skip
 
 
-def _draw_entropy(ax: Axes, points: pd.DataFrame) -> None:
-  names = list(_SERIES)
-  points = points.set_index('series').reindex(names)
-  ax.errorbar(points['value'], range(len(points)), xerr=_errors(points), color='#0072B2',
-              marker='s', linestyle='', capsize=2)  # fmt: skip
-  limit = points['limit'].max()
-  ax.axvline(limit, color='black', linestyle='--', lw=1)
-  ax.set(yticks=range(len(points)), xlabel='H(c) (nats)', ylim=(len(points) - 0.5, -0.5))
-  ax.set_yticklabels([_SERIES[name] for name in names])
+def _entropy(points: pd.DataFrame) -> dict[str, Any]:
+  points = points.set_index('series').reindex(list(_SERIES))
+  style = {'color': '#0072B2', 'marker': 's', 'linestyle': ''}
+  line = {'x': points['value'].to_numpy(), 'y': np.arange(len(points)), 'xerr': _errors(points)}
+  return {
+    'xlabel': 'H(c) (nats)', 'yticks': list(_SERIES.values()), 'lines': [line | {'style': style}],
+    'vlines': [{'at': points['limit'].max(), **_FULL}],
+  }  # fmt: skip
 
 
 def _errors(points: pd.DataFrame) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import matplotlib
 import pandas as pd
 
 from jaxbudget.lab.paper import deviations, figure1, printed, tables
@@ -11,7 +10,6 @@ from jaxbudget.lab.report.load import Workdir
 from jaxbudget.lab.report.reading import Problem
 from jaxbudget.lab.report.render import Cell, Table
 from jaxbudget.lab.report.sections import Section
-from jaxbudget.lab.report.style import RC
 
 
 def sections(workdir: Workdir) -> Iterator[Section]:
@@ -24,8 +22,7 @@ def sections(workdir: Workdir) -> Iterator[Section]:
     Tables 1-6 and Figure 1 beside the paper's, the paper at equal compute, deviations in force.
   """
   beside = tables.paper_tables(workdir)
-  with matplotlib.rc_context(RC):
-    yield Section('Beside the paper', [*beside, *figure1.draw(workdir)])
+  yield Section('Beside the paper', [*beside, *figure1.drawings(workdir)])
   yield Section('Paper at equal compute', [paper_equal_compute_table()] if beside else [])
   in_force = deviations_table(workdir)
   yield Section('Deviations in force', [in_force] if in_force else [])

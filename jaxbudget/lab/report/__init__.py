@@ -1,6 +1,7 @@
 """Reports: from a workdir of results to tables, statistics, figures and one page.
 
-`load_workdir` reads, `summary` prints, `write_report` writes `report/` into the workdir.
+`load_workdir` reads, `equal_compute` compares, `summary` prints, `write_report` writes `report/`
+into the workdir.
 """
 
 import importlib
@@ -8,9 +9,10 @@ import importlib
 _HOME = {
   'Problem': 'load',
   'Workdir': 'load',
+  'equal_compute': 'frontier',
   'load_workdir': 'load',
   'summary': 'terminal',
-  'write_report': 'html',
+  'write_report': 'page',
 }
 __all__ = list(_HOME)
 

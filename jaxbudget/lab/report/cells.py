@@ -36,26 +36,25 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
     the best accuracy in percent, the means of costs and seconds over finished runs, `num_test`,
     `data_fingerprint`, `paper` and `is_scoring` (a run that others need, not a method).
   """
-  rows = []
-  for cell_id, part in runs.groupby('cell_id', sort=False):
-    done = part[part['status'] == 'done']
-    row = {'cell_id': cell_id, **{name: part[name].iloc[0] for name in CELL}}
-    row['planned'] = len(part)
-    for status in ('done', *LACKING):
-      row[status] = int((part['status'] == status).sum())
-    row['not_pooled'] = int(part['not_pooled'].iloc[0])
-    row['mean'], row['std'] = done['final_accuracy'].mean(), done['final_accuracy'].std()
-    row['best_mean'], row['best_std'] = done['best_accuracy'].mean(), done['best_accuracy'].std()
-    row |= {name: done[name].mean() for name in _MEANS}
-    row['planned_cost'] = part['planned_cost'].mean()
-    row |= {name: part[name].iloc[0] for name in _FACTS}
-    row['data_fingerprint'] = part['data_fingerprint'].max()  # unknown is the empty string
-    rows.append(row)
-  extra = ['planned', 'done', *LACKING, 'not_pooled', 'mean', 'std', 'best_mean', 'best_std']
-  return pd.DataFrame(
-    rows,
-    columns=['cell_id', *CELL, *extra, *_MEANS, *_FACTS, 'data_fingerprint'],
-  )
+  numbers = ['final_accuracy', 'best_accuracy', *_MEANS]
+  runs = runs.astype(dict.fromkeys(numbers, float))
+  by_cell = runs.groupby('cell_id', sort=False)
+  done = runs[runs['status'] == 'done'].groupby('cell_id')[numbers]
+  table = runs.drop_duplicates('cell_id').set_index('cell_id')[[*CELL, *_FACTS]]
+  table['planned'] = by_cell.size()
+  for status in ('done', *LACKING):
+    table[status] = (runs['status'] == status).groupby(runs['cell_id']).sum().astype(int)
+  table['not_pooled'] = by_cell['not_pooled'].first().astype(int)
+  mean, std = done.mean(), done.std()
+  table['mean'], table['std'] = mean['final_accuracy'], std['final_accuracy']
+  table['best_mean'], table['best_std'] = mean['best_accuracy'], std['best_accuracy']
+  table[list(_MEANS)] = mean[list(_MEANS)]
+  table['planned_cost'] = by_cell['planned_cost'].mean()
+  table['data_fingerprint'] = by_cell['data_fingerprint'].max()  # unknown is the empty string
+  counts = ('planned', 'done', *LACKING, 'not_pooled')
+  scores = ('mean', 'std', 'best_mean', 'best_std')
+  columns = [*CELL, *counts, *scores, *_MEANS, *_FACTS, 'data_fingerprint']
+  return table[columns].reset_index()
 
 
 def finished(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -65,10 +64,12 @@ def finished(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     runs: `Workdir.runs`.
 
   Returns:
-    cell_id -> its finished runs indexed by seed, in rising order of seed.
+    cell_id -> `run_id, cost, final_accuracy, entropy_nats` of its finished runs, indexed by
+    seed, in rising order.
   """
   done = first_of_each_seed(runs[runs['status'] == 'done']).sort_values('seed')
-  return {name: part.set_index('seed') for name, part in done.groupby('cell_id')}
+  done = done.set_index('seed')[['cell_id', 'run_id', 'cost', 'final_accuracy', 'entropy_nats']]
+  return dict(iter(done.groupby('cell_id')))
 
 
 def first_of_each_seed(runs: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """What the page says of how the runs were made: settings, versions, command."""
 
-import html
 import json
 
 import pandas as pd
@@ -9,12 +8,13 @@ from jaxbudget.lab.differences import flatten
 from jaxbudget.lab.report import render
 from jaxbudget.lab.report.load import Workdir
 from jaxbudget.lab.report.render import Table
+from jaxbudget.lab.report.sections import Listing
 
 _OWN = ('run_id', 'cell_id', 'seed', 'config_hash', 'identity')
 
 
-def blocks(workdir: Workdir) -> list:
-  """Tables and HTML for the page's last section.
+def blocks(workdir: Workdir) -> list[Table | Listing]:
+  """The page's section on how its runs came about.
 
   Args:
     workdir: a loaded workdir.
@@ -23,12 +23,9 @@ def blocks(workdir: Workdir) -> list:
     The command, versions and devices, the settings common to all runs and those that vary.
   """
   command = workdir.command or f'python launch.py --config=... --workdir={workdir.path.name}'
-  said = '' if workdir.command else (
-    '<p class="note">The plan does not record its command; name the config file that made '
-    'it.</p>'
-  )  # fmt: skip
-  found = [f'<h3>Reproduce</h3><pre>{html.escape(command)}</pre>{said}', versions_table(workdir)]
-  return [*found, settings_table(workdir)]
+  missing = 'The plan does not record its command; name the config file that made it.'
+  reproduce = Listing('Reproduce', command, '' if workdir.command else missing)
+  return [reproduce, versions_table(workdir), settings_table(workdir)]
 
 
 def settings_table(workdir: Workdir) -> Table:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 from absl import app, flags
 from matplotlib.axes import Axes
@@ -19,7 +18,7 @@ from jaxbudget import registry
 from jaxbudget.augment import make_augment, operations
 from jaxbudget.augment import randaugment as ra
 from jaxbudget.data import Dataset, load
-from jaxbudget.lab import plain
+from jaxbudget.lab.report import picture
 from jaxbudget.types import Data, plain_batch
 
 IMAGES = 8
@@ -45,7 +44,7 @@ def contact_sheet(dataset: Dataset, path: str | pathlib.Path, seed: int = 0) -> 
   Raises:
     ValueError: if the images have neither 1 nor 3 channels.
   """
-  with matplotlib.rc_context({'text.parse_math': False, 'text.usetex': False}):
+  with picture.settings():
     _draw(dataset.info.name, make_strips(dataset, seed)).savefig(path, format='png', dpi=130)
 
 
@@ -117,7 +116,7 @@ def _draw(name, strips):
   inches = max(sum(height) for _, height in columns) + 0.7
   figure = Figure(figsize=(17.4, inches), facecolor='#cfd8e3')
   figure.suptitle(
-    f'{plain.text(name)}: training images under each augmentation, and under each RandAugment'
+    f'{picture.words(name)}: training images under each augmentation, and under each RandAugment'
     f' operation at m = {M}\nbelow: label and weight; mixing has one draw per batch, so each'
     ' image is from a batch of its own',
     fontsize=11,
@@ -147,7 +146,7 @@ def _draw_strip(axes: Axes, strip: Strip):
 
 def _short(name):
   """A class name that fits under an image."""
-  name = plain.text(name)
+  name = picture.words(name)
   return name if len(name) <= 12 else name[:11] + '…'
 
 

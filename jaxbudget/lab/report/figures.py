@@ -1,50 +1,93 @@
-"""The figures of a report, each for one setting (data, augmentation, schedule)."""
+"""The figures of a report, each for one setting (data, augmentation, schedule), as plain data."""
 
+import functools
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from jaxbudget.lab.report import cells, figures_cost, layout, statistics
+from jaxbudget.lab.report import cells, figures_cost, layout, load, statistics
+from jaxbudget.lab.report.drawings import Drawing
 from jaxbudget.lab.report.frontier import band
-from jaxbudget.lab.report.load import Workdir, load_counts
-from jaxbudget.lab.report.style import RC, Drawing, method_styles, plain_logarithm, words
+from jaxbudget.lab.report.load import Workdir
+from jaxbudget.lab.report.style import method_styles, set_aside
 from jaxbudget.paths import file_name
 
+COST = 'cost (full runs of SGD = 1, selection charged)'
+_LINES = 14  # in a figure, if its cells can be parted by what else differs
+_TELLING = (
+  ('selector_acceptance_rate', 'acceptance rate', 'accepted share of candidates'),
+  ('selector_q', 'q', 'q (losses in the mean)'),
+)
 
-def draw_all(workdir: Workdir) -> Iterator[Drawing]:
-  """Draws what the workdir has data for; the figures come one at a time.
+
+class Course(NamedTuple):
+  """A figure of a cell epoch by epoch; NaN where there is none.
+
+  Attributes:
+    epoch: f64[E], those that any run has reached.
+    mean: f64[E], over seeds.
+    std: f64[E], their standard deviation (ddof=1).
+  """
+
+  epoch: np.ndarray
+  mean: np.ndarray
+  std: np.ndarray
+
+
+def frontiers(workdir: Workdir) -> Iterator[Drawing]:
+  """Accuracy against cost, a figure for each setting with something to compare.
 
   Args:
     workdir: a loaded workdir.
 
   Yields:
-    Drawings: frontiers, then curves by budget, selector internals,
-    time and realised cost.
+    Drawings, in the order of the plan.
   """
-  with matplotlib.rc_context(RC):
-    styles = method_styles(workdir.cells)
-    epochs = _epoch_statistics(workdir)
-    settings = list(_settings(workdir))
-    for name, frame in settings:
-      compared = frame[(frame['done'] > 0) & ~frame['is_scoring'].astype(bool)]
-      if not compared.empty:
-        yield draw_frontier(workdir, compared, name, styles)
-    for name, frame in settings:
-      yield from _draw_curves(workdir, frame, epochs, name, styles)
-      yield from _draw_internals(frame, epochs, name)
-    for name, frame in settings:
-      if frame['seconds_train'].notna().any():
-        yield figures_cost.draw_time(frame, name)
-    if (workdir.cells['done'] > 0).any():
-      yield figures_cost.draw_realised(workdir, styles)
+  styles, finished = method_styles(workdir.cells), cells.finished(workdir.runs)
+  caption = (
+    'Accuracy of the last epoch against everything spent on it. Bars and the band around '
+    'unif_sgd: 95% intervals over seeds (t below 10 seeds, BCa bootstrap from 10 up). A line '
+    'joins points that differ in their budget alone; points of one cost stand side by side, '
+    'unif_sgd where it belongs.'
+  )
+  for name, frame in settings(workdir):
+    known = frame['cost'].notna() & frame['mean'].notna()
+    compared = frame[known & ~frame['is_scoring'].astype(bool)]
+    if not compared.empty:
+      draw = functools.partial(_frontier, compared, finished, styles, name)
+      yield Drawing(file_name(f'frontier_{name}'), f'Accuracy against cost: {name}', caption, draw)
 
 
-def _settings(workdir: Workdir) -> Iterator[tuple[str, pd.DataFrame]]:
+def training(workdir: Workdir) -> Iterator[Drawing]:
+  """What happened in training: costs as planned and as spent, curves, selectors, time.
+
+  Args:
+    workdir: a loaded workdir.
+
+  Yields:
+    Drawings: first one of each setting, then the second of each.
+  """
+  styles = method_styles(workdir.cells)
+  if (workdir.cells['done'] > 0).any():
+    yield figures_cost.realised(workdir, styles)
+  by_epoch = functools.lru_cache(maxsize=64)(functools.partial(_by_epoch, workdir))
+  groups = [
+    (
+      *_curves(workdir, frame, by_epoch, name, styles),
+      *_internals(workdir, frame, by_epoch, name),
+      *([figures_cost.time(frame, name)] if frame['seconds_train'].notna().any() else []),
+    )
+    for name, frame in settings(workdir)
+  ]
+  for places in itertools.zip_longest(*groups):
+    yield from filter(None, places)
+
+
+def settings(workdir: Workdir) -> Iterator[tuple[str, pd.DataFrame]]:
   """Cells that may share a figure, with a name for them that says where settings differ."""
   frame = workdir.cells
   varying = [n for n in cells.SETTING if frame[n].nunique(dropna=False) > 1]
@@ -53,172 +96,194 @@ def _settings(workdir: Workdir) -> Iterator[tuple[str, pd.DataFrame]]:
   for _, part in frame.groupby(keys, sort=False, dropna=False):
     first = part.iloc[0]
     words = [layout.plain(first[n]) for n in varying or ['dataset', 'augment', 'schedule']]
-    yield ', '.join([*words, *(f'{n}={layout.plain(first[n])}' for n in scales)]), part
+    name = ', '.join([*words, *(f'{n}={layout.plain(first[n])}' for n in scales)])
+    if part['method'].nunique() <= _LINES or part['variant'].nunique() == 1:
+      yield name, part
+    else:  # too many lines for one figure
+      for variant, own in part.groupby('variant', sort=False):
+        yield ', '.join(filter(None, (name, variant))), own
 
 
-def _epoch_statistics(workdir: Workdir) -> dict[str, pd.DataFrame]:
-  """Per cell: mean and standard deviation over seeds, by epoch; columns (value, mean | std)."""
-  runs = workdir.runs.set_index('run_id')
-  run_id = workdir.epochs['run_id']
-  cost = workdir.epochs['cost_forward_equivalents'] / run_id.map(runs['full_cost'])
-  epochs = workdir.epochs.drop(columns='run_id').astype(float)
-  epochs = epochs.assign(cell_id=run_id.map(runs['cell_id']), cost=cost)
-  table = epochs.groupby(['cell_id', 'epoch']).agg(['mean', 'std'])
-  return {cell_id: part.droplevel('cell_id') for cell_id, part in table.groupby('cell_id')}
-
-
-def draw_frontier(workdir: Workdir, frame: pd.DataFrame, name: str, styles) -> Drawing:
-  """Accuracy against cost, with 95% bands over seeds."""
-  figure = Figure(figsize=(5.6, 3.9), layout='constrained')
-  ax = figure.subplots()
-  finished = cells.finished(workdir.runs)
-  # sgd is unif_sgd at budget 1: it closes the baseline's line.
+def _frontier(frame: pd.DataFrame, finished: dict, styles: dict, name: str) -> dict[str, Any]:
+  """One line for each method; the baseline, closed by sgd, with its band."""
   full = frame[frame['rule'].eq('sgd')]
   lines = frame.assign(baseline=frame['rule'].eq('unif_sgd')).drop_duplicates('method')
   lines = lines.sort_values('baseline', ascending=False, kind='stable')
-  for i, (method, variant, is_baseline) in enumerate(
-    lines[['method', 'variant', 'baseline']].itertuples(index=False)
+  drawn = []
+  for method, variant, is_baseline in lines[['method', 'variant', 'baseline']].itertuples(
+    index=False
   ):
     own = frame[frame['method'].eq(method)]
-    if is_baseline:
+    if is_baseline:  # sgd is unif_sgd at budget 1
       own = pd.concat([own, full[full['variant'].eq(variant)]])
-    line = [finished[c][['cost', 'final_accuracy']] for c in own.sort_values('cost')['cell_id']]
-    aside = 0.004 * (i // 2 + 1) * (-1) ** i
-    aside = 0.0 if is_baseline or method in full['method'].array else aside
-    _frontier_line(ax, line, method, styles[method], aside, shaded=is_baseline)
-  ax.set(xlabel='cost (full runs of SGD = 1, selection charged)', ylabel='test accuracy (%)')
-  ax.set_title(words(name))
-  ax.set_ylim(top=min(100.5, ax.get_ylim()[1]))
-  ax.legend()
-  caption = (
-    'Accuracy of the last epoch against everything spent on it. Bars and the band around '
-    'unif_sgd: 95% intervals over seeds (t below 10 seeds, BCa bootstrap from 10 up). Points '
-    'at equal cost are drawn a hair apart.'
-  )
-  return Drawing(file_name(f'frontier_{name}'), f'Accuracy against cost: {name}', caption, figure)
+    runs = [finished[c][['cost', 'final_accuracy']] for c in own.sort_values('cost')['cell_id']]
+    drawn.append({'label': method, 'style': styles[method]} | _points(runs, shaded=is_baseline))
+  panel = {'xlabel': COST, 'ylabel': 'test accuracy (%)', 'title': name, 'lines': drawn}
+  low = min((line['y'] - line['yerr'][0]).min() for line in drawn)
+  high = max((line['y'] + line['yerr'][1]).max() for line in drawn)
+  pad = max(0.05 * (high - low), 0.1)
+  panel['ylim'] = [max(low - pad, -0.5), min(high + pad, 100.5)]
+  return {'size': [6.2, 3.6], 'grid': [1, 1], 'panels': [panel | set_aside(drawn)]}
 
 
-def _frontier_line(
-  ax: Axes, line: list[pd.DataFrame], label: str, style: dict, aside: float, shaded: bool
-) -> None:
-  """One method: its points with intervals, joined; the baseline also with a band."""
-  means = [run['final_accuracy'].mean() for run in line]
-  costs = [run['cost'].mean() for run in line]
-  found = [statistics.paired(run['final_accuracy']) for run in line]
-  errors = [[f.mean - f.low for f in found], [f.high - f.mean for f in found]]
-  errors = np.nan_to_num(np.maximum(errors, 0))
-  drawn_at = np.array(costs) + aside
-  ax.errorbar(drawn_at, means, errors, label=words(label), capsize=2, elinewidth=0.8, **style)
-  together = pd.concat(line, axis=1, keys=range(len(line)), join='inner')
-  if shaded and len(line) > 1 and len(together) > 1:
-    grid = np.linspace(min(costs), max(costs), 50)
+def _points(runs: list[pd.DataFrame], shaded: bool) -> dict[str, Any]:
+  """Means with their intervals, by rising cost; the band is interpolated seed by seed."""
+  means = np.array([run['final_accuracy'].mean() for run in runs])
+  costs = np.array([run['cost'].mean() for run in runs])
+  ends = np.array([statistics.mean_interval(run['final_accuracy']) for run in runs]).T
+  errors = np.nan_to_num(np.maximum([means - ends[0], ends[1] - means], 0))
+  line = {'x': costs, 'y': means, 'yerr': errors}
+  together = pd.concat(runs, axis=1, keys=range(len(runs)), join='inner')
+  if shaded and len(runs) > 1 and len(together) > 1:
+    grid = np.geomspace(costs.min(), costs.max(), 50)
     score, cost = (together.xs(k, axis=1, level=1) for k in ('final_accuracy', 'cost'))
     shown = band(score, cost, grid)
-    ax.fill_between(grid, shown['low'], shown['high'], color=style['color'], alpha=0.15, lw=0)
+    line |= {'band_x': grid, 'low': shown['low'], 'high': shown['high']}
+  return line
 
 
-def _draw_curves(workdir: Workdir, frame, epochs, name: str, styles) -> Iterator[Drawing]:
+def _by_epoch(workdir: Workdir, cell_id: str) -> dict[str, Course]:
+  """The course of a cell's figures, by their names in `load.load_epochs`, and of its `cost`."""
+  runs = []
+  for run in workdir.runs[workdir.runs['cell_id'] == cell_id].itertuples():
+    rows = load.load_epochs(workdir, run.run_id)
+    for row in rows:
+      row['cost'] = row.get('cost_forward_equivalents', math.nan) / run.full_cost
+    runs.append({row['epoch']: row for row in rows})
+  epochs = sorted(set().union(*runs))
+  names = dict.fromkeys(name for rows in runs for row in rows.values() for name in row)
+  found = {}
+  for name in names:
+    values = np.array([[rows.get(e, {}).get(name, math.nan) for e in epochs] for rows in runs])
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    with np.errstate(divide='ignore', invalid='ignore'):  # NaN where there is nothing
+      mean = np.where(known, values, 0).sum(axis=0) / count
+      squares = (np.where(known, values - mean, 0) ** 2).sum(axis=0)
+      std = np.where(count > 1, np.sqrt(squares / (count - 1)), math.nan)
+    found[name] = Course(np.array(epochs), mean, std)
+  return found
+
+
+def _curves(workdir: Workdir, frame, by_epoch, name: str, styles) -> Iterator[Drawing]:
   """For each budget: accuracy and loss by epoch and by cost, sample counts, H(c)."""
+  begun = set(workdir.runs.loc[workdir.runs['has_metrics'], 'cell_id'])
   full = frame[frame['rule'].eq('sgd')]
   budgets = sorted(set(frame['budget'].dropna()))
+  caption = (
+    'Mean over seeds, shaded ± one standard deviation; sgd at budget 1 for reference. '
+    'Times trained: how often each sample was trained on, in the runs of one seed. H(c): '
+    'entropy of those counts in nats; thin line: ln N, perfectly even use.'
+  )
   for budget in [b for b in budgets if b < 1] or budgets:
     at_budget = frame[frame['budget'] == budget]
     shown = pd.concat([at_budget, full[~full['cell_id'].isin(at_budget['cell_id'])]])
-    shown = shown[shown['cell_id'].isin(epochs)]
-    if shown.empty:
-      continue
-    # Fixed margins: measuring text for an automatic layout would take a third of the time.
-    figure = Figure(figsize=(7.2, 7.6))
-    margins = {'left': 0.09, 'right': 0.98, 'top': 0.95, 'bottom': 0.13}
-    axes = figure.subplots(3, 2, gridspec_kw=margins | {'hspace': 0.33, 'wspace': 0.24})
-    for _, cell in shown.iterrows():
-      part = epochs[cell['cell_id']]
-      style = {k: v for k, v in styles[cell['method']].items() if k != 'marker'}
-      for row, value in enumerate(('test_accuracy', 'train_loss')):
-        for column, x in enumerate(('epoch', 'cost')):
-          _curve(axes[row, column], part, x, value, cell['method'], style)
-      _curve(axes[2, 1], part, 'epoch', 'entropy_nats', cell['method'], style)
-      _histogram(axes[2, 0], workdir, cell, style)
-    _label_curves(axes)
-    for size in shown['num_train'].dropna().unique():
-      axes[2, 1].axhline(math.log(size), color='#8C8C8C', lw=0.6)
-    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc='lower center', ncols=4)
-    title = f'{name}, budget {layout.plain(budget)}'
-    figure.suptitle(words(title), fontsize=10, y=0.985)
-    caption = (
-      'Mean over seeds, shaded ± one standard deviation; sgd at budget 1 for reference. '
-      'Times trained: how often each sample was trained on, in the runs of one seed. H(c): '
-      'entropy of those counts in nats; thin line: ln N, perfectly even use.'
-    )
-    yield Drawing(
-      file_name(f'curves_{name}_b{layout.plain(budget)}'), f'Training: {title}', caption, figure
-    )  # fmt: skip
+    shown = shown[shown['cell_id'].isin(begun)]
+    if not shown.empty:
+      title = f'{name}, budget {layout.plain(budget)}'
+      draw = functools.partial(_curves_picture, workdir, shown, by_epoch, styles, title)
+      stem = file_name(f'curves_{name}_b{layout.plain(budget)}')
+      yield Drawing(stem, f'Training: {title}', caption, draw)
 
 
-def _curve(ax: Axes, part: pd.DataFrame, x: str, value: str, label: str, style: dict) -> None:
-  """Mean and spread over seeds of one cell."""
-  found = part[value].dropna(subset='mean')
-  at = found.index if x == 'epoch' else part.loc[found.index, (x, 'mean')]
-  ax.plot(at, found['mean'], label=words(label), marker='.' if len(found) == 1 else '', **style)
-  low, high = found['mean'] - found['std'], found['mean'] + found['std']
-  ax.fill_between(at, low, high, color=style['color'], alpha=0.15, lw=0)
+def _curves_picture(workdir: Workdir, shown, by_epoch: Callable, styles, title: str) -> dict:
+  epoch, cost = 'epoch', 'cost (full runs of SGD = 1)'
+  accuracy, loss = 'test accuracy (%)', 'training loss (nats)'
+  panels = [
+    {'xlabel': x, 'ylabel': y, 'lines': []}
+    for x, y in ((epoch, accuracy), (cost, accuracy), (epoch, loss), (cost, loss))
+  ]
+  counts = {'xlabel': 'times trained on', 'ylabel': 'samples (% per count)', 'stairs': []}
+  entropy = {'xlabel': epoch, 'ylabel': 'H(c) (nats)', 'lines': []}
+  for cell in shown.to_dict('records'):
+    part = by_epoch(cell['cell_id'])
+    style = {k: v for k, v in styles[cell['method']].items() if k != 'marker'}
+    values = ('test_accuracy', 'test_accuracy', 'train_loss', 'train_loss', 'entropy_nats')
+    for number, (panel, value) in enumerate(zip((*panels, entropy), values, strict=True)):
+      x = 'cost' if number in (1, 3) else 'epoch'
+      panel['lines'] += _curve(part, x, value) and [
+        {'label': cell['method'], 'style': style} | _curve(part, x, value)
+      ]
+    counts['stairs'] += _histogram(workdir, cell['cell_id'], style)
+  for panel in panels[2:]:
+    panel['ylog'] = bool(panel['lines']) and all((line['y'] > 0).all() for line in panel['lines'])
+  sizes = sorted(set(shown['num_train'].dropna()))
+  entropy['hlines'] = [{'at': math.log(size)} for size in sizes if size > 0]
+  return {
+    'size': [7.2, 6.4], 'grid': [3, 2], 'title': title, 'panels': [*panels, counts, entropy],
+  }  # fmt: skip
 
 
-def _histogram(ax: Axes, workdir: Workdir, cell: pd.Series, style: dict) -> None:
+def _curve(part: dict[str, Course], x: str, value: str) -> dict[str, Any]:
+  """Mean and spread over seeds of one cell; nothing where there is nothing."""
+  if value not in part or x not in part:
+    return {}
+  at, own = part[x].mean, part[value]
+  shown = np.isfinite(at) & np.isfinite(own.mean)
+  if not shown.any():
+    return {}
+  at, mean, std = at[shown], own.mean[shown], own.std[shown]
+  spread = {'low': mean - std, 'high': mean + std} if np.isfinite(std).any() else {}
+  return {'x': at, 'y': mean} | spread
+
+
+def _histogram(workdir: Workdir, cell_id: str, style: dict) -> list[dict[str, Any]]:
   """Times each sample was trained on, in the first run that kept its counts."""
-  for run_id in workdir.runs.loc[workdir.runs['cell_id'] == cell['cell_id'], 'run_id']:
-    counts = load_counts(workdir, run_id)
+  for run_id in workdir.runs.loc[workdir.runs['cell_id'] == cell_id, 'run_id']:
+    counts = load.load_counts(workdir, run_id)
     if counts is not None and counts.size:
       top = int(counts.max())
       width = max(1, math.ceil((top + 1) / 40))
       edges = np.arange(0, top + width + 1, width) - 0.5
       share = np.histogram(counts, edges)[0] / counts.size / width
-      ax.stairs(100 * share, edges, color=style['color'], linestyle=style['linestyle'], lw=1.4)
-      return
+      return [{'values': 100 * share, 'edges': edges, 'style': style}]
+  return []
 
 
-def _label_curves(axes) -> None:
-  epoch, cost = 'epoch', 'cost (full runs of SGD = 1)'
-  axes[0, 0].set(xlabel=epoch, ylabel='test accuracy (%)')
-  axes[0, 1].set(xlabel=cost, ylabel='test accuracy (%)')
-  axes[1, 0].set(xlabel=epoch, ylabel='training loss (nats)')
-  axes[1, 1].set(xlabel=cost, ylabel='training loss (nats)')
-  axes[2, 0].set(xlabel='times trained on', ylabel='samples (% per count)')
-  axes[2, 1].set(xlabel=epoch, ylabel='H(c) (nats)')
-  for ax in axes[1]:
-    if all((line.get_ydata() > 0).all() for line in ax.lines):
-      plain_logarithm(ax.yaxis)
-
-
-def _draw_internals(frame, epochs, name: str) -> Iterator[Drawing]:
+def _internals(workdir: Workdir, frame, by_epoch, name: str) -> Iterator[Drawing]:
   """Selective Backprop's acceptance rate and Ordered SGD's q, epoch by epoch."""
-  known = (
-    ('selector_acceptance_rate', 'acceptance rate', 'accepted share of candidates'),
-    ('selector_q', 'q', 'q (losses in the mean)'),
-  )
-  lines = {
-    column: [
-      (cell, epochs[cell['cell_id']][column, 'mean'].dropna())
-      for cell in frame.sort_values('budget').to_dict('records')
-      if column in epochs.get(cell['cell_id'], ())
-    ]
-    for column, *_ in known
-  }
-  lines = {c: [(cell, line) for cell, line in own if len(line)] for c, own in lines.items()}
-  found = [k for k in known if lines[k[0]]]
-  if not found:
+  first = workdir.runs[workdir.runs['has_metrics']].drop_duplicates('cell_id')
+  first = dict(zip(first['cell_id'], first['run_id'], strict=True))
+  telling = {
+    cell['cell_id']: load.epoch_columns(workdir, first[cell['cell_id']])
+    for cell in frame.to_dict('records') if cell['cell_id'] in first
+  }  # fmt: skip
+  known = [k for k in _TELLING if any(k[0] in columns for columns in telling.values())]
+  if not known:
     return
-  figure = Figure(figsize=(3.6 * len(found) + 0.6, 3.6), layout='constrained')
-  axes = figure.subplots(1, len(found), squeeze=False)[0]
-  for ax, (column, title, label) in zip(axes, found, strict=True):
-    colours = matplotlib.colormaps['cividis'](np.linspace(0, 0.8, max(2, len(lines[column]))))
-    for i, (cell, line) in enumerate(lines[column]):
-      ax.plot(line.index, line, color=colours[i], linestyle=('-', '--', '-.', ':')[i % 4],
-              drawstyle='steps-mid', marker='.' if len(line) == 1 else '',
-              label=words(f'{cell["method"]} {layout.plain(cell["budget"])}'))  # fmt: skip
-      if 'acceptance' in column:
-        ax.axhline(cell['budget'], color='#8C8C8C', lw=0.6)
-    ax.set(xlabel='epoch', ylabel=label, title=title, ylim=(0, None))
-    ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.18), ncols=2)
+  told = frame[[bool(set(telling.get(c, ())) & {k[0] for k in known}) for c in frame['cell_id']]]
   caption = 'What the selectors did: means over seeds, one line per budget; thin lines: B.'
-  yield Drawing(file_name(f'internals_{name}'), f'Selectors at work: {name}', caption, figure)
+  draw = functools.partial(_internals_picture, told.sort_values('budget'), by_epoch, known)
+  yield Drawing(file_name(f'internals_{name}'), f'Selectors at work: {name}', caption, draw)
+
+
+def _internals_picture(frame: pd.DataFrame, by_epoch: Callable, known) -> dict[str, Any]:
+  panels = []
+  for column, title, label in known:
+    lines, hlines = [], []
+    for cell in frame.to_dict('records'):
+      curve = _curve(by_epoch(cell['cell_id']), 'epoch', column)
+      if curve:
+        label_of = f'{cell["method"]} {layout.plain(cell["budget"])}'
+        lines.append({'x': curve['x'], 'y': curve['y'], 'label': label_of})
+        hlines += [{'at': cell['budget']}] if 'acceptance' in column else []
+    for line, style in zip(lines, _shades(len(lines)), strict=True):
+      line |= {'style': style, 'steps': True}
+    top = 1.05 * max((line['y'].max() for line in lines), default=1.0)
+    panels.append({
+      'xlabel': 'epoch', 'ylabel': label, 'title': title, 'ylim': [0, top], 'lines': lines,
+      'hlines': hlines,
+    })  # fmt: skip
+  return {'size': [3.4 * len(panels) + 1.2, 2.8], 'grid': [1, len(panels)], 'panels': panels}
+
+
+def _shades(count: int) -> list[dict[str, str]]:
+  """From dark to light, for what has an order."""
+  dark, light = np.array([0x00, 0x22, 0x4E]), np.array([0xC8, 0xB8, 0x66])
+  shares = np.linspace(0, 1, max(2, count))[:count]
+  colours = [np.round(dark + share * (light - dark)).astype(int) for share in shares]
+  lines = ('-', '--', '-.', ':')
+  return [
+    {'color': '#' + ''.join(f'{c:02x}' for c in colour), 'linestyle': lines[i % 4]}
+    for i, colour in enumerate(colours)
+  ]

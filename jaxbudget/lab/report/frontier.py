@@ -138,7 +138,8 @@ def _compare(cell: dict, knots: pd.DataFrame, done, lock, allow) -> dict:
   place = bracket(cell['cost'], knots['expected'])
   if place is None:
     low, high = knots['expected'].iloc[[0, -1]]
-    return row | {'state': 'outside', 'reason': f'the baseline spans costs {low:.3g} to {high:.3g}'}
+    reason = f'the baseline costs {low:.3g} to {high:.3g}, and nothing is extrapolated'
+    return row | {'state': 'outside', 'reason': reason}
   pair = knots.iloc[sorted({place.left, place.right})]
   absent = [_point(k, ' at ') for _, k in pair.iterrows() if not k['done']]
   if absent:
@@ -201,6 +202,6 @@ def band(scores: pd.DataFrame, costs: pd.DataFrame, grid: np.ndarray) -> pd.Data
     np.interp(grid, cost, score)
     for score, cost in zip(scores.to_numpy(), costs.to_numpy(), strict=True)
   ]
-  found = [statistics.paired(column) for column in np.array(lines).T]
-  low, high = [f.low for f in found], [f.high for f in found]
-  return pd.DataFrame({'cost': grid, 'mean': [f.mean for f in found], 'low': low, 'high': high})
+  columns = np.array(lines).T
+  low, high = zip(*map(statistics.mean_interval, columns), strict=True)
+  return pd.DataFrame({'cost': grid, 'mean': columns.mean(axis=1), 'low': low, 'high': high})

@@ -16,7 +16,7 @@ import pandas as pd
 
 from jaxbudget.lab.report import cells, labels, reading
 from jaxbudget.lab.report.reading import Problem
-from jaxbudget.lab.run import files
+from jaxbudget.lab.run import files, run_state
 from jaxbudget.lab.sweep import plan_file
 from jaxbudget.registry import by_number
 
@@ -43,10 +43,10 @@ class Workdir:
       the plan, `status` (one of `run_state.STATES`), accuracies in percent, the
       costs of `COST` in samples, `planned_*`, `seconds_*`, versions, and `cost`: forward
       equivalents, with those of the scoring run it needs (`scoring_...`), in units of a full
-      run of T epochs over N samples (`full_cost` = 3TN).
+      run of T epochs over N samples (`full_cost` = 3TN). `method` is a label that tells cells
+      apart, `rule` and `variant` its parts, see `labels.method_labels`. `has_metrics`: whether
+      there are epochs to load (`load_epochs`).
     cells: `runs` aggregated over seeds, see `cells.cells`.
-    epochs: one row per run and epoch, from metrics.jsonl; `selector_*` columns are a
-      selector's own figures.
     configs: run_id -> the run's resolved config.
     unsaid: what the methods' labels do not name, because most cells share it.
     conditions: run_id -> what it was computed under, as text, see `reading.conditions_of`.
@@ -58,7 +58,6 @@ class Workdir:
   path: pathlib.Path
   runs: pd.DataFrame
   cells: pd.DataFrame
-  epochs: pd.DataFrame
   configs: dict[str, dict]
   unsaid: dict[str, str]
   conditions: dict[str, dict[str, str]]
@@ -89,16 +88,16 @@ def load_workdir(path, allow: Collection[str] = (), only: str = '') -> Workdir:
   reading.list_foreign(path, {run['run_id'] for run in planned}, problems)
   planned = plan_file.narrow(planned, only) if only else planned
   needed = {run_id for run in planned for run_id in _needs(run)}
-  rows, epochs, configs, conditions = [], [], {}, {}
+  rows, configs, conditions = [], {}, {}
   for run in planned:
     directory = path / 'runs' / run['run_id']
     result, status, why = reading.read_result(directory, path, problems)
-    config, lines = _read_run(directory, path, problems)
+    config, last = _read_run(directory, path, status == run_state.DONE, problems)
     configs[run['run_id']] = config
     conditions[run['run_id']] = reading.conditions_of(result)
-    row = _run_row(run, config, result, lines)
-    rows.append(row | {'status': status, 'error': why, 'is_scoring': run['run_id'] in needed})
-    epochs += [{'run_id': run['run_id'], **line} for line in lines]
+    row = _run_row(run, config, result, last or {}) | {'status': status, 'error': why}
+    is_scoring = run['run_id'] in needed
+    rows.append(row | {'is_scoring': is_scoring, 'has_metrics': last is not None})
   runs = pd.DataFrame(rows, columns=_columns())
   runs['full_cost'] = _full_cost(runs)
   for name in ('', 'planned_'):
@@ -106,24 +105,49 @@ def load_workdir(path, allow: Collection[str] = (), only: str = '') -> Workdir:
     runs[f'{name}cost'] = spent / runs['full_cost']
   runs, apart, pooling = cells.separate(runs, conditions, allow)
   runs[list(labels.COLUMNS)], unsaid = labels.method_labels(runs, configs, apart)
-  first = ['run_id', *reading.EPOCH_NUMBERS, *(f'cost_{k}' for k in COST), 'seconds']
-  epochs = pd.DataFrame(epochs)
-  epochs = epochs.reindex(columns=first + [c for c in epochs.columns if c not in first])
-  shown = runs, cells.cells(runs), epochs
+  shown = runs, cells.cells(runs)
   return Workdir(path, *shown, configs, unsaid, conditions, pooling, command, problems)
 
 
-def _read_run(directory, root, problems) -> tuple[dict, list[dict]]:
-  """A run's config and metrics; nothing of what is damaged."""
+def _read_run(directory, root, is_done, problems) -> tuple[dict, dict | None]:
+  """A run's config, and its last epoch (None: there is none); nothing of what is damaged.
+
+  Of a finished run whose checksums hold, the epochs are read when something shows them.
+  """
   config, lines = directory / 'config.json', directory / 'metrics.jsonl'
 
   def whole(file):
     return reading.intact(file, root, problems)
 
-  return (
-    (reading.read_json(config, root, problems) if whole(config) else None) or {},
-    reading.read_metrics(lines, root, problems) if whole(lines) else [],
-  )
+  known = (reading.read_json(config, root, problems) if whole(config) else None) or {}
+  if not whole(lines) or not lines.is_file():
+    return known, None
+  if is_done and (directory / files.SUMS).is_file():
+    return known, {} if lines.stat().st_size else None
+  rows = reading.read_metrics(lines, root, problems)
+  return known, rows[-1] if rows else None
+
+
+def load_epochs(workdir: Workdir, run_id: str) -> list[dict[str, float]]:
+  """What a run wrote, epoch by epoch.
+
+  Args:
+    workdir: a loaded workdir.
+    run_id: one of its runs.
+
+  Returns:
+    For each epoch `reading.EPOCH_NUMBERS`, `cost_*`, `seconds*` and `selector_*`, a selector's own
+    figures, as far as they were written. None (and a new entry in `workdir.problems`) where the
+    file is damaged.
+  """
+  file = workdir.path / 'runs' / run_id / files.METRICS
+  whole = reading.intact(file, workdir.path, workdir.problems)
+  return reading.read_metrics(file, workdir.path, workdir.problems) if whole else []
+
+
+def epoch_columns(workdir: Workdir, run_id: str) -> list[str]:
+  """The figures that `load_epochs` would give, by a run's first epoch."""
+  return reading.first_columns(workdir.path / 'runs' / run_id / files.METRICS)
 
 
 def load_counts(workdir: Workdir, run_id: str) -> np.ndarray | None:
@@ -151,8 +175,8 @@ def load_counts(workdir: Workdir, run_id: str) -> np.ndarray | None:
 
 def _columns() -> list[str]:
   return [
-    'run_id', *IDENTITY, 'options', 'parts', 'paper', 'is_scoring', 'status', 'error',
-    'epochs_done', *NUMBERS, *COST, *(f'planned_{name}' for name in COST),
+    'run_id', *IDENTITY, 'options', 'parts', 'paper', 'is_scoring', 'has_metrics', 'status',
+    'error', *NUMBERS, *COST, *(f'planned_{name}' for name in COST),
     'scoring_forward_equivalents', *(f'seconds_{name}' for name in SECONDS), 'device', 'version',
     'commit', 'jax', 'data_fingerprint', 'config_hash',
   ]  # fmt: skip
@@ -170,14 +194,13 @@ def _full_cost(runs: pd.DataFrame) -> pd.Series:
   return full.fillna(pd.Series([guess.get(key, math.nan) for key in keys], index=runs.index))
 
 
-def _run_row(run: dict, config: dict, result: dict, lines: list[dict]) -> dict:
+def _run_row(run: dict, config: dict, result: dict, last: dict) -> dict:
   """One row of the runs table from the plan's entry and the run's own files."""
   known = {name: run.get(name, config.get(name)) for name in IDENTITY}
   for name in _NUMERIC:
     known[name] = reading.number(known[name])
   for name in set(IDENTITY) - set(_NUMERIC):
     known[name] = '' if known[name] is None else str(known[name])
-  last = lines[-1] if lines else {}
   cost = result.get('cost') if isinstance(result.get('cost'), dict) else {}
   planned = run.get('planned') if isinstance(run.get('planned'), dict) else {}
   seconds = result.get('seconds') if isinstance(result.get('seconds'), dict) else {}
@@ -192,7 +215,6 @@ def _run_row(run: dict, config: dict, result: dict, lines: list[dict]) -> dict:
     'options': options if isinstance(options, dict) else {},
     'parts': run.get('parts', config.get('parts')),
     'paper': [entry for entry in run.get('paper') or [] if isinstance(entry, dict)],
-    'epochs_done': reading.number(last.get('epoch')) if lines else 0,
     **{name: reading.number(result.get(name)) for name in NUMBERS},
     'realised_budget': reading.number(budgets.get('backward', result.get('realised_budget'))),
     **{name: reading.number(cost.get(name, last.get(f'cost_{name}'))) for name in COST},

@@ -120,6 +120,15 @@ def read_metrics(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]
   return rows
 
 
+def first_columns(file: pathlib.Path) -> list[str]:
+  """The columns of a metrics file by its first line; none if that is not readable."""
+  try:
+    with file.open(encoding='utf-8') as lines:
+      return list(_epoch_row(json.loads(next(lines, ''))))
+  except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    return []
+
+
 def _epoch_row(row: dict) -> dict:
   flat: dict[str, Any] = {name: number(row.get(name)) for name in EPOCH_NUMBERS}
   if math.isnan(flat['epoch']):

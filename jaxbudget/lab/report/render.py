@@ -1,4 +1,4 @@
-"""A table as a value, and its five faces: terminal, Markdown, LaTeX, HTML, CSV."""
+"""A table as a value, and its faces: terminal, Markdown, LaTeX, CSV (and HTML, `page.py`)."""
 
 import dataclasses
 import html
@@ -58,6 +58,11 @@ class Table:
     widths = {len(row) for row in self.rows} - {len(self.columns)}
     if widths:
       raise ValueError(f'table {self.name!r} has {len(self.columns)} columns, rows of {widths}')
+
+
+def sort_key(cell: Cell) -> float | str | None:
+  """What a cell is sorted by; no number is nothing, which JSON can say and sorts last."""
+  return None if isinstance(cell.sort, float) and not math.isfinite(cell.sort) else cell.sort
 
 
 def text_cell(value) -> Cell:
@@ -133,23 +138,6 @@ def to_latex(table: Table) -> str:
   return '\n'.join(lines + ['\\end{table}']) + '\n'
 
 
-def to_html(table: Table, sortable: bool = True) -> str:
-  """A `<table>` for the page; every text is escaped."""
-  kind = ' class="sortable"' if sortable else ''
-  head = ''.join(
-    f'<th scope="col"{"" if i < table.labels else " class=n"}>{html.escape(name)}</th>'
-    for i, name in enumerate(table.columns)
-  )
-  body = []
-  for index, row in enumerate(table.rows):
-    cells = ''.join(_html_cell(cell, i < table.labels) for i, cell in enumerate(row))
-    body.append(f'<tr{" class=rule" if index in table.rules else ""}>{cells}</tr>')
-  return (
-    f'<table{kind} id="table-{html.escape(table.name)}"><thead><tr>{head}</tr></thead>'
-    f'<tbody>{"".join(body)}</tbody></table>'
-  )
-
-
 def to_rich(table: Table) -> rich.table.Table:
   """A table for the terminal."""
   shown = rich.table.Table(
@@ -208,14 +196,3 @@ def _latex_cell(cell: Cell) -> str:
   text = _latex(cell.text)
   text = f'\\textbf{{{text}}}' if cell.bold else text
   return f'{text} {{\\scriptsize ({_latex(cell.detail)})}}' if cell.detail else text
-
-
-def _html_cell(cell: Cell, label: bool) -> str:
-  text = html.escape(cell.text)
-  text = f'<b>{text}</b>' if cell.bold else text
-  if cell.detail:
-    text += f'<small>{html.escape(cell.detail)}</small>'
-  names = ([] if label else ['n']) + ([html.escape(cell.state)] if cell.state else [])
-  kind = f' class="{" ".join(names)}"' if names else ''
-  value = '' if cell.sort is None else f' data-v="{html.escape(str(cell.sort))}"'
-  return f'<td{kind}{value}>{text}</td>'

@@ -2,8 +2,22 @@
 
 from typing import NamedTuple
 
+from jaxbudget.lab.report.drawings import Drawing
 from jaxbudget.lab.report.render import Table
-from jaxbudget.lab.report.style import Drawing
+
+
+class Listing(NamedTuple):
+  """Text to be copied.
+
+  Attributes:
+    title: one line.
+    text: as it is.
+    note: a sentence below.
+  """
+
+  title: str
+  text: str
+  note: str = ''
 
 
 class Section(NamedTuple):
@@ -11,8 +25,8 @@ class Section(NamedTuple):
 
   Attributes:
     title: its heading.
-    content: tables, drawings, or ready HTML; a section without content is not shown.
+    content: what stands under it; a section without content is not shown.
   """
 
   title: str
-  content: list[Table | Drawing | str]
+  content: list[Table | Drawing | Listing]

@@ -176,6 +176,18 @@ def t_interval(mean: float, se: float, df: float) -> tuple[float, float]:
   return mean - half, mean + half
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+  """The 95% interval for a mean over seeds; NaN for fewer than two.
+
+  Args:
+    values: one per seed.
+
+  Returns:
+    (low, high).
+  """
+  return paired_interval(values)[:2] if len(values) > 1 else (math.nan, math.nan)
+
+
 def paired_interval(differences: Sequence[float]) -> tuple[float, float, str]:
   """The 95% interval for the mean of at least two paired differences.
 

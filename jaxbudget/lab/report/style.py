@@ -1,14 +1,10 @@
-"""How figures look: told apart by colour-blind eyes, and in grey by marker and line."""
+"""How methods look in figures: told apart by colour-blind eyes, and in grey by marker and line."""
 
 import collections
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import pandas as pd
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
-
-from jaxbudget.lab import plain
 
 # Okabe and Ito's colours (https://jfly.uni-koeln.de/color/).
 _BLACK, _ORANGE, _SKY, _GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
@@ -27,44 +23,9 @@ _KNOWN = {
 }
 _COLOURS = (_BLUE, _RED, _GREEN, _PINK, _ORANGE, _SKY, _GREY)
 _MARKERS = ('d', '>', 'h', 'p', '8', 'H', '1', '2', 'x', '+', '3', '4')
+_DECADE = 9.5  # costs that differ by about ten or more want a logarithmic axis
+_ASIDE = 0.014  # of an axis, between points of one cost
 _LINES = ('-', '--', '-.', ':', (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 2)))
-
-RC = {
-  'axes.axisbelow': True,
-  'axes.grid': True,
-  'axes.labelsize': 9,
-  'axes.spines.right': False,
-  'axes.spines.top': False,
-  'axes.titlesize': 10,
-  'figure.dpi': 150,
-  'font.size': 9,
-  'grid.alpha': 0.25,
-  'hatch.linewidth': 0.6,
-  'legend.fontsize': 8,
-  'legend.frameon': False,
-  'lines.linewidth': 1.4,
-  'lines.markersize': 5,
-  'svg.fonttype': 'none',
-  'svg.hashsalt': 'jaxbudget',
-  'text.parse_math': False,  # a dollar in a name is a dollar
-  'text.usetex': False,
-}
-
-
-class Drawing(NamedTuple):
-  """A figure and what to say of it.
-
-  Attributes:
-    name: stem of its files.
-    title: heading on the page.
-    caption: what is shown, with units.
-    figure: the drawing.
-  """
-
-  name: str
-  title: str
-  caption: str
-  figure: Figure
 
 
 def method_styles(cells: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -73,10 +34,10 @@ def method_styles(cells: pd.DataFrame) -> dict[str, dict[str, Any]]:
   Variants of a method share its colour and marker and differ in their lines.
 
   Args:
-    cells: with `method`, `rule` and `variant`, in order of appearance.
+    cells: with `method` and `rule`, in order of appearance.
 
   Returns:
-    label -> keyword arguments for `Axes.plot`.
+    label -> the style of a line in a picture.
   """
   looks, styles, seen = {}, {}, collections.Counter()
   names = cells[['method', 'rule']].drop_duplicates('method')
@@ -94,21 +55,41 @@ def method_styles(cells: pd.DataFrame) -> dict[str, dict[str, Any]]:
   return styles
 
 
-def words(text: str) -> str:
-  """Any text as a figure shows it.
+def set_aside(lines: list[dict[str, Any]]) -> dict[str, Any]:
+  """Moves points of one cost apart, in place, so that none hides another.
 
   Args:
-    text: anything; a leading underscore would hide it from a legend.
+    lines: of a panel with costs across; the first stays where it is.
 
   Returns:
-    What to draw.
+    Scale and limits of its axis.
   """
-  text = plain.text(text)
-  return f' {text}' if text.startswith('_') else text
+  costs = np.concatenate([line['x'] for line in lines])
+  logarithmic = bool(costs.min() > 0 and costs.max() >= _DECADE * costs.min())
+  scale, inverse = (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
+  low, high = scale(costs.min()), scale(costs.max())
+  width = max(high - low, 1e-3 if logarithmic else 0.01 * max(costs.max(), 1e-3))
+  step = _ASIDE * width
+  taken: collections.Counter[int] = collections.Counter()  # points by their place, in steps
+  for number, line in enumerate(lines):
+    places = scale(line['x']).astype(float)
+    for i, place in enumerate(places):
+      nearest = round((place - low) / step)
+      near = next((k for k in (nearest, nearest - 1, nearest + 1) if taken[k]), nearest)
+      if number:
+        places[i] = place + (taken[near] + 1) // 2 * (-1) ** taken[near] * step
+      taken[near] += 1
+    line['x'] = inverse(places)
+    if logarithmic and len(places) > 1 and line['style'].get('linestyle') != '':
+      _add_chords(line)
+  ends = [float(inverse(low - 0.06 * width)), float(inverse(high + 0.06 * width))]
+  return {'xlog': logarithmic, 'xlim': ends}
 
 
-def plain_logarithm(axis: Axis) -> None:
-  """A logarithmic axis with plain numbers: powers would be mathematical markup."""
-  axis.axes.set(**{f'{axis.axis_name}scale': 'log'})
-  axis.set_major_formatter(lambda value, _: f'{value:.12g}')
-  axis.set_minor_formatter(NullFormatter())
+def _add_chords(line: dict[str, Any]) -> None:
+  """What is linear in cost is no straight line on a logarithmic axis."""
+  order = np.argsort(line['x'])
+  costs, means = line['x'][order], np.asarray(line['y'])[order]
+  path = np.union1d(np.geomspace(costs[0], costs[-1], 40), costs)
+  line |= {'path_x': path, 'path_y': np.interp(path, costs, means)}
+  line['marked'] = np.searchsorted(path, costs)

@@ -5,8 +5,9 @@ import math
 import pathlib
 import shutil
 import tempfile
+import time
 
-from jaxbudget.lab.report.load import Workdir
+from jaxbudget.lab.report.load import Workdir, load_epochs
 
 _TAGS = {
   'train_loss': 'loss/train',
@@ -16,6 +17,7 @@ _TAGS = {
   'lr': 'schedule/learning_rate',
   'cost_forward_equivalents': 'cost/forward_equivalents',
 }
+_NAME = 'events.out.tfevents.0.jaxbudget'
 
 
 def write_events(workdir: Workdir) -> pathlib.Path | None:
@@ -33,25 +35,37 @@ def write_events(workdir: Workdir) -> pathlib.Path | None:
     return None
   root = workdir.path / 'report' / 'tensorboard'
   root.mkdir(parents=True, exist_ok=True)
-  for run_id, lines in workdir.epochs.groupby('run_id', sort=False):
+  for run_id in workdir.runs.loc[workdir.runs['has_metrics'], 'run_id']:
     target = root / run_id
     metrics = workdir.path / 'runs' / run_id / 'metrics.jsonl'
     if target.exists() and target.stat().st_mtime > metrics.stat().st_mtime:
       continue
     with tempfile.TemporaryDirectory(dir=root, prefix='.') as temporary:
-      _write_run(pathlib.Path(temporary) / 'run', lines)
+      directory = pathlib.Path(temporary) / 'run'
+      directory.mkdir()
+      _write_run(directory / _NAME, load_epochs(workdir, run_id))
       shutil.rmtree(target, ignore_errors=True)
-      (pathlib.Path(temporary) / 'run').rename(target)
+      directory.rename(target)
   return root
 
 
-def _write_run(directory: pathlib.Path, lines) -> None:
-  """Writes the events of one run, a step an epoch."""
-  from tensorboardX import SummaryWriter  # the extra may be absent
+def _write_run(file: pathlib.Path, rows: list[dict[str, float]]) -> None:
+  """Writes the events of one run, all figures of an epoch in one: a tenth of the time."""
+  from tensorboardX.proto import event_pb2, summary_pb2  # the extra may be absent
+  from tensorboardX.record_writer import RecordWriter
 
-  tags = _TAGS | {c: c.replace('_', '/', 1) for c in lines if c.startswith('selector_')}
-  with SummaryWriter(str(directory), write_to_disk=True) as writer:
-    for line in lines.to_dict('records'):
-      for column, tag in tags.items():
-        if not math.isnan(line[column]):
-          writer.add_scalar(tag, line[column], int(line['epoch']))
+  names = {name for row in rows for name in row if name.startswith('selector_')}
+  tags = _TAGS | {name: name.replace('_', '/', 1) for name in sorted(names)}
+  writer = RecordWriter(str(file))
+  writer.write(event_pb2.Event(file_version='brain.Event:2').SerializeToString())
+  written = time.time()
+  for row in rows:
+    values = [
+      summary_pb2.Summary.Value(tag=tag, simple_value=row[name])
+      for name, tag in tags.items()
+      if math.isfinite(row.get(name, math.nan))
+    ]
+    summary = summary_pb2.Summary(value=values)
+    event = event_pb2.Event(wall_time=written, step=int(row['epoch']), summary=summary)
+    writer.write(event.SerializeToString())
+  writer.close()

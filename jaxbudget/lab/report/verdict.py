@@ -8,6 +8,11 @@ from jaxbudget.lab.report import cells, layout, render
 from jaxbudget.lab.report.load import Workdir
 
 _NAMED = 6  # in one sentence
+_WHY = {
+  'outside': 'that cost less or more than any unif_sgd or sgd run (nothing is extrapolated)',
+  'missing': 'whose runs or baseline have not finished',
+  'refused': 'that differ from the baseline in more than the method',
+}
 
 
 def verdict(workdir: Workdir, compared: pd.DataFrame) -> tuple[str, str]:
@@ -102,12 +107,10 @@ def _evidence(compared, known, tested) -> list[str]:
     low, high = (f'{x:.2f}' for x in (floor.min(), floor.max()))
     span = low if low == high else f'{low} to {high}'
     sentences.append(f'Noise of the test set alone: ± {span} points (one SE).')
-  left = compared[compared['state'].ne('')]
-  if len(left):
-    counts = left['state'].value_counts()
-    sentences.append(
-      'Not compared: ' + ', '.join(f'{n} {state}' for state, n in counts.items()) + '.'
-    )
+  counts = compared.loc[compared['state'].ne(''), 'state'].value_counts()
+  if len(counts):
+    words = ', '.join(f'{n} {_WHY.get(state, state)}' for state, n in counts.items())
+    sentences.append(f'Not compared: {words}.')
   return sentences
 
 

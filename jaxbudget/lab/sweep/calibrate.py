@@ -204,7 +204,7 @@ _COLUMNS = ('runs', 'rows', 'fwd eq.', 'full', 'time')
 
 # What a label names anyway, or what is no part of a cell.
 _NAMED = (
-  *config_lib.INCIDENTAL, *config_lib.OPTION_KEYS, 'dataset', 'selector', 'augment', 'schedule',
+  *config_lib.INCIDENTAL, *OPTION_KEYS.values(), 'dataset', 'selector', 'augment', 'schedule',
   'budget', 'fidelity',
 )  # fmt: skip
 
@@ -218,7 +218,7 @@ def _settings(run: Run) -> dict[str, str]:
 def _label(run: Run, with_fidelity: bool) -> str:
   """A cell in words, which wrap in a narrow terminal: the id without its hash, and options."""
   cell = run.cell
-  words = [cell.dataset, cell.selector, cell.augment, cell.schedule, f'{cell.budget:g}']
+  words = [cell.dataset, cell.selector, cell.augment, cell.schedule, value_text(cell.budget)]
   if with_fidelity:
     words.append(cell.fidelity)
   given = [flatten(cell[key].to_dict()) for key in OPTION_KEYS.values()]
