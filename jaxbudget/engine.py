@@ -15,6 +15,7 @@ import optax
 from jaxbudget import epoch, parallel
 from jaxbudget.ledger import Budget
 from jaxbudget.state import TrainState, init_state
+from jaxbudget.task import CLASSIFICATION, Task
 from jaxbudget.types import Augment, Data, Model, Selector, Spec
 
 
@@ -37,6 +38,7 @@ def start(
   *,
   seed: int = 0,
   mesh: jax.sharding.Mesh | None = None,
+  task: Task = CLASSIFICATION,
 ) -> Engine:
   """Sets a run up, before its first epoch.
 
@@ -49,11 +51,12 @@ def start(
     budget: for the cap; a number counts back-propagated samples.
     seed: of the run.
     mesh: devices to train on, see `parallel.py`.
+    task: what is learned.
 
   Returns:
     The run, on its devices.
   """
-  program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer, mesh)
+  program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer, mesh, task)
   state = init_state(seed, spec, model, selector, optimizer, budget)
   root, state = parallel.replicate((jax.random.key(seed), state), mesh)
   return Engine(program, selector, root, state)

@@ -15,11 +15,10 @@ import optax
 
 from jaxbudget import ledger, parallel
 from jaxbudget.keys import derive
-from jaxbudget.losses import cross_entropy
 from jaxbudget.state import RowMetrics, TrainState
 from jaxbudget.step import make_step, row_hooks
 from jaxbudget.task import CLASSIFICATION, Task
-from jaxbudget.types import Augment, Data, Model, Selector, Spec, plain_batch
+from jaxbudget.types import Augment, Data, Model, Selector, Spec, as_target, plain_batch
 
 # Raised when the same config and seed give other results than before (tests/golden_test.py says
 # when that is): every run has a new id then. An edit that keeps the results keeps the number.
@@ -50,7 +49,7 @@ class Progress(NamedTuple):
 class Evaluation(NamedTuple):
   """Sums over a split, or over its first batches."""
 
-  correct: jax.Array  # i32[]
+  correct: jax.Array  # i32[]  0 where nothing is right or wrong
   loss: jax.Array  # f32[]
 
   @classmethod
@@ -66,9 +65,10 @@ def make_program(
   selector: Selector,
   optimizer: optax.GradientTransformation,
   mesh: jax.sharding.Mesh | None = None,
+  task: Task = CLASSIFICATION,
 ) -> Program:
   """Strips a selector to its row hooks: what is left must not depend on the budget."""
-  return Program(num_classes, model, augment, row_hooks(selector), optimizer, mesh)
+  return Program(num_classes, model, augment, row_hooks(selector), optimizer, mesh, task)
 
 
 @partial(jax.jit, static_argnums=(0, 1), static_argnames='mesh', donate_argnums=2)
@@ -160,7 +160,7 @@ def _row(program, state, data, learning_rate, root):
   )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), static_argnames='mesh')
+@partial(jax.jit, static_argnums=(0, 1, 2), static_argnames=('mesh', 'task'))
 def evaluate(
   model: Model,
   transform,
@@ -172,6 +172,7 @@ def evaluate(
   start: jax.Array,
   stop: jax.Array,
   mesh: jax.sharding.Mesh | None = None,
+  task: Task = CLASSIFICATION,
 ) -> Evaluation:
   """Runs the model over batches of a split in eval mode.
 
@@ -188,9 +189,10 @@ def evaluate(
     start: i32[], the first batch to look at.
     stop: i32[], the batch to stop before: ceil(n / batch_size) for the rest of the split.
     mesh: static, devices to split batches over.
+    task: static, what is learned.
 
   Returns:
-    Correct predictions and summed cross-entropy of the batches before `stop`.
+    Correct predictions and summed losses of the batches before `stop`.
   """
   total = data.label.shape[0]
 
@@ -198,11 +200,11 @@ def evaluate(
     position = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
     real = position < total
     index = jnp.minimum(position, total - 1)
-    label = data.label[index]
     image = parallel.split(data.image[index], mesh)
-    logits, _ = model.apply(params, model_state, transform(image), train=False)
-    loss = cross_entropy(logits, jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32))
-    hit = (jnp.argmax(logits, -1) == label) & real
+    output, _ = model.apply(params, model_state, transform(image), train=False)
+    target = as_target(data.label[index], output.shape[-1])
+    loss = task.loss(output, target)
+    hit = task.correct(output, target) & real
     return Evaluation(
       sums.correct + jnp.count_nonzero(hit), sums.loss + jnp.sum(jnp.where(real, loss, 0.0))
     )

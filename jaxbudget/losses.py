@@ -19,3 +19,17 @@ def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
   """
   chex.assert_equal_shape((logits, target))
   return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
+
+
+def squared_error(output: jax.Array, target: jax.Array) -> jax.Array:
+  """Mean over outputs of the squared error of every sample.
+
+  Args:
+    output: f32[n,C].
+    target: f32[n,C].
+
+  Returns:
+    f32[n].
+  """
+  chex.assert_equal_shape((output, target))
+  return jnp.mean((output - target) ** 2, axis=-1)

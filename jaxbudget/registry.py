@@ -67,6 +67,10 @@ NAMES: dict[str, dict[str, str]] = {
     'airbench': 'jaxbudget.schedules.trapezoids:airbench',
     'dawn': 'jaxbudget.schedules.trapezoids:dawn',
   },
+  'task': {
+    'classification': 'jaxbudget.task:classification',
+    'regression': 'jaxbudget.task:regression',
+  },
   'optimizer': {
     'sgd': 'jaxbudget.optimizers:sgd',
     'nesterov': 'jaxbudget.optimizers:nesterov',

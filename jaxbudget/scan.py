@@ -12,7 +12,7 @@ from jaxbudget import ledger, parallel
 from jaxbudget.keys import derive
 from jaxbudget.state import TrainState
 from jaxbudget.task import CLASSIFICATION, Task
-from jaxbudget.types import Cost, Data, Model, Seen, Selector
+from jaxbudget.types import Cost, Data, Model, Seen, Selector, as_target
 
 
 def observe(
@@ -69,9 +69,8 @@ def _block(model, transform, size, wants, task, mesh, params, model_state, data,
   index = jnp.minimum(start + jnp.arange(size, dtype=jnp.int32), data.label.shape[0] - 1)
   image = transform(parallel.split(data.image[index], mesh))
   logits, _ = model.apply(params, model_state, image, train=False)
-  target = jax.nn.one_hot(data.label[index], logits.shape[-1], dtype=jnp.float32)
   seen = Seen(
-    loss=task.loss(logits, target),
+    loss=task.loss(logits, as_target(data.label[index], logits.shape[-1])),
     logits=logits if 'logits' in wants else None,
     features=model.features(params, model_state, image) if 'features' in wants else None,
   )

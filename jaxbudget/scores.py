@@ -57,11 +57,13 @@ def own_loss(outputs: Outputs, label: jax.Array) -> jax.Array:
   Returns:
     f32[n,M]; for a plain image with its own label the cross-entropy.
   """
+  if outputs.part_loss is not None:
+    return outputs.part_loss
   return -jnp.take_along_axis(jax.nn.log_softmax(outputs.logits, axis=-1), label, axis=1)
 
 
 def gradient_bound(outputs: Outputs, target: jax.Array) -> jax.Array:
-  """||softmax - target||_2: the norm of the loss's gradient by the logits.
+  """The norm of the loss's gradient by the outputs; of cross-entropy ||softmax - target||_2.
 
   Katharopoulos and Fleuret, `Not All Samples Are Created Equal
   <https://arxiv.org/abs/1803.00942>`_, 2018: up to a factor a bound of the full gradient's.
@@ -73,7 +75,35 @@ def gradient_bound(outputs: Outputs, target: jax.Array) -> jax.Array:
   Returns:
     f32[n].
   """
+  if outputs.gradient_norm is not None:
+    return outputs.gradient_norm
   return jnp.linalg.norm(jax.nn.softmax(outputs.logits, axis=-1) - target, axis=-1)
+
+
+def same_class(logits: jax.Array, target: jax.Array) -> jax.Array:
+  """Whether the likeliest class is the one that a picture shows most of.
+
+  Args:
+    logits: f32[n,C].
+    target: f32[n,C].
+
+  Returns:
+    bool[n].
+  """
+  return jnp.argmax(logits, axis=-1) == jnp.argmax(target, axis=-1)
+
+
+def is_class(outputs: Outputs, label: jax.Array) -> jax.Array:
+  """Whether the likeliest class is this label.
+
+  Args:
+    outputs: of n pictures.
+    label: i32[n].
+
+  Returns:
+    bool[n].
+  """
+  return jnp.argmax(outputs.logits, axis=-1) == label
 
 
 def remember(table: jax.Array, batch: Batch, value: jax.Array) -> jax.Array:

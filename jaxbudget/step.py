@@ -81,7 +81,8 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
   def score(state):
     def forward(batch: Batch) -> Outputs:
       logits, _ = model.apply(state.params, state.model_state, batch.image, train=False)
-      return jax.lax.stop_gradient(Outputs(logits, task.loss(logits, batch.target)))
+      logits = jax.lax.stop_gradient(logits)
+      return task.told(logits, batch.target, task.loss(logits, batch.target))
 
     return forward
 
@@ -110,15 +111,16 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
       loss = task.loss(logits, batch.target)
       weight = selector.weigh(state.selector, jax.lax.stop_gradient(loss), batch.weight)
       count = jnp.maximum(jnp.sum((weight > 0).astype(jnp.float32)), 1)
-      return jnp.sum(weight * loss) / count, (Outputs(logits, loss), weight, model_state)
+      mean = jnp.sum(weight * task.trained(logits, batch.target, loss)) / count
+      return mean, (logits, loss, weight, model_state)
 
     (mean, aux), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-    outputs, weight, model_state = aux
-    outputs = jax.lax.stop_gradient(outputs)
+    logits, loss, weight, model_state = aux
+    outputs = task.told(logits, batch.target, loss)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     updates = jax.tree.map(lambda u: -learning_rate * u, updates)
     real = batch.weight > 0
-    hit = task.correct(outputs.logits, batch.target) & real
+    hit = task.correct(logits, batch.target) & real
     # Padding of a partial batch is not a sample.
     trained = jnp.count_nonzero(real) if selector.partial else jnp.int32(batch.weight.shape[0])
     metrics = RowMetrics.blank().replace(

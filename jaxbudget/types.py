@@ -67,10 +67,18 @@ class Plan(NamedTuple):
 
 
 class Outputs(NamedTuple):
-  """What the model said of a batch."""
+  """What the model said of a batch, as the task tells it; read by the functions of `scores`."""
 
-  logits: jax.Array  # f32[n,C]
-  loss: jax.Array  # f32[n]    cross-entropy against `Batch.target`, before weighting
+  logits: jax.Array | None  # f32[n,C]  None of a task without probabilities
+  loss: jax.Array  # f32[n]    against `Batch.target`, before weighting
+  # Of a task without probabilities; else they follow from the logits.
+  part_loss: jax.Array | None = None  # f32[n,M]  as each sample in a picture would have it
+  gradient_norm: jax.Array | None = None  # f32[n]  of the loss by the model's outputs
+
+
+# What a method may ask of a task, in `Facts.asks`: the probability of each class; whether an
+# answer is right, and how sure; the norm of the loss's gradient by the outputs.
+CAPABILITIES = ('probabilities', 'confidence', 'gradient_norm')
 
 
 class Cost(NamedTuple):
@@ -170,6 +178,7 @@ class Facts(NamedTuple):
       its own under the unit `backward`; None is the common one, floor(B*T*N).
     scan: when all samples are looked at, for the `scan` hook.
     lr_ahead: rows by which the learning rate runs ahead of the schedule.
+    asks: what the task must be able to tell, of `CAPABILITIES`; losses every task has.
     cost: `planned` is `exact`, what is spent is `expected` to be near it, or it is a `bound`.
     distinct: no sample comes twice in an epoch's plan.
     uniform_on_ties: where all samples look alike, all are as likely to be trained on.
@@ -183,6 +192,7 @@ class Facts(NamedTuple):
   cap: int | None = None
   scan: Scan = Scan()
   lr_ahead: int = 0
+  asks: tuple[str, ...] = ()
   cost: str = 'exact'
   distinct: bool = True
   uniform_on_ties: bool = True
@@ -305,7 +315,22 @@ class Data(NamedTuple):
   """A split as it lives on the device."""
 
   image: jax.Array  # u8[N,H,W,channels]
-  label: jax.Array  # i32[N]
+  label: jax.Array  # i32[N] classes, or f32[N,C] numbers to predict
+
+
+def as_target(label: jax.Array, num_classes: int) -> jax.Array:
+  """What samples alone are to be trained on.
+
+  Args:
+    label: i32[n] classes, or f32[n,C] numbers.
+    num_classes: C.
+
+  Returns:
+    f32[n,C]: a distribution over classes, or the numbers.
+  """
+  if jnp.issubdtype(label.dtype, jnp.floating):
+    return label
+  return jax.nn.one_hot(label, num_classes, dtype=jnp.float32)
 
 
 def plain_batch(data: Data, index: jax.Array, weight: jax.Array, num_classes: int) -> Batch:
@@ -318,14 +343,18 @@ def plain_batch(data: Data, index: jax.Array, weight: jax.Array, num_classes: in
     num_classes: C.
 
   Returns:
-    A batch of n uint8 images with one-hot targets.
+    A batch of n uint8 images with one-hot targets; where labels are numbers, these are the
+    targets, and all samples are of class 0.
   """
   label = data.label[index]
+  target = as_target(label, num_classes)
+  if jnp.issubdtype(label.dtype, jnp.floating):
+    label = jnp.zeros_like(index)
   return Batch(
     index=index,
     image=data.image[index],
     label=label,
-    target=jax.nn.one_hot(label, num_classes, dtype=jnp.float32),
+    target=target,
     weight=weight,
     part_index=index[:, None],
     part_label=label[:, None],

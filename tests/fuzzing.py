@@ -38,6 +38,7 @@ KEYS = {
   'augment': ([], ['mix-up', '', 'standard,ricap', 'mixup+', 'mixup+mixup', 'json:dumps']),
   'schedule': ([], ['steps', 'exponential', 'json:dumps']),
   'optimizer': ([], ['adm', '', 'json:dumps']),
+  'task': ([], ['regress', '', 'json:dumps', 'regression']),
   'selector_options': ([], ['warmup', 3, ('b',)]),
   'model_options': ([], ['width']),
 }  # fmt: skip
@@ -47,6 +48,7 @@ NAMES = {
   'model': ('linear', 'resnet8'),
   'schedule': registry.names('schedule'),
   'optimizer': registry.names('optimizer'),
+  'task': ('classification',),
 }
 _SHARE = ([0.0, 0.25], [-0.1, 1.0, NAN])
 _CREDIT = (['aligned', 'first'], ['all'])
@@ -135,6 +137,7 @@ OPTIONS = {
     },
     'dawn': {'peak': ([0.4], [0.0, 1.0]), 'warmup': _SHARE},
   },
+  'task': {'classification': {'label_smoothing': ([0, 0.1], [1.0, -0.1, NAN])}},
   'optimizer': {
     'sgd': {'momentum': _BETA, **_DECAY},
     'nesterov': {'momentum': _BETA, **_DECAY},
@@ -197,6 +200,8 @@ def mutated(draw) -> tuple[dict, str]:
   if draw(st.booleans()) or not kinds:
     key = draw(st.sampled_from(list(KEYS)))
     drawn[key] = draw(st.sampled_from(KEYS[key][1]))
+    if key == 'evaluate_every':  # a grid would set it again
+      drawn.pop('grid', None)
     return drawn, key
   kind = draw(st.sampled_from(kinds))
   parts = [part for part in factories.chain(kind, drawn[kind]) if part.options]

@@ -21,6 +21,7 @@ NAMES = {
   'model': 'mine.perceptron:perceptron',
   'dataset': 'mine.stripes:stripes',
   'schedule': 'mine.sawtooth:sawtooth',
+  'task': 'mine.gce:gce',
   'optimizer': 'mine.adam:adam',
 }
 VALUES = {
@@ -197,6 +198,7 @@ FAULTY = {
   ),
   'dataset': ('def f(where):\n  return 1 / 0\n', 'raised ZeroDivisionError: division by zero'),
   'schedule': ('def f(epochs, rows, learning_rate, final):\n  pass\n', 'made a NoneType'),
+  'task': ('def f(info):\n  return 3\n', 'made a int, not a Task'),
   'optimizer': (
     'def f(*, b: int):\n  pass\n',
     'f needs its option b, which must be a whole number',

@@ -33,6 +33,9 @@ class Info:
     flip: probability of a horizontal flip in training.
     pad: zero padding of the random crop, pixels on each side.
     class_names: in the order of the labels; empty if nobody named them.
+    label_mean: of the training labels, one for each output, where they are numbers to predict;
+      empty where they are classes.
+    label_std: likewise.
   """
 
   name: str
@@ -45,6 +48,8 @@ class Info:
   flip: float
   pad: int
   class_names: tuple[str, ...] = ()
+  label_mean: tuple[float, ...] = ()
+  label_std: tuple[float, ...] = ()
 
 
 class Dataset(NamedTuple):

@@ -77,6 +77,8 @@ def defaults(**overrides: Any) -> ConfigDict:
       'final_learning_rate': 1e-6,
       'optimizer': 'sgd',
       'optimizer_options': {},  # e.g. momentum, weight_decay
+      'task': 'classification',
+      'task_options': {},  # e.g. label_smoothing
       'budget': 1.0,  # B in (0, 1]
       'shared_by': 1,  # runs that share what this one needs: each is charged a part of it
       'budget_unit': 'backward',  # or compute: selection is charged too

@@ -119,7 +119,8 @@ def active_bias(
     raise ValueError(f'warmup must be 0 or more epochs, got {warmup}')
   samples = ledger.share(spec.num_examples, budget)
   inverse, weighs = form == 'isd', form in WEIGHTING
-  facts = plain_facts(spec, spec.epochs, samples)._replace(distinct=not inverse)
+  facts = plain_facts(spec, spec.epochs, samples)
+  facts = facts._replace(distinct=not inverse, asks=('probabilities',))
   kind = dict(zip(WEIGHTING, SAMPLING, strict=True)).get(form, 'sd' if inverse else form)
   padded = spec.num_examples // facts.candidates
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxbudget import ledger, registry
 from jaxbudget.ledger import Budget
 from jaxbudget.sampling import shuffle
+from jaxbudget.scores import is_class
 from jaxbudget.selectors.sgd import as_plan, plain_facts, sgd
 from jaxbudget.types import Batch, Key, Need, Needed, Outputs, Selector, Spec
 
@@ -103,7 +104,8 @@ def coreset(
     return _highest_first(score_of(score, jnp.asarray(scores), key, samples), key)
 
   subset = _fixed_subset(spec, budget, init)
-  return subset._replace(facts=subset.facts._replace(uniform_on_ties=False))
+  asks = ('confidence',) if score in ('forgetting', 'kcenter') else ('probabilities',)
+  return subset._replace(facts=subset.facts._replace(uniform_on_ties=False, asks=asks))
 
 
 def _coreset_needs(options: Mapping[str, Any]) -> tuple[Need, ...]:
@@ -168,7 +170,7 @@ def count_events(state: Forgetting, batch: Batch, outputs: Outputs) -> Forgettin
   Returns:
     The state after it.
   """
-  correct = jnp.argmax(outputs.logits, axis=-1) == batch.label
+  correct = is_class(outputs, batch.label)
   before = state.correct[batch.index]
   # Padding goes to a place out of range, where it is dropped.
   place = jnp.where(batch.weight > 0, batch.index, state.correct.shape[0])
@@ -217,7 +219,8 @@ def forgetting_sgd(spec: Spec, budget: Budget | float = 1.0) -> Selector:
   def plan(state, key, epoch):
     return state, plain.plan((), key, epoch)[1]
 
-  return Selector(plain.facts, init, plan, update=count_events, scores=forgetting_scores)
+  facts = plain.facts._replace(asks=('confidence',))
+  return Selector(facts, init, plan, update=count_events, scores=forgetting_scores)
 
 
 _READ = 2**33  # bytes of features that a call reads, about a second's work for a CPU

@@ -132,6 +132,7 @@ def gradient_bound(
     row_cost=facts.row_cost._replace(scored=candidates),
     cost='exact' if threshold == 0 else 'bound',
     distinct=False,
+    asks=('gradient_norm',),
   )
   limit = (candidates + 3 * size) / (3 * size) if threshold is None else threshold
   padded = max(1, spec.num_examples // candidates, facts.rows)

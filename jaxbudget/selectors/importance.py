@@ -115,7 +115,8 @@ def _sampler(spec, budget, weights, warmup, average, replacement, credit):
   """What p_sgd and c_sgd share: everything but `weights: state -> f32[N]`."""
   registry.check('credit', credit, scores.CREDITS)
   samples = ledger.share(spec.num_examples, budget)
-  facts = plain_facts(spec, spec.epochs, samples)._replace(distinct=not replacement)
+  facts = plain_facts(spec, spec.epochs, samples)
+  facts = facts._replace(distinct=not replacement, asks=('probabilities',))
   padded = spec.num_examples // facts.candidates
 
   def init(key):

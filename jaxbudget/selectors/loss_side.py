@@ -83,7 +83,10 @@ def average_top_k(
     return state, plain.plan((), key, epoch)[1]
 
   update = _lower(float(share), float(step), math.log(spec.num_classes))
-  return plain._replace(init=init, plan=plan, weigh=_above, update=update, report=_level)
+  facts = plain.facts._replace(asks=('probabilities',))  # for ln C bounds the level
+  return plain._replace(
+    facts=facts, init=init, plan=plan, weigh=_above, update=update, report=_level
+  )
 
 
 def _level(state):
@@ -138,4 +141,6 @@ def focal(
   registry.check('form', form, FORMS)
   if not 0 <= gamma < math.inf:
     raise ValueError(f'gamma={gamma} must be 0 or more')
-  return unif_sgd(spec, budget)._replace(weigh=focal_weight(float(gamma), form))
+  plain = unif_sgd(spec, budget)
+  facts = plain.facts._replace(asks=('probabilities',))
+  return plain._replace(facts=facts, weigh=focal_weight(float(gamma), form))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxbudget import ledger, registry
+from jaxbudget import ledger, registry, scores
 from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.sampling import shuffle
 from jaxbudget.selectors.sgd import as_plan, plain_facts
@@ -52,7 +52,7 @@ def _descending(loss, weight):
 def _count(state, batch, outputs: Outputs, counted):
   """Adds a batch to the running accuracy if `counted`; right is the main label of a picture."""
   real = (batch.weight > 0) & counted
-  correct = real & (jnp.argmax(outputs.logits, axis=-1) == jnp.argmax(batch.target, axis=-1))
+  correct = real & scores.same_class(outputs.logits, batch.target)
   return state._replace(
     correct=state.correct + jnp.sum(correct, dtype=jnp.int32),
     seen=state.seen + jnp.sum(real, dtype=jnp.int32),
@@ -151,6 +151,7 @@ def ordered_sgd(
   _refuse_bad_options(thresholds, backward)
   size = spec.batch_size
   facts = plain_facts(spec, ledger.share(spec.epochs, budget), spec.num_examples)
+  facts = facts._replace(asks=('confidence',))
   levels = tuple(max(1, size >> j) for j in range(len(thresholds) + 1))
 
   def init(key):

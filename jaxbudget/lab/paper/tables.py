@@ -24,7 +24,7 @@ _COLUMN = ['dataset', 'ran_on']
 # The paper's protocol is the default of every key; these make a run another experiment.
 _PROTOCOL = (
   'epochs', 'batch_size', 'model', 'validation', 'learning_rate', 'final_learning_rate',
-  'optimizer',
+  'optimizer', 'task',
 )  # fmt: skip
 # Its options of network and optimizer; runs of before have them as keys of their own.
 _OPTIONS = {

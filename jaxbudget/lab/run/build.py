@@ -19,6 +19,7 @@ from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.parts import check as check_part
 from jaxbudget.selectors import make_selector
+from jaxbudget.task import Task, make_task
 from jaxbudget.types import Augment, Model, Selector, Spec
 
 
@@ -37,6 +38,7 @@ class Parts(NamedTuple):
   augment: Augment
   selector: Selector
   optimizer: optax.GradientTransformation
+  task: Task
   schedule: optax.Schedule  # row -> learning rate
   options: dict[str, dict[str, Any]]
   outside: tuple[Part, ...]
@@ -82,6 +84,7 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
   optimizer = chosen['optimizer'] and attempt(
     make_optimizer, cell.optimizer, **options['optimizer']
   )
+  task = chosen['task'] and attempt(make_task, cell.task, info, **options['task'])
   outside = tuple(p for parts in chosen.values() for p in parts or () if p.outside)
   others = {part.kind for part in outside}
   if 'augment' in others and augment:
@@ -100,6 +103,7 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
   )
   budget = as_budget(cell.budget, cell.budget_unit, spent)
   selector = make_selector(cell.selector, spec, budget, options['selector'])
+  _check_asked(cell, selector, task)
   if 'model' in others and selector.partial:
     fit.check_model(cell.model, model, info, partial=True)
   schedule = schedules.make_schedule(
@@ -110,11 +114,25 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
     cell.final_learning_rate,
     options['schedule'],
   )
-  return Parts(spec, budget, model, augment, selector, optimizer, schedule, options, outside)
+  return Parts(spec, budget, model, augment, selector, optimizer, task, schedule, options, outside)
 
 
 # The method comes after the augmentation: some of its options depend on what a picture shows.
-_ORDER = ('dataset', 'augment', 'selector', 'model', 'schedule', 'optimizer')
+_ORDER = ('dataset', 'task', 'augment', 'selector', 'model', 'schedule', 'optimizer')
+
+
+def _check_asked(cell: FrozenConfigDict, selector: Selector, task: Task) -> None:
+  """Refuses a method that wants to know what the task cannot tell.
+
+  Raises:
+    ValueError: naming both, and what is missing.
+  """
+  missing = [one for one in selector.facts.asks if one not in task.capabilities]
+  if missing:
+    raise ValueError(
+      f'selector {cell.selector!r} asks for {" and ".join(missing)}, which task {cell.task!r} '
+      f'does not have (it has {", ".join(task.capabilities) or "losses only"})'
+    )
 
 
 def choose(

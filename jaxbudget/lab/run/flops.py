@@ -13,12 +13,16 @@ import jax.numpy as jnp
 
 from jaxbudget import factories
 from jaxbudget.data import Info
-from jaxbudget.losses import cross_entropy
 from jaxbudget.models import make_model
+from jaxbudget.task import CLASSIFICATION, Task
 
 
 def model_flops(
-  name: str, info: Info, batch_size: int, options: Mapping[str, Any] | None = None
+  name: str,
+  info: Info,
+  batch_size: int,
+  options: Mapping[str, Any] | None = None,
+  task: Task = CLASSIFICATION,
 ) -> tuple[float, float]:
   """What one sample costs.
 
@@ -27,6 +31,7 @@ def model_flops(
     info: of the data set.
     batch_size: s.
     options: of the network.
+    task: what is learned.
 
   Returns:
     (a forward pass in eval mode, a training step: forward and backward), FLOPs a sample.
@@ -34,11 +39,11 @@ def model_flops(
   plain, part = dict(options or {}), factories.find('model', name)
   if 'conv' in part.options and not part.outside:
     plain['conv'] = 'lax'
-  return _flops(name, info.num_classes, info.image_shape, tuple(plain.items()), batch_size)
+  return _flops(name, info.num_classes, info.image_shape, tuple(plain.items()), batch_size, task)
 
 
 @functools.cache
-def _flops(name, num_classes, image_shape, options, batch_size):
+def _flops(name, num_classes, image_shape, options, batch_size, task):
   model = make_model(name, num_classes, image_shape, **dict(options))
   params, model_state = jax.eval_shape(model.init, jax.random.key(0))
   image = jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)
@@ -49,8 +54,8 @@ def _flops(name, num_classes, image_shape, options, batch_size):
 
   def step(params, model_state, image, target):
     def objective(params):
-      logits, _ = model.apply(params, model_state, image, train=True)
-      return jnp.mean(cross_entropy(logits, target))
+      output, _ = model.apply(params, model_state, image, train=True)
+      return jnp.mean(task.loss(output, target))
 
     return jax.grad(objective)(params)
 

@@ -30,6 +30,8 @@ from jaxbudget.registry import NAMES
 # `defaults`.
 CHANGED: dict[str, Any] = {}
 KINDS = tuple(kind for kind in NAMES if kind != 'dataset')  # data are known by what they are
+# Kinds that came later: a run that chooses what was the only choice before is the same run.
+_LATER = {'task': {'name': 'classification', 'options': {}}}
 
 
 def content(
@@ -51,11 +53,12 @@ def content(
   """
   config = {key: value for key, value in cell.to_dict().items() if key not in _ELSEWHERE}
   sources = {part.name: part_source(part) for part in parts.outside if part.kind in KINDS}
+  chosen = {kind: _chosen(kind, cell[kind], parts.options[kind]) for kind in KINDS}
   found = {
     'engine': ENGINE,
     'data': data,
     'config': _told(config, config_defaults()),
-    **{kind: _chosen(kind, cell[kind], parts.options[kind]) for kind in KINDS},
+    **{kind: one for kind, one in chosen.items() if one != _LATER.get(kind)},
     **({'sources': sources} if sources else {}),
     **({'needs': list(needs)} if needs else {}),
   }

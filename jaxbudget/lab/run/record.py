@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxbudget import ledger, recording
-from jaxbudget.epoch import Progress
+from jaxbudget.epoch import Evaluation, Progress
 from jaxbudget.lab.run import checkpoint, files, hosts
 from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.run.provenance import device_record, versions
@@ -48,7 +48,7 @@ class Books:
   train_seconds: float = 0.0
   evaluate_seconds: float = 0.0
   open_seconds: float = 0.0  # of the epoch under way, when it was saved
-  final_accuracy: float = float('nan')  # percent
+  score: float = float('nan')  # of the last evaluation, percent
   lines: str = ''  # of metrics.jsonl
   selection: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # by epoch
   forced: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # see `checkpoint.Refused`
@@ -89,7 +89,7 @@ def enter(
   run: Run,
   e: int,
   measured: Progress,
-  correct: int | None,
+  evaluation: Evaluation | None,
   rates: np.ndarray,
   seconds: dict[str, float],
 ) -> str:
@@ -100,7 +100,7 @@ def enter(
     run: that is trained.
     e: the epoch, 0-based.
     measured: of the epoch's last call, on the host.
-    correct: test images classified correctly; None if the epoch was not evaluated.
+    evaluation: sums over the test set, on the host; None if the epoch was not evaluated.
     rates: f32[R], learning rates of its rows.
     seconds: `train` and `evaluate`.
 
@@ -114,8 +114,8 @@ def enter(
   bad = np.flatnonzero(~np.isfinite(metrics.loss[:done]))
   if bad.size:
     raise Diverged(e + 1, int(bad[0]))
-  if correct is not None:
-    books.final_accuracy = 100 * correct / run.info.num_test
+  if evaluation is not None:
+    books.score = _score(run, evaluation)
     books.evaluated += run.info.num_test
   books.epochs = e + 1
   books.rows += done
@@ -123,7 +123,9 @@ def enter(
   books.trained += int(metrics.trained.sum())
   books.train_seconds += seconds['train']
   books.evaluate_seconds += seconds['evaluate']
-  steps = int(np.count_nonzero(metrics.examples))
+  steps, task = int(np.count_nonzero(metrics.examples)), run.parts.task
+  score = None if evaluation is None else books.score
+  right = 100 * int(metrics.correct.sum()) / max(1, int(metrics.examples.sum()))
   line = files.json_line(
     {
       'epoch': e + 1,
@@ -131,8 +133,9 @@ def enter(
       'steps': steps,
       'lr': float(rates[max(0, done - 1)]),
       'train_loss': float(metrics.loss.sum()) / max(1, steps),
-      'train_accuracy': 100 * int(metrics.correct.sum()) / max(1, int(metrics.examples.sum())),
-      'test_accuracy': None if correct is None else books.final_accuracy,
+      'train_accuracy': right if task.is_accuracy else None,
+      'test_accuracy': score if task.is_accuracy else None,
+      'test_score': score,
       'entropy_nats': float(measured.entropy),
       'cost': cost_record(books.rows, books.cost),
       'realised_budget': _realised(run, books, run.cell.budget_unit),
@@ -144,11 +147,16 @@ def enter(
   return line
 
 
-class Best(NamedTuple):
-  """The weights of the epoch with the highest test accuracy, on the device."""
+def _score(run: Run, sums: Evaluation) -> float:
+  """The task's score on the test set, percent."""
+  return run.parts.task.score(int(sums.correct), float(sums.loss), run.info.num_test)
 
-  correct: jax.Array  # i32[]
-  epoch: jax.Array  # i32[]  1-based
+
+class Best(NamedTuple):
+  """The weights of the epoch with the highest score on the test set, on the device."""
+
+  sums: Evaluation
+  epoch: jax.Array  # i32[]  1-based; 0: none yet
   params: Any
   model_state: Any
 
@@ -201,8 +209,9 @@ def write(
 
 def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> dict[str, Any]:
   """The content of result.json (design.md 6)."""
-  cell, options = run.cell, run.parts.options['model']
-  forward, train_step = model_flops(cell.model, run.info, cell.batch_size, options)
+  cell, options, task = run.cell, run.parts.options['model'], run.parts.task
+  forward, train_step = model_flops(cell.model, run.info, cell.batch_size, options, task)
+  best_score = _score(run, best.sums)
   forwards = books.scored + books.evaluated
   return {
     'status': 'done',
@@ -210,8 +219,11 @@ def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> di
     'cell_id': run.cell_id,
     'seed': run.seed,
     'config_hash': run.config_hash,
-    'final_accuracy': books.final_accuracy,
-    'best_accuracy': 100 * int(best.correct) / run.info.num_test,
+    'final_accuracy': books.score if task.is_accuracy else None,
+    'best_accuracy': best_score if task.is_accuracy else None,
+    'score_name': task.score_name,
+    'score': books.score,
+    'best_score': best_score,
     'best_epoch': int(best.epoch),
     'cost': {
       **cost_record(books.rows, books.cost),

@@ -5,6 +5,7 @@ What an epoch measured is fetched after the next one was dispatched.
 """
 
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -113,7 +114,7 @@ def train(
   mesh = parallel.make_mesh(cell.devices, cell.batch_size)
   begun = engine.start(
     parts.spec, parts.model, parts.augment, parts.selector, parts.optimizer, parts.budget,
-    seed=run.seed, mesh=mesh,
+    seed=run.seed, mesh=mesh, task=parts.task,
   )  # fmt: skip
   slots = begun.state.plan.index.shape[0]
   here = conditions.of(run, fingerprint)
@@ -173,8 +174,8 @@ def _begin(run: Run, state: TrainState, mesh: jax.sharding.Mesh | None) -> Live:
   """A run before its first epoch."""
   # The weights are on every device already, and may be those of other processes.
   weights = jax.tree.map(jnp.copy, (state.params, state.model_state))
-  none = jnp.int32(-1), jnp.int32(0)
-  none, sums = parallel.replicate((none, epoch.Evaluation.blank()), mesh)
+  nothing = epoch.Evaluation.blank()
+  none, sums = parallel.replicate(((nothing, jnp.int32(0)), nothing), mesh)
   return Live(
     state=state,
     best=Best(*none, *weights),
@@ -195,7 +196,7 @@ def _compile(setting: Setting, live: Live) -> None:
   _train_until(setting, live, live.books.epochs, stop=0)
   _heed(setting)
   nothing = _run_evaluation(setting, live, live.sums, 0, 0)
-  live.best = _keep_best(live.best, nothing, live.state, _scalar(0, setting))
+  live.best = _keep(setting, live, nothing, 0)
   jax.block_until_ready(live.best)
   _heed(setting)
   now = time.monotonic()
@@ -256,6 +257,7 @@ def _scan(setting: Setting, live: Live, e: int) -> None:
     setting.train_data,
     epoch.forward_batch(parts.spec.num_examples, parts.spec, setting.run.cell.evaluate_batch),
     parts.selector.facts.scan.wants,
+    parts.task,
     mesh=setting.program.mesh,
     between=between,
   )
@@ -326,7 +328,7 @@ def _after(
   times_trained = jnp.copy(live.state.times_trained) if setting.run.cell.record_selection else None
   evaluation = live.sums if live.books.batches else None
   if evaluation is not None:
-    live.best = _keep_best(live.best, evaluation, live.state, _scalar(e + 1, setting))
+    live.best = _keep(setting, live, evaluation, e + 1)
   _settle(setting, live)
   live.pending = Pending(e, measured, evaluation, times_trained, trained_at)
 
@@ -346,6 +348,7 @@ def _run_evaluation(
     _scalar(start, setting),
     _scalar(stop, setting),
     mesh=setting.program.mesh,
+    task=parts.task,
   )
 
 
@@ -353,10 +356,18 @@ def _scalar(value: int, setting: Setting) -> jax.Array:
   return parallel.replicate(np.int32(value), setting.program.mesh)
 
 
-@jax.jit
-def _keep_best(best: Best, evaluation: epoch.Evaluation, state: TrainState, e: jax.Array) -> Best:
-  latest = Best(evaluation.correct, e, state.params, state.model_state)
-  better = (evaluation.correct > best.correct) & (e > 0)
+def _keep(setting: Setting, live: Live, evaluation: epoch.Evaluation, e: int) -> Best:
+  rank = setting.program.task.rank
+  return _keep_best(rank, live.best, evaluation, live.state, _scalar(e, setting))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _keep_best(
+  rank: Callable, best: Best, evaluation: epoch.Evaluation, state: TrainState, e: jax.Array
+) -> Best:
+  latest = Best(evaluation, e, state.params, state.model_state)
+  better = (best.epoch == 0) | (rank(*evaluation) > rank(*best.sums))
+  better = better & (e > 0)
   return jax.tree.map(lambda new, old: jnp.where(better, new, old), latest, best)
 
 
@@ -368,7 +379,7 @@ def _settle(setting: Setting, live: Live) -> None:
   run, e = setting.run, pending.epoch
   measured = jax.device_get(pending.measured)
   trained_at = pending.trained_at or time.monotonic()
-  correct = None if pending.evaluation is None else int(pending.evaluation.correct)
+  evaluation = jax.device_get(pending.evaluation)
   now = time.monotonic()
   seconds = {'train': trained_at - live.clock, 'evaluate': now - trained_at}
   live.clock = now
@@ -377,7 +388,7 @@ def _settle(setting: Setting, live: Live) -> None:
     live.books.selection[f'{e:04d}'] = recording.pack(times_trained - live.counted)
     live.counted = times_trained
   rates = setting.learning_rate(e)
-  line = record.enter(live.books, run, e, measured, correct, rates, seconds)
+  line = record.enter(live.books, run, e, measured, evaluation, rates, seconds)
   hosts.first(files.append_text, setting.directory / files.METRICS, line)
   setting.progress(e + 1, 0)
 

@@ -110,7 +110,7 @@ def _time_network(run: Run, seconds: float) -> tuple[float, float]:
     lambda key, batch: batch._replace(image=parts.augment.test(batch.image)), parts.augment.test
   )
   selector = make_selector('sgd', spec, 1.0)
-  trained = engine.start(spec, parts.model, plain, selector, parts.optimizer, 1.0)
+  trained = engine.start(spec, parts.model, plain, selector, parts.optimizer, 1.0, task=parts.task)
   trained = engine.begin_epoch(trained, 0)
   data = _random_split(run, spec.num_examples)
 
@@ -127,8 +127,9 @@ def _time_network(run: Run, seconds: float) -> tuple[float, float]:
   def forward(batches):
     place = jnp.int32(0), jnp.int32(batches)
     return epoch.evaluate(
-      parts.model, plain.test, size, state.params, state.model_state, test, nothing, *place
-    )
+      parts.model, plain.test, size, state.params, state.model_state, test, nothing, *place,
+      task=parts.task,
+    )  # fmt: skip
 
   per_pass = _seconds_per_call(forward, seconds, [0] + [1] * _ROWS)
   return per_row / size, per_pass / size

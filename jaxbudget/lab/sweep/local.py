@@ -264,7 +264,8 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
   result['data_fingerprint'] = fingerprint
   result['seconds'] = {'data': data_seconds, **result['seconds']}
   hosts.first(record.write_result, directory, result)
-  session.bars.say(f'{run.run_id}: {result["final_accuracy"]:.2f} %')
+  name = '' if result['score_name'] == 'accuracy' else f' {result["score_name"]}'
+  session.bars.say(f'{run.run_id}: {result["score"]:.2f} %{name}')
 
 
 def config_record(run: Run) -> dict[str, Any]:

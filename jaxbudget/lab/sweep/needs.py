@@ -167,6 +167,7 @@ def _take(need, needed: Run, directory: pathlib.Path, run: Run, data: Data, betw
     data,
     epoch.forward_batch(data.label.shape[0], parts.spec, needed.cell.evaluate_batch),
     wants,
+    parts.task,
     between=between,
   )
   return np.asarray(getattr(seen, need.takes))
