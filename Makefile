@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+DOCS := .venv/docs
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: install quickstart test bench faults lock clean
+.PHONY: install quickstart wheel docs gallery test bench faults lock clean
 
 install: $(STAMP)
 
@@ -18,9 +19,35 @@ $(STAMP): requirements.lock pyproject.toml
 quickstart: $(STAMP)
 	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
 
+# What people install: the wheel alone, in an environment of its own, used in an empty folder.
+wheel:
+	rm -rf build dist .wheel
+	$(PYTHON) -m venv .wheel/venv
+	mkdir .wheel/empty
+	.wheel/venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+	.wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock dist/*.whl
+	cd .wheel/empty && ../venv/bin/jaxbudget --config=quickstart:seeds=1
+
 # Three workers keep two cores busy: some tests wait.
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+
+# The site, in site/index.html: what the gallery shows must run, any warning is an error. The tools
+# have an environment of their own, which finds everything else in .venv.
+docs: $(DOCS)/.installed
+	$(DOCS)/bin/python docs/gallery.py --check
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --quiet
+
+# Runs the notebooks and keeps what comes out.
+gallery: $(DOCS)/.installed
+	$(DOCS)/bin/python docs/gallery.py
+
+PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(DOCS)/.installed: docs/requirements.lock $(STAMP)
+	$(PYTHON) -m venv $(DOCS)
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > "$$($(DOCS)/bin/python $(PURELIB))/jaxbudget-venv.pth"
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r docs/requirements.lock
+	@touch $@
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py
@@ -33,4 +60,4 @@ lock:
 	$(BIN)/python -m pip freeze --all --exclude-editable | grep -v -E '^(pip|torch)==' > requirements.lock
 
 clean:
-	rm -rf .venv .jax_cache runs
+	rm -rf .venv .wheel .jax_cache build dist runs site

@@ -1,22 +1,3 @@
-"""Table 2: under a budget, does it matter which samples one sees, or the schedule?
+"""The packaged config of this name, for `python launch.py --config=configs/table2.py`."""
 
-  python launch.py --config=configs/table2.py --workdir=runs/study
-  python launch.py --config=configs/table2.py:dataset=cifar10,method=p_sgd+unif_sgd,budget=0.3
-  python launch.py --config=configs/table2.py:scale=rehearsal --workdir=runs/rehearsal
-
-SGD and six budgeted methods on CIFAR-10 and CIFAR-100, B = .2, .3, .5, step and linear
-schedules, standard augmentation.
-
-Cost: 76 cells x 3 seeds as released, 95.9 full trainings (3TN forward equivalents each); 12
-repaired variants (c-SGD) add 12.0. Rehearsal: 44 runs on digits, 262 epochs of full SGD.
-The paper's answer: the linear schedule lifts every method at equal budget. Only Selective
-Backprop leads clearly, on CIFAR-10, and its scoring passes, a third of a full training, are
-not in its budget.
-"""
-
-from jaxbudget.lab.paper import study
-
-
-def get_config(arg: str | None = None):
-  """Reads `scale=...` and what narrows the table, see `study.get_config`."""
-  return study.get_config(['2'], arg)
+from jaxbudget.lab.configs.table2 import get_config as get_config

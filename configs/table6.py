@@ -1,21 +1,3 @@
-"""Table 6: what is left at extreme budgets?
+"""The packaged config of this name, for `python launch.py --config=configs/table6.py`."""
 
-  python launch.py --config=configs/table6.py --workdir=runs/study
-  python launch.py --config=configs/table6.py:scale=rehearsal --workdir=runs/rehearsal
-
-unif-SGD, p-SGD and Selective Backprop under four augmentations on CIFAR-10, CIFAR-100 and
-mini-ImageNet, B = .05 and .1, linear schedule.
-
-Cost: 72 cells x 3 seeds as released, 40.3 full trainings (3TN forward equivalents each); 24
-repaired variants (mixup and RICAP) add 17.5. Rehearsal: 32 runs on digits, 103 epochs of full
-SGD.
-The paper's answer: augmentation that paid at larger budgets hurts at B = .05, RandAugment most;
-Selective Backprop collapses under RandAugment and RICAP.
-"""
-
-from jaxbudget.lab.paper import study
-
-
-def get_config(arg: str | None = None):
-  """Reads `scale=...` and what narrows the table, see `study.get_config`."""
-  return study.get_config(['6'], arg)
+from jaxbudget.lab.configs.table6 import get_config as get_config

@@ -2,7 +2,7 @@
 
 import collections
 import csv
-import importlib.util
+import importlib
 import pathlib
 
 import pytest
@@ -245,12 +245,10 @@ def test_rehearsal_runs_each_cell_and_merges_those_that_coincide(released):
 
 @pytest.mark.parametrize('name', [f'table{n}' for n in range(1, 7)] + ['figure1', 'all'])
 def test_config_files(name):
-  spec = importlib.util.spec_from_file_location(name, ROOT / 'configs' / f'{name}.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = importlib.import_module(f'jaxbudget.lab.configs.{name}')
   config = module.get_config('scale=rehearsal')
   assert config.name == name and config.grid and config.is_locked
-  assert f'configs/{name}.py' in module.__doc__
+  assert f'jaxbudget --config={name}' in module.__doc__
   assert "The paper's answer" in module.__doc__
 
 

@@ -126,7 +126,7 @@ def parse_arg(arg: str | None) -> dict[str, Any]:
     ValueError: a part without `=`, or a key given twice.
   """
   parsed = {}
-  for part in filter(None, _split(arg or '')):
+  for part in filter(None, split(arg or '')):
     key, equals, value = part.partition('=')
     if not equals:
       raise ValueError(f'config argument {part!r} is not of the form key=value')
@@ -144,8 +144,19 @@ def literal(text: str) -> Any:
     return text
 
 
-def _split(arg: str) -> list[str]:
-  """Splits at commas, but not within brackets, nor within quotes that open a value."""
+def split(arg: str, at: str = ',') -> list[str]:
+  """Splits a text, but not within brackets, nor within quotes that open a value.
+
+  Args:
+    arg: the text.
+    at: the character between the parts.
+
+  Returns:
+    The parts.
+
+  Raises:
+    ValueError: a bracket or a quote is not closed.
+  """
   parts, start, closing = [], 0, []
   for i, c in enumerate(arg):
     if closing and c == closing[-1]:
@@ -154,9 +165,9 @@ def _split(arg: str) -> list[str]:
       continue
     elif c in _BRACKETS:
       closing.append(_BRACKETS[c])
-    elif c in '\'"' and (closing or arg[max(0, i - 1)] == '='):
+    elif c in '\'"' and (closing or arg[:i].rstrip()[-1:] in f'={at}'):
       closing.append(c)
-    elif c == ',' and not closing:
+    elif c == at and not closing:
       parts.append(arg[start:i])
       start = i + 1
   if closing:
@@ -179,8 +190,8 @@ def apply(config: ConfigDict, values: Mapping[str, Any]) -> None:
     ValueError: unknown keys and values of the wrong type, all in one message.
   """
   faults = []
-  for key, value in _flatten(values):
-    *path, leaf = _full(key).split('.')
+  for key, value in flatten(values):
+    *path, leaf = full_key(key).split('.')
     try:
       if path and path[0] in OPTION_KEYS.values() and path[0] in config:
         _set_option(config, path, leaf, value)
@@ -205,11 +216,11 @@ def override(config: ConfigDict, values: Mapping[str, Any]) -> None:
     ValueError: unknown keys, values of the wrong type, and keys that the grid sets itself: all
       in one message.
   """
-  gridded = {_full(key) for cell in config.get('grid') or () for key, _ in _flatten(cell)}
+  own = gridded(config)
   faults = [
     f'{key} is set by the grid of this config, cell by cell: it cannot be {values[key]!r} for all'
     for key in values
-    if _full(key) in gridded
+    if full_key(key) in own
   ]
   try:
     apply(config, values)
@@ -219,7 +230,12 @@ def override(config: ConfigDict, values: Mapping[str, Any]) -> None:
     raise ValueError('\n'.join(faults))
 
 
-def _full(key: str) -> str:
+def gridded(config: ConfigDict) -> set[str]:
+  """The keys that a config's grid sets, in any of its cells."""
+  return {full_key(key) for cell in config.get('grid') or () for key, _ in flatten(cell)}
+
+
+def full_key(key: str) -> str:
   """A key under the name that it has in a config."""
   return SHORT.get(key, key)
 
@@ -274,14 +290,22 @@ def from_record(record: Mapping[str, Any]) -> ConfigDict:
   Raises:
     ValueError: unknown keys and values of the wrong type.
   """
-  return defaults(**dict(_flatten(record)))
+  return defaults(**dict(flatten(record)))
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-  """Pairs of dotted key and value."""
+def flatten(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Pairs of dotted key and value.
+
+  Args:
+    values: by key; mappings may be nested.
+    prefix: of the keys.
+
+  Yields:
+    Each pair.
+  """
   for key, value in values.items():
     if isinstance(value, Mapping):
-      yield from _flatten(value, f'{prefix}{key}.')
+      yield from flatten(value, f'{prefix}{key}.')
     else:
       yield prefix + key, value
 

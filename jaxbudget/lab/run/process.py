@@ -7,8 +7,10 @@ nobody's fault: what cannot be written is dropped, the work goes on and the file
 import contextlib
 import io
 import os
+import pathlib
 import select
 import signal
+import site
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -89,6 +91,20 @@ def _handled(handler: Callable) -> Iterator[None]:
   finally:
     for number, before in previous.items():
       signal.signal(number, before)
+
+
+def same_package() -> dict[str, str]:
+  """Environment variables by which a fresh Python imports the jaxbudget that is running here.
+
+  Else a repository in the folder of the launch would go before the package that is installed,
+  and what is neither installed nor there would not be found.
+  """
+  root = str(pathlib.Path(__file__).parents[3])
+  places = [place for place in os.environ.get('PYTHONPATH', '').split(os.pathsep) if place]
+  if root not in {*places, *site.getsitepackages(), site.getusersitepackages()}:
+    places = [root, *places]
+  paths = {'PYTHONPATH': os.pathsep.join(places)} if places else {}
+  return {'PYTHONSAFEPATH': '1', **paths}
 
 
 def guard_streams() -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 
 from jaxbudget import factories
+from jaxbudget.lab.run import process
 from jaxbudget.lab.run.identity import part_source
 from jaxbudget.lab.run.run import Run
 
@@ -49,8 +50,11 @@ def _in_a_fresh_process(parts: list[tuple[str, str]]) -> dict[str, str]:
   """By `kind=name` the source hash that a worker sees, or why it sees none."""
   named = [f'{kind}={name}' for kind, name in parts]
   command = [sys.executable, '-m', 'jaxbudget.lab.sweep.outside', os.getcwd(), *named]
+  environment = {**os.environ, **process.same_package()}
   try:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+    done = subprocess.run(
+      command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT
+    )
     return json.loads(done.stdout.splitlines()[-1])
   except subprocess.TimeoutExpired:
     return dict.fromkeys(named, f'importing takes more than {_TIMEOUT} seconds')

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import types
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxbudget.lab.run import files
+from jaxbudget.lab.run import files, process
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import jobs, slurm_task
 from jaxbudget.registry import by_number
@@ -136,7 +137,7 @@ def _submit_array(directory, count: int, resources, name: str, after: Iterable[s
     mem=f'{round(1024 * resources.memory_gb)}MB' if resources.memory_gb else None,
     time=resources.minutes,
     array_parallelism=resources.parallel,
-    setup=list(resources.setup) or None,
+    setup=[*_exports(process.same_package()), *resources.setup],
     signal_delay_s=min(_WARNING, 15 * resources.minutes),
     stderr_to_stdout=True,
     # Whatever became of the scoring runs: a task trains what it needs and is not there.
@@ -150,6 +151,11 @@ def _submit_array(directory, count: int, resources, name: str, after: Iterable[s
     shutil.rmtree(directory)
     raise Unwilling(f'SLURM does not accept the job: {str(e).strip()}') from None
   return [job.job_id for job in submitted]
+
+
+def _exports(variables: dict[str, str]) -> list[str]:
+  """Shell commands that set environment variables."""
+  return [f'export {name}={shlex.quote(value)}' for name, value in variables.items()]
 
 
 def _options(text: str) -> dict[str, Any]:

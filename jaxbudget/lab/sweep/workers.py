@@ -139,7 +139,7 @@ def _start(directory: pathlib.Path, task: int, count: int) -> subprocess.Popen:
 
   It stops when its input ends, which is when we do, in whatever way.
   """
-  environment = dict(os.environ)
+  environment = {**os.environ, **process_lib.same_package()}
   gpus = usable_gpus()
   if gpus:
     each = max(1, len(gpus) // count)
