@@ -158,7 +158,7 @@ def draw(picture: Mapping[str, Any]) -> Figure:
   figure = Figure()
   axes = list(figure.subplots(rows, columns, squeeze=False).flat)
   for ax, panel, head in zip(axes, panels, heads, strict=False):
-    _draw_panel(ax, panel)
+    draw_panel(ax, panel)
     ax.set_title(head)
   for ax in axes[len(panels) :]:
     ax.set_axis_off()
@@ -175,7 +175,13 @@ def draw(picture: Mapping[str, Any]) -> Figure:
   return figure
 
 
-def _draw_panel(ax: Axes, panel: Mapping[str, Any]) -> None:
+def draw_panel(ax: Axes, panel: Mapping[str, Any]) -> None:
+  """Draws a panel on anybody's axes, title and legend apart.
+
+  Args:
+    ax: to draw on.
+    panel: as described above.
+  """
   for line in panel.get('lines', ()):
     _draw_line(ax, line)
   for stairs in panel.get('stairs', ()):

@@ -28,7 +28,7 @@ from jaxbudget.lab.run.record import Diverged
 from jaxbudget.lab.run.run import Run, data_key
 from jaxbudget.lab.run.run_state import DONE, FAILED
 from jaxbudget.lab.run.train import Stopped, train
-from jaxbudget.lab.sweep import needs
+from jaxbudget.lab.sweep import needs, notebook
 from jaxbudget.parts import WHOLE, part_index
 from jaxbudget.types import Data
 
@@ -41,7 +41,7 @@ class Session(NamedTuple):
 
   datasets: Mapping[Any, data.Dataset]
   directory: pathlib.Path
-  bars: '_Bars'
+  bars: '_Bars | notebook.Bars'
   resume: str
   received: list[int]  # signals
   placed: dict[Any, tuple[Data, Data, float]]  # the data set on the device, by its key
@@ -72,7 +72,7 @@ def run_all(
     plain.say(console, f'refused: the processes of this launch differ: {differing}')
     return 2
   ended: dict[str, str] = {}
-  with process.collecting() as received, _bars(console) as bars:
+  with process.collecting() as received, _bars(console, len(runs)) as bars:
     session = Session(datasets, directory, bars, resume, received, {})
     waiting, told = list(runs), False
     while waiting:
@@ -86,6 +86,7 @@ def run_all(
           held_up.append(run)
         else:
           ended[run.run_id] = how
+          bars.settled(len(ended))
       if len(held_up) == len(waiting):
         told = told or _tell_waiting(session, held_up)
         time.sleep(_WAIT)
@@ -265,7 +266,7 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
   result['seconds'] = {'data': data_seconds, **result['seconds']}
   hosts.first(record.write_result, directory, result)
   name = '' if result['score_name'] == 'accuracy' else f' {result["score_name"]}'
-  session.bars.say(f'{run.run_id}: {result["score"]:.2f} %{name}')
+  session.bars.finished(f'{run.run_id}: {result["score"]:.2f} %{name}')
 
 
 def config_record(run: Run) -> dict[str, Any]:
@@ -304,8 +305,16 @@ class _Bars(rich_progress.Progress):
   def say(self, line: str) -> None:
     plain.say(self.console, line)
 
+  def finished(self, line: str) -> None:
+    self.say(line)
 
-def _bars(console: Console) -> _Bars:
+  def settled(self, count: int) -> None:
+    """Shown by the lines above the bar."""
+
+
+def _bars(console: Console, count: int = 0) -> _Bars | notebook.Bars:
+  if console.is_jupyter and not console.quiet:
+    return notebook.Bars(count)
   return _Bars(
     rich_progress.TextColumn('{task.description}', markup=False),
     rich_progress.BarColumn(),
