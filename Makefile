@@ -36,7 +36,7 @@ test: $(STAMP)
 # have an environment of their own, which finds everything else in .venv.
 docs: $(DOCS)/.installed
 	$(DOCS)/bin/python docs/gallery.py --check
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build
 
 # Runs the notebooks and keeps what comes out.
 gallery: $(DOCS)/.installed

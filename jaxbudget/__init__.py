@@ -1,10 +1,47 @@
 """jaxbudget: which samples should a model see under a fixed compute budget?
 
->>> from jaxbudget import Spec, make_selector
->>> spec = Spec(50_000, 128, 10, epochs=200, image_shape=(32, 32, 3))
->>> make_selector('p_sgd', spec, budget=0.3).facts.rows
-117
+A selector is a value of pure hooks, as an optax `GradientTransformation` is: made by name, called
+from anybody's loop or from the compiled epoch here. Every forward and backward pass is counted.
+
+Examples:
+  >>> from jaxbudget import Spec, make_selector
+  >>> spec = Spec(50_000, 128, 10, epochs=200, image_shape=(32, 32, 3))
+  >>> make_selector('p_sgd', spec, budget=0.3).facts.rows
+  117
+
+Choosing:
+
+- `make_selector`: a method by name, or `package.module:factory`.
+- `Selector`: its hooks (init, plan, select, weigh, update, scan, report, scores) and `Facts`.
+- `Facts`, `Cost`: what is known of its run before it starts, epochs, rows, what it spends.
+- `Plan`: rows of candidates for an epoch, i32[R,K].
+- `Spec`, `Budget`: the sizes of a run; what of full training it may spend, and in what unit.
+- `Scan`, `Seen`: looking at all N samples between epochs, by `scan.before` or `scan.observe`.
+- `Need`, `Needed`: what other runs must leave before this one starts.
+
+Training:
+
+- `init_state`: the state of a run, one pytree, `jaxbudget.state.TrainState`.
+- `make_step`: the one training step, for a loop of one's own (examples/own_loop.py).
+- `make_program`, `begin_epoch`, `train_rows`: a whole epoch as one compiled program.
+- `affordable`: whether a step still fits under the cap.
+- `Batch`, `Outputs`: examples on their way through a step, made by `plain_batch`, `blank_batch`.
+- `Model`, `Augment`, `Data`: a network, an augmentation, a split on the device.
+- `load`: the trained network out of the directory of a finished run.
+
+Shapes: N training samples, s batch size, K candidates in a plan row, C classes, M samples shown in
+one picture (1; 2 under mixup; 4 under RICAP), R rows in a full epoch. Units: losses and entropies
+in nats, accuracies in percent, costs in samples or in forward equivalents (a forward pass of one
+sample is 1, a backward pass 2), budgets in shares of full training, 3TN. What is wrong is refused
+by `ValueError`, with key, value, what is allowed and the closest match.
+
+Source: Arazo et al., How Important is Importance Sampling for Deep Budgeted Training?, BMVC 2021
+(https://arxiv.org/abs/2110.14283); each method's docstring names its own, and docs/fidelity.md,
+cited as fidelity.md, the section of the paper or the code behind each rule. The laboratory
+(configs, sweeps, reports) is `jaxbudget.lab`; from Python, `jaxbudget.lab.api`.
 """
+
+from typing import TYPE_CHECKING
 
 from jaxbudget import scan
 from jaxbudget.epoch import begin_epoch, make_program, train_rows
@@ -30,6 +67,9 @@ from jaxbudget.types import (
   blank_batch,
   plain_batch,
 )
+
+if TYPE_CHECKING:  # it pulls in configs and data sets, which a selector does not need
+  from jaxbudget.lab.run.loading import load
 
 __all__ = [
   'Augment',
@@ -61,8 +101,12 @@ __all__ = [
 ]
 
 
+def __dir__():
+  return [*globals(), 'load']
+
+
 def __getattr__(name):
-  if name == 'load':  # pulls in configs and data sets, which a selector does not need
+  if name == 'load':
     from jaxbudget.lab.run.loading import load
 
     return load

@@ -67,7 +67,22 @@ def make_program(
   mesh: jax.sharding.Mesh | None = None,
   task: Task = CLASSIFICATION,
 ) -> Program:
-  """Strips a selector to its row hooks: what is left must not depend on the budget."""
+  """Makes what `train_rows` compiles; equal programs share an executable.
+
+  The selector is stripped to its row hooks: what is left must not depend on the budget.
+
+  Args:
+    num_classes: C.
+    model: the network.
+    augment: from gathered to trained-on samples.
+    selector: the method.
+    optimizer: yields updates for a learning rate of 1.
+    mesh: devices to split batches over.
+    task: what is learned.
+
+  Returns:
+    The program, hashable.
+  """
   return Program(num_classes, model, augment, row_hooks(selector), optimizer, mesh, task)
 
 

@@ -222,7 +222,14 @@ def _subtract(left: jax.Array, amount: jax.Array) -> jax.Array:
 
 
 def affordable(allowance: Allowance) -> jax.Array:
-  """Whether the dearest possible row still fits under the cap: bool[]."""
+  """Whether the dearest possible row still fits under the cap.
+
+  Args:
+    allowance: of a run, `TrainState.allowance`.
+
+  Returns:
+    bool[].
+  """
   return _subtract(allowance.left, allowance.row)[0] >= 0
 
 

@@ -46,34 +46,58 @@ class Batch(NamedTuple):
   `weight` carries meaning: an importance weight, 0 for padding, and a batch whose
   weights are all zero is a step that is not taken. The parts say who is in each picture
   and by how much: one part for a plain image, two under mixup, four under RICAP.
+
+  Attributes:
+    index: i32[n], the sample at this position, in [0, N).
+    image: u8 or f32[n,H,W,channels].
+    label: i32[n], the class of `index`.
+    target: f32[n,C], class distribution to train on; rows sum to 1.
+    weight: f32[n].
+    part_index: i32[n,M], the samples in each picture.
+    part_label: i32[n,M], their classes.
+    part_share: f32[n,M], their shares; rows sum to 1.
   """
 
-  index: jax.Array  # i32[n]    the sample at this position, in [0, N)
+  index: jax.Array  # i32[n]
   image: jax.Array  # u8 or f32[n,H,W,channels]
-  label: jax.Array  # i32[n]    class of `index`
-  target: jax.Array  # f32[n,C]  class distribution to train on, rows sum to 1
+  label: jax.Array  # i32[n]
+  target: jax.Array  # f32[n,C]
   weight: jax.Array  # f32[n]
   part_index: jax.Array  # i32[n,M]
   part_label: jax.Array  # i32[n,M]
-  part_share: jax.Array  # f32[n,M]  rows sum to 1
+  part_share: jax.Array  # f32[n,M]
 
 
 class Plan(NamedTuple):
-  """What one epoch will look at: `rows` rows of K candidate samples each."""
+  """What one epoch will look at: `rows` rows of K candidate samples each.
+
+  Attributes:
+    index: i32[R,K], samples in [0, N).
+    weight: f32[R,K], `Batch.weight` of each.
+    rows: i32[], rows that exist; the rest of the arrays is padding.
+  """
 
   index: jax.Array  # i32[R,K]
   weight: jax.Array  # f32[R,K]
-  rows: jax.Array  # i32[]      rows that exist; the rest of the arrays is padding
+  rows: jax.Array  # i32[]
 
 
 class Outputs(NamedTuple):
-  """What the model said of a batch, as the task tells it; read by the functions of `scores`."""
+  """What the model said of a batch, as the task tells it; read by the functions of `scores`.
 
-  logits: jax.Array | None  # f32[n,C]  None of a task without probabilities
-  loss: jax.Array  # f32[n]    against `Batch.target`, before weighting
-  # Of a task without probabilities; else they follow from the logits.
-  part_loss: jax.Array | None = None  # f32[n,M]  as each sample in a picture would have it
-  gradient_norm: jax.Array | None = None  # f32[n]  of the loss by the model's outputs
+  Attributes:
+    logits: f32[n,C]; None of a task without probabilities.
+    loss: f32[n], the task's, against `Batch.target` and before weighting: of classification the
+      cross-entropy, in nats.
+    part_loss: f32[n,M], as each sample in a picture would have it, of a task without
+      probabilities; else it follows from the logits.
+    gradient_norm: f32[n], of the loss by the model's outputs, likewise.
+  """
+
+  logits: jax.Array | None  # f32[n,C]
+  loss: jax.Array  # f32[n]
+  part_loss: jax.Array | None = None  # f32[n,M]
+  gradient_norm: jax.Array | None = None  # f32[n]
 
 
 # What a method may ask of a task, in `Facts.asks`: the probability of each class; whether an
@@ -85,11 +109,16 @@ class Cost(NamedTuple):
   """Samples passed through the model, by what for. Ints, or i32[] on the device.
 
   A forward pass of one sample is 1, a backward pass 2 (fidelity.md section 6).
+
+  Attributes:
+    scored: forward passes that only rank candidates.
+    trained: forward passes of training steps.
+    backward: backward passes.
   """
 
-  scored: Any = 0  # forward passes that only rank candidates
-  trained: Any = 0  # forward passes of training steps
-  backward: Any = 0  # backward passes
+  scored: Any = 0
+  trained: Any = 0
+  backward: Any = 0
 
   @property
   def forward_equivalents(self):
@@ -116,16 +145,22 @@ class Scan(NamedTuple):
   on_host: bool = False
 
   def due(self, epoch: int) -> bool:
-    """Whether a scan comes before this epoch."""
+    """Whether a scan comes before an epoch, 0-based."""
     return self.every > 0 and epoch >= self.first and (epoch - self.first) % self.every == 0
 
 
 class Seen(NamedTuple):
-  """What a scan saw of the N training samples; plain images, running BatchNorm statistics."""
+  """What a scan saw of the N training samples; plain images, running BatchNorm statistics.
+
+  Attributes:
+    loss: f32[N].
+    logits: f32[N,C], if wanted.
+    features: f32[N,D], if wanted; on the host.
+  """
 
   loss: jax.Array  # f32[N]
-  logits: jax.Array | None = None  # f32[N,C], if wanted
-  features: Any = None  # f32[N,D], if wanted; on the host
+  logits: jax.Array | None = None  # f32[N,C]
+  features: Any = None  # f32[N,D]
 
 
 class Need(NamedTuple):
@@ -158,9 +193,9 @@ class Need(NamedTuple):
   settings: tuple[tuple[str, Any], ...] = ()
 
 
-# Annotates the parameters of a factory that take what it needs. They are never options, and
-# are None while a run is planned, when only its facts are asked for.
 Needed = Annotated[Any, 'needed']
+"""Annotates the parameters of a factory that take what it needs (`Need`). They are never options,
+and are None while a run is planned, when only its facts are asked for."""
 
 
 class Facts(NamedTuple):
@@ -312,10 +347,15 @@ class Augment(NamedTuple):
 
 
 class Data(NamedTuple):
-  """A split as it lives on the device."""
+  """A split as it lives on the device.
+
+  Attributes:
+    image: u8[N,H,W,channels].
+    label: i32[N] classes in [0, C), or f32[N,C] numbers to predict.
+  """
 
   image: jax.Array  # u8[N,H,W,channels]
-  label: jax.Array  # i32[N] classes, or f32[N,C] numbers to predict
+  label: jax.Array  # i32[N] or f32[N,C]
 
 
 def as_target(label: jax.Array, num_classes: int) -> jax.Array:

@@ -11,6 +11,8 @@ import sys
 import pytest
 
 from jaxbudget.lab import command
+from jaxbudget.lab.run import process
+from jaxbudget.lab.sweep import slurm
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
@@ -57,6 +59,15 @@ def test_an_installed_package_plans_and_trains_with_workers(installed, tmp_path)
   assert len(results) == 2
   for path in results:
     assert json.loads(path.read_text())['versions']['commit'] == ''  # of no repository
+
+
+def test_tasks_of_slurm_import_the_package_that_submitted_them(tmp_path):
+  (tmp_path / 'jaxbudget').mkdir()  # the folder of the launch, where a task starts
+  (tmp_path / 'jaxbudget' / '__init__.py').touch()
+  ask = 'import importlib.util as u; print(u.find_spec("jaxbudget").origin)'
+  setup = slurm._exports(process.same_package())
+  found = did('bash', '-c', '\n'.join([*setup, f"{sys.executable} -c '{ask}'"]), cwd=tmp_path)
+  assert found.strip() == str(ROOT / 'jaxbudget' / '__init__.py')
 
 
 def test_the_wheel_has_every_file_of_the_package(installed):
