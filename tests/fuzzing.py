@@ -58,6 +58,10 @@ _DECAY = {
   'weight_decay': ([0, 0.1], [-1.0, INF]), 'decay_mask': (['all', 'matrices'], ['bias']),
   'clip_norm': ([1.0, None], [0.0, -1.0, NAN]),
 }  # fmt: skip
+_NETWORK = {
+  'width': ([1, 2], [0, -1, 10**6]), 'compute_dtype': (['float32', 'bfloat16'], ['float16']),
+  'conv': (['auto', 'lax'], ['fast']),
+}  # fmt: skip
 # Options by kind and part: values in and out of range. Types are tried for all alike.
 OPTIONS = {
   'selector': {
@@ -98,6 +102,16 @@ OPTIONS = {
     'randaugment': {'n': ([1, 3], [0]), 'm': ([3, 0.5, 30], [-1, 31, NAN])},
     'mixup': {'alpha': ([0.3, 1], [0, -1.0, NAN, INF])},
     'ricap': {'alpha': ([0.3, 1], [0, -1.0, NAN, INF])},
+    'cutmix': {'alpha': ([0.3, 1], [0, NAN]), 'probability': ([0, 0.5], [-0.1, 1.5, NAN])},
+    'trivialaugment': {'space': (['wide', 'official_small'], ['narrow'])},
+    'augmix': {'severity': ([1, 10.0], [0.1, 11, NAN]), 'alpha': ([0.5, 1], [0, NAN])},
+    'cutout': {'size': ([None, 3], [0, 9])},
+    'random_erasing': {
+      'probability': ([0, 0.5], [-0.1, 1.5, NAN]),
+      'area': ([(0.1, 0.3)], [(0.3, 0.1), (0.1,), (0.0, 0.5), (0.5, 2.0), (0.1, NAN)]),
+      'ratio': ([(0.5, 2)], [(2.0, 0.5), (1, 2, 3), (-1.0, 1.0)]),
+    },
+    'translate': {'pad': ([0, 3], [-1, 8]), 'mode': (['reflect', 'black'], ['wrap'])},
   },
   'model': {
     'linear': {'scale': ([0.1, 1], [])},
@@ -107,6 +121,16 @@ OPTIONS = {
       'bn_gamma_init': (['ones', 'uniform01'], ['zeros']),
       'bn_running_var': (['biased', 'unbiased'], ['none']), 'conv': (['auto', 'lax'], ['fast']),
     }),
+    'resnet9': _NETWORK,
+    'wrn': {**_NETWORK, 'depth': ([10, 16], [9, 4, 10**6])},
+    'preact_resnet': {**_NETWORK, 'depth': ([8, 14], [10, 2])},
+    'convmixer': {
+      **_NETWORK, 'depth': ([1, 2], [0, 10**6]), 'kernel': ([3], [0]), 'patch': ([1, 2], [0, 9]),
+    },
+    'vit_tiny': {
+      **_NETWORK, 'width': ([3, 6], [0, 4]), 'depth': ([1], [0]), 'heads': ([1, 3], [0, 5]),
+      'patch': ([2, 4], [3, 0]),
+    },
   },
   'schedule': {
     **{name: {'warmup': _SHARE} for name in ('constant', 'linear', 'cosine', 'exp', 'rex')},

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbudget.augment import chain, make_augment
+from jaxbudget.augment import Stages, assemble, chain, geometric, make_augment
 from jaxbudget.augment.geometric import crop, flip, normalize, random_crop, random_flip
 from jaxbudget.data.dataset import Info
 from jaxbudget.types import Data, plain_batch
@@ -41,6 +41,41 @@ def test_crop_is_a_window_of_the_black_padded_image():
   padded = np.pad(image, ((0, 0), (2, 2), (2, 2), (0, 0)))
   expected = [p[r : r + 8, c : c + 8] for p, (r, c) in zip(padded, offset, strict=True)]
   np.testing.assert_array_equal(crop(jnp.asarray(image), jnp.asarray(offset), 2), expected)
+
+
+def test_reflecting_crop_is_a_window_of_the_mirrored_image():
+  batch = make_batch(25)
+  got = random_crop(2, 'reflect')(jax.random.key(0), batch)
+  offset = np.asarray(jax.random.randint(jax.random.key(0), (25, 2), 0, 5))
+  padded = np.pad(np.asarray(batch.image), ((0, 0), (2, 2), (2, 2), (0, 0)), mode='reflect')
+  expected = [p[r : r + 8, c : c + 8] for p, (r, c) in zip(padded, offset, strict=True)]
+  np.testing.assert_array_equal(got.image, expected)
+  assert set(offset.ravel()) == {0, 1, 2, 3, 4}
+
+
+def test_a_tpu_selects_the_same_crops():
+  padded = jnp.pad(make_batch(25).image, ((0, 0), (2, 2), (3, 3), (0, 0)))
+  offset = jnp.asarray([(row, col) for row in range(5) for col in (0, 1, 3, 5, 6)])
+  selected, sliced = (
+    f(padded, offset, (8, 8, 3)) for f in (geometric.crop_by_selection, geometric.crop_by_slices)
+  )
+  np.testing.assert_array_equal(selected, sliced)
+
+
+def test_alternating_flip_shows_both_sides_in_turn():
+  batch = make_batch(64)._replace(index=jnp.arange(100, 164, dtype=jnp.int32))
+  stage = geometric.alternating_flip()
+  shown = [stage(jax.random.key(e), jnp.int32(e), batch).image for e in range(4)]
+  np.testing.assert_array_equal(shown[0], shown[2])
+  np.testing.assert_array_equal(shown[1], shown[0][:, :, ::-1])  # mirror images
+  np.testing.assert_array_equal(shown[3], shown[1])
+  # A sample's side is its own, wherever it stands in a batch, and a fair coin.
+  side = np.asarray(geometric.alternating_side(jnp.arange(4000), jnp.int32(0)))
+  turned = np.asarray(geometric.alternating_side(jnp.arange(4000)[::-1], jnp.int32(1)))
+  np.testing.assert_array_equal(side, ~turned[::-1])
+  assert abs(side.mean() - 0.5) < 0.04 and abs(np.corrcoef(side[1:], side[:-1])[0, 1]) < 0.08
+  other = np.asarray(geometric.alternating_side(jnp.arange(4000), jnp.int32(0), seed=1))
+  assert abs((side == other).mean() - 0.5) < 0.04
 
 
 def test_flip_mirrors_left_and_right_only_where_asked():
@@ -98,6 +133,21 @@ def test_jit_equals_no_jit_and_keys_decide(channels):
   chex.assert_trees_all_close(plain, jax.jit(train)(jax.random.key(1), batch), atol=1e-6)
 
 
+def test_translate_is_the_crop_of_a_chain():
+  batch, key = make_batch(32), jax.random.key(4)
+  info = replace(INFO, flip=0.0)
+  got = make_augment('translate+cutout', info, pad=3, size=1).train(key, batch)
+  shifted = random_crop(3, 'reflect')(jax.random.fold_in(key, 0), batch).image
+  expected = normalize(info.mean, info.std)(shifted)
+  changed = np.any(np.asarray(got.image != expected), axis=-1)
+  np.testing.assert_array_equal(changed.sum((1, 2)), 1)  # one pixel, which is 0 in the middle
+  np.testing.assert_array_equal(np.asarray(got.image)[changed], 0)
+  with pytest.raises(ValueError, match='replace the crop'):
+    assemble(info, Stages(crop=chain()), Stages(crop=chain()))
+  with pytest.raises(ValueError, match='pad=8'):
+    make_augment('translate', info, pad=8)
+
+
 def test_nothing_to_draw_leaves_images_alone():
   batch = make_batch()
   for stage in (chain(), random_crop(0), random_flip(0.0)):
@@ -124,6 +174,7 @@ def test_same_arguments_give_the_identical_object():
     (lambda: make_augment('standard', replace(INFO, pad=-1)), ('pad', '-1')),
     (lambda: make_augment('standard', replace(INFO, pad=8)), ('pad=8', '8x8')),
     (lambda: make_augment('standard', replace(INFO, flip=1.5)), ('flip', '1.5')),
+    (lambda: random_crop(2, 'reflct'), ("'reflct'", "'reflect'")),
     (lambda: make_augment('standard', replace(INFO, mean=(0.5,))), ('mean', '3 here')),
     (lambda: normalize((0.5,), (0.0,)), ('std', '> 0')),
   ],

@@ -70,12 +70,16 @@ def test_every_method_lowers_for_accelerators(variant):
   assert not re.search(r'reduce_window"[^^]*\^bb0\(%\w+: tensor<u?i64>', plans['tpu'])
 
 
-@pytest.mark.parametrize('augment', registry.names('augment'))
-@pytest.mark.parametrize('name', ['p_sgd', 'selective_backprop'])
+@pytest.mark.parametrize(
+  'name, augment',
+  [
+    *(('p_sgd', augment) for augment in registry.names('augment')),
+    *(('selective_backprop', augment) for augment in ('standard', 'ricap')),
+  ],
+)
 def test_every_augmentation_lowers_for_accelerators(name, augment):
-  shape = (SIDE, SIDE, 3 if augment == 'randaugment' else 1)
-  parts = {'mixup': 2, 'ricap': 4}.get(augment, 1)
-  spec = Spec(48, 8, 3, 4, shape, parts)
+  parts = {'mixup': 2, 'cutmix': 2, 'ricap': 4}.get(augment, 1)
+  spec = Spec(48, 8, 3, 4, (SIDE, SIDE, 3), parts)
   options = {'history': 16} if name == 'selective_backprop' else {}
   selector = make_selector(name, spec, 0.5, options)
   arguments = abstract_run(selector, spec, augment=augment)
@@ -150,5 +154,5 @@ def test_an_epoch_is_two_dispatches(tmp_path):
 def test_forward_flops_of_resnet18_are_those_of_the_network():
   info = Info('cifar10', 50_000, 10_000, 10, (32, 32, 3), (0.5,) * 3, (0.2,) * 3, 0.5, 4)
   forward, step = flops.model_flops('resnet18', info, 128)
-  np.testing.assert_allclose(forward / 2, 0.482e9, rtol=0.01)
-  np.testing.assert_allclose(step / forward, 3, rtol=0.01)
+  np.testing.assert_allclose(forward / 2, 0.5554e9, rtol=1e-4)  # padding included
+  assert step == 3 * forward

@@ -15,7 +15,7 @@ from PIL import Image
 from pillow_operations import by_pillow
 from scipy import stats
 
-from jaxbudget.augment import make_augment, operations
+from jaxbudget.augment import make_augment, operations, pillow
 from jaxbudget.augment import randaugment as ra
 from jaxbudget.data.dataset import Info
 from jaxbudget.types import Data, plain_batch
@@ -133,9 +133,8 @@ def test_affine_reads_the_floor_of_the_inverse_map(name):
 
 def test_tables_at_m_4_are_those_of_fidelity():
   u = np.arange(256)
-  table = dict(
-    zip(operations.OPERATIONS, operations.make_parameters(4, (32, 32, 3)).table, strict=True)
-  )
+  tables = operations.make_parameters(4, (32, 32, 3)).setting.table[:, 0]
+  table = dict(zip(operations.OPERATIONS, tables, strict=True))
   added = np.minimum(255, u + 14)
   np.testing.assert_array_equal(table['invert'], 255 - u)
   np.testing.assert_array_equal(table['posterize'], u & 128)
@@ -161,11 +160,12 @@ def test_blend_is_truncated_exactly(name):
   """All pairs of grey levels at every whole m against rational arithmetic."""
   a, b = np.mgrid[:256, :256]
   for m in range(31):
-    factor = operations.make_parameters(m, (32, 32, 3)).factor[operations.OPERATIONS.index(name)]
+    setting = operations.make_parameters(m, (32, 32, 3)).setting
+    factor = setting.factor[operations.OPERATIONS.index(name), 0]
     fiftieths = 5 + 3 * m  # 0.1 + 1.8 m / 30 in units of 1/50
     assert abs(factor - fiftieths / 50) < 1e-6
     expected = np.clip((50 * a + fiftieths * (b - a)) // 50, 0, 255)
-    got = ra._blend(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.uint8), jnp.float32(factor))
+    got = pillow._blend(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.uint8), jnp.float32(factor))
     np.testing.assert_array_equal(got, expected)
 
 
@@ -174,10 +174,10 @@ def test_pixels_scale_below_32_only():
   place = operations.OPERATIONS.index
   shift = {}
   for side in (8, 32, 84):
-    parameters = operations.make_parameters(4, (side, side, 3))
-    shift[side] = parameters.affine[place('translate_x'), 0, 2] >> 16
-    shear = parameters.affine[place('shear_x')]
-    np.testing.assert_array_equal(shear, operations.make_parameters(4, (32, 32, 3)).affine[11])
+    affine = operations.make_parameters(4, (side, side, 3)).setting.affine
+    shift[side] = affine[place('translate_x'), 0, 2] >> 16
+    expected = operations.make_parameters(4, (32, 32, 3)).setting.affine[11]
+    np.testing.assert_array_equal(affine[place('shear_x')], expected)
   assert shift == {8: 3, 32: 13, 84: 13}
   assert on_device('translate_x', grey_images(), 4).any((1, 2, 3)).all()
 

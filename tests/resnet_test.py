@@ -272,7 +272,7 @@ def test_equal_arguments_give_the_identical_model():
 @pytest.mark.parametrize(
   'call,message',
   [
-    (lambda: models.make_model('resnet19', 10, (32, 32, 3)), "'resnet19'; did you mean 'resnet18'"),
+    (lambda: models.make_model('resnet1', 10, (32, 32, 3)), "'resnet1'; did you mean 'resnet18'"),
     (lambda: models.make_model('resnet8', 10, SHAPE, convs='cpu'), "'convs'; did you mean 'conv'"),
     (lambda: resnet.resnet8(10, SHAPE, conv='gpu'), "conv 'gpu'; did you mean 'cpu'"),
     (lambda: resnet.resnet8(10, SHAPE, compute_dtype='float16'), "did you mean 'bfloat16'"),

@@ -23,10 +23,10 @@ __all__ = ['Stage', 'Stages', 'chain', 'make_augment', 'normalize']
 def make_augment(name: str, info: Info, *, trusted: bool = True, **options: Any) -> Augment:
   """Builds an augmentation for a data set.
 
-  Of a chain, the stages on uint8 images come first, then one crop, flip and normalisation,
-  then the stages on normalised images, each in the order of the names. Samples in a picture
-  multiply. The same arguments give the identical object: compiled programs are found again by
-  the identity of the functions in them.
+  Of a chain, the stages on uint8 images come first, then one crop and flip, stages on what was
+  cropped, one normalisation, and the stages on normalised images, each in the order of the names.
+  Samples in a picture multiply. The same arguments give the identical object: compiled programs
+  are found again by the identity of the functions in them.
 
   Args:
     name: a known augmentation, `package.module:factory`, or several joined by `+`.
@@ -84,12 +84,19 @@ def assemble(info: Info, *stages: Stages) -> Augment:
 
   Returns:
     The augmentation.
+
+  Raises:
+    ValueError: more than one replaces the crop.
   """
   to_float = normalize(info.mean, info.std)
+  crops = [one.crop for one in stages if one.crop]
+  if len(crops) > 1:
+    raise ValueError('two of these augmentations replace the crop: allowed is one')
   order = [
     *(one.before for one in stages),
-    random_crop(info.pad),
+    *(crops or [random_crop(info.pad)]),
     random_flip(info.flip),
+    *(one.between for one in stages),
     on_image(to_float),
     *(one.after for one in stages),
   ]

@@ -4,6 +4,7 @@ A *stage* is a function `(key, batch) -> batch`. Every sample draws for itself, 
 time it is loaded.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxbudget import registry
 from jaxbudget.types import Batch, Key
+
+PADDINGS = {'black': 'constant', 'reflect': 'reflect'}  # as NumPy calls them
 
 Stage = Callable[[Key, Batch], Batch]
 
@@ -21,11 +25,15 @@ class Stages(NamedTuple):
 
   Attributes:
     before: on uint8 images, before crop and flip.
-    after: on normalised images, after it.
+    crop: on uint8 images, instead of the random crop.
+    between: on uint8 images after crop and flip; makes grey levels, float32 if need be.
+    after: on normalised images.
     parts: samples that one picture shows for each that it showed before.
   """
 
   before: Stage | None = None
+  crop: Stage | None = None
+  between: Stage | None = None
   after: Stage | None = None
   parts: int = 1
 
@@ -48,49 +56,76 @@ def chain(*stages: Stage) -> Stage:
   return apply
 
 
-def random_crop(pad: int) -> Stage:
-  """Pads with black and crops back to the original size at a random place.
+def random_crop(pad: int, mode: str = 'black') -> Stage:
+  """Pads and crops back to the original size at a random place.
 
   Black is 0 *before* normalisation (fidelity.md 1.2). Row and column offsets are
   independent and uniform on {0, ..., 2 * pad}.
 
   Args:
     pad: pixels added on each side; 0 leaves the images alone.
+    mode: `black`, or `reflect`: the image mirrored at its border, the border pixel not repeated.
 
   Returns:
     A stage for batches of uint8 images.
 
   Raises:
-    ValueError: if `pad` is not a whole number >= 0.
+    ValueError: if `pad` is not a whole number >= 0, or there is no such mode.
   """
   if isinstance(pad, bool) or not isinstance(pad, int) or pad < 0:
     raise ValueError(f'pad={pad!r}: allowed is a whole number of pixels >= 0')
+  registry.check('mode', mode, PADDINGS)
 
   def stage(key, batch):
     offset = jax.random.randint(key, (batch.image.shape[0], 2), 0, 2 * pad + 1)
-    return batch._replace(image=crop(batch.image, offset, pad))
+    return batch._replace(image=crop(batch.image, offset, pad, mode))
 
   return stage if pad else chain()
 
 
-def crop(image: jax.Array, offset: jax.Array, pad: int) -> jax.Array:
-  """Crops each image of a batch out of its black-padded self.
+def crop(image: jax.Array, offset: jax.Array, pad: int, mode: str = 'black') -> jax.Array:
+  """Crops each image of a batch out of its padded self.
 
   Args:
     image: u8[n,H,W,c].
     offset: i32[n,2], row and column of the crop's corner in the padded image.
     pad: pixels added on each side.
+    mode: as for `random_crop`.
 
   Returns:
     u8[n,H,W,c].
   """
-  # A mapped dynamic_slice copies whole rows: on CPU 4x faster than gathering by index maps,
-  # 170x faster than selecting among all shifts.
-  padded = jnp.pad(image, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+  padded = jnp.pad(image, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode=PADDINGS[mode])
+  shape = image.shape[1:]
+  # A TPU runs the slices one image after another, and selects fast; a CPU is 60x faster at them.
+  return lax.platform_dependent(
+    padded,
+    offset,
+    tpu=functools.partial(crop_by_selection, shape=shape),
+    default=functools.partial(crop_by_slices, shape=shape),
+  )
+
+
+def crop_by_slices(padded: jax.Array, offset: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
+  """Crops `shape` out of each image at i32[n,2]; copies whole rows."""
   zero = jnp.zeros((), offset.dtype)
-  return jax.vmap(lambda one, at: lax.dynamic_slice(one, (at[0], at[1], zero), image.shape[1:]))(
+  return jax.vmap(lambda one, at: lax.dynamic_slice(one, (at[0], at[1], zero), shape))(
     padded, offset
   )
+
+
+def crop_by_selection(
+  padded: jax.Array, offset: jax.Array, shape: tuple[int, int, int]
+) -> jax.Array:
+  """The same as one choice among all shifts along each axis."""
+  for axis in (1, 2):
+    shifts = range(padded.shape[axis] - shape[axis - 1] + 1)
+    at = offset[:, axis - 1, None, None, None]
+    moved = [lax.slice_in_dim(padded, k, k + shape[axis - 1], axis=axis) for k in shifts]
+    padded = functools.reduce(
+      lambda out, k, at=at, moved=moved: jnp.where(at == k, moved[k], out), shifts[1:], moved[0]
+    )
+  return padded
 
 
 def random_flip(probability: float) -> Stage:
@@ -113,6 +148,42 @@ def random_flip(probability: float) -> Stage:
     return batch._replace(image=flip(batch.image, mirrored))
 
   return stage if probability else chain()
+
+
+def alternating_flip(seed: int = 42) -> Callable[[Key, jax.Array, Batch], Batch]:
+  """Shows each image one way round in even epochs and the other way in odd ones.
+
+  Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024. Two epochs in a row never show
+  the same view twice, as independent coins do half the time. Which way an image begins is a
+  hash of its index, a fair coin for each.
+
+  Args:
+    seed: of the hash.
+
+  Returns:
+    `(key, epoch, batch) -> batch`: unlike a plain stage it must be told the epoch, i32[].
+  """
+
+  def stage(key, epoch, batch):
+    del key  # the run's key changes from row to row; a sample keeps its coin
+    return batch._replace(image=flip(batch.image, alternating_side(batch.index, epoch, seed)))
+
+  return stage
+
+
+def alternating_side(index: jax.Array, epoch: jax.Array, seed: int = 42) -> jax.Array:
+  """Which images are mirrored in an epoch.
+
+  Args:
+    index: i32[n], of the samples.
+    epoch: i32[], 0-based.
+    seed: of the hash.
+
+  Returns:
+    bool[n].
+  """
+  coin = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(jax.random.key(seed), i)))
+  return coin(index) ^ (epoch % 2 == 1)
 
 
 def flip(image: jax.Array, mirrored: jax.Array) -> jax.Array:

@@ -87,7 +87,7 @@ def apply_mixup(batch: Batch, draw: MixupDraw, *, mix_image: bool = True) -> Bat
   if mix_image:
     image = share[0] * batch.image + share[1] * batch.image[draw.partner]
     batch = batch._replace(image=image)
-  return _combine(batch, jnp.stack([position, draw.partner]), share)
+  return combine(batch, jnp.stack([position, draw.partner]), share)
 
 
 def ricap(alpha: float = 0.3) -> Stage:
@@ -168,7 +168,7 @@ def apply_ricap(batch: Batch, draw: RicapDraw) -> Batch:
   image = batch.image.at[source, row[None], col[None]].get(mode='promise_in_bounds')
   area = patch_sizes(draw.corner, (height, width)).prod(axis=1)
   share = area.astype(jnp.float32) / (height * width)
-  return _combine(batch._replace(image=image), draw.order, share)
+  return combine(batch._replace(image=image), draw.order, share)
 
 
 def check_alpha(alpha: float) -> None:
@@ -179,8 +179,17 @@ def check_alpha(alpha: float) -> None:
     raise ValueError(f'alpha={alpha!r}: allowed is a finite number > 0')
 
 
-def _combine(batch, order, share):
-  """Mixes targets and parts: position j shows sample order[k,j] by share[k]."""
+def combine(batch: Batch, order: jax.Array, share: jax.Array) -> Batch:
+  """Mixes targets and parts: position j shows sample order[k,j] by share[k].
+
+  Args:
+    batch: of n examples; its images are left alone.
+    order: i32[K,n], who is shown.
+    share: f32[K], by how much; sums to 1.
+
+  Returns:
+    The batch with K times as many parts.
+  """
   parts = range(order.shape[0])
 
   def join(values):

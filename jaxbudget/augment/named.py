@@ -1,9 +1,17 @@
 """The augmentations that have names: what each adds to the standard transform."""
 
-from jaxbudget.augment import mix, operations
+from typing import Literal
+
+from jaxbudget.augment import augmix as augmix_lib
+from jaxbudget.augment import autoaugment as autoaugment_lib
+from jaxbudget.augment import cutmix as cutmix_lib
+from jaxbudget.augment import erase, mix, operations, pillow
 from jaxbudget.augment import randaugment as randaugment_lib
-from jaxbudget.augment.geometric import Stages
+from jaxbudget.augment import trivialaugment as trivialaugment_lib
+from jaxbudget.augment.geometric import Stages, random_crop
 from jaxbudget.data.dataset import Info
+
+_CUTOUT = {'cifar100': 8, 'svhn': 20}  # of the paper; else half the side, 16 on CIFAR-10
 
 
 def standard(info: Info) -> Stages:
@@ -29,3 +37,57 @@ def ricap(info: Info, *, alpha: float = 0.3) -> Stages:
   """Standard, then patches of four samples (fidelity.md 3.3)."""
   del info
   return Stages(after=mix.ricap(alpha), parts=mix.RICAP_PARTS)
+
+
+def cutmix(info: Info, *, alpha: float = 1.0, probability: float = 0.5) -> Stages:
+  """Standard, then a rectangle of another sample in each picture of every other batch."""
+  del info
+  return Stages(after=cutmix_lib.cutmix(alpha, probability=probability), parts=2)
+
+
+def trivialaugment(
+  info: Info, *, space: Literal['wide', 'official_wide', 'official_small'] = 'wide'
+) -> Stages:
+  """One random operation at a random strength on the uint8 image, then standard."""
+  pillow.check_channels(info.image_shape)
+  return Stages(before=trivialaugment_lib.trivialaugment(space))
+
+
+def autoaugment(info: Info) -> Stages:
+  """One of 25 pairs of operations found for CIFAR-10 on the uint8 image, then standard."""
+  pillow.check_channels(info.image_shape)
+  return Stages(before=autoaugment_lib.autoaugment())
+
+
+def augmix(info: Info, *, severity: float = 3.0, alpha: float = 1.0) -> Stages:
+  """Crop and flip, then a mixture of the image with three chains of operations, normalised."""
+  pillow.check_channels(info.image_shape)
+  return Stages(between=augmix_lib.augmix(severity, alpha))
+
+
+def cutout(info: Info, *, size: int | None = None, inside: bool = False) -> Stages:
+  """Standard, then a square of the mean colour; None is the paper's side for the data set."""
+  side = min(info.image_shape[:2])
+  size = _CUTOUT.get(info.name, max(1, side // 2)) if size is None else size
+  if size > side:
+    raise ValueError(f'size={size}: allowed is the side of the images, {side}, or less')
+  return Stages(after=erase.cutout(size, inside=inside))
+
+
+def random_erasing(
+  info: Info,
+  *,
+  probability: float = 0.5,
+  area: tuple[float, ...] = (0.02, 0.33),
+  ratio: tuple[float, ...] = (0.3, 3.3),
+) -> Stages:
+  """Standard, then a rectangle of the mean colour in some images."""
+  del info
+  return Stages(after=erase.random_erasing(probability, area=area, ratio=ratio))
+
+
+def translate(info: Info, *, pad: int = 2, mode: Literal['reflect', 'black'] = 'reflect') -> Stages:
+  """Standard with a crop of its own: the image is mirrored at its border, not padded black."""
+  if pad >= min(info.image_shape[:2]):
+    raise ValueError(f'pad={pad}: allowed is less than the side of {info.image_shape}')
+  return Stages(crop=random_crop(pad, mode))

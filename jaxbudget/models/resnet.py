@@ -1,65 +1,20 @@
-"""CIFAR-style residual networks (He et al., 2016) behind the pure seam of `types.Model`.
+"""CIFAR-style residual networks (He et al., 2016).
 
 No max-pooling, 3x3 first convolution of stride 1, initialised as torch 1.0.0 would
-(fidelity.md 1.6). Flax NNX builds the network; nothing of it leaves this file: parameters
-and model state are nested dicts of arrays.
+(fidelity.md 1.6).
 """
 
 import functools
-import math
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jax import lax
 
 from jaxbudget import registry, types
-from jaxbudget.models.cpu_conv import conv as cpu_conv
+from jaxbudget.models import network
 
-CONVS = {'lax': lax.conv_general_dilated, 'cpu': cpu_conv}
 RUNNING_VARS = ('biased', 'unbiased')
 GAMMA_INITS = {'uniform01': (0.0, 1.0), 'ones': (1.0, 1.0)}
-_WIDEST = 2**12  # channels of the first stage; more are a mistake, and would fill the memory
-COMPUTE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
-
-
-class Norm(nnx.BatchNorm):
-  """BatchNorm as one factor and one summand a channel; statistics in float32.
-
-  The function, parameters and statistics are those of `nnx.BatchNorm`. Its own
-  `(x - mean) * factor + bias` keeps a second copy of every activation for the backward pass
-  and passes over it more often (docs/performance.md).
-
-  Attributes:
-    unbiased: the running variance follows the unbiased estimate, as torch's does. It
-      normalises by the biased one in training either way.
-  """
-
-  unbiased: bool = False
-
-  def __call__(self, x, use_running_average, mask=None):
-    """Normalises [n,h,w,c] over all but channels; `mask` bool[n,1,1,1] says which count."""
-    x = x.astype(jnp.float32)
-    mean, var = self.mean[...], self.var[...]
-    if not use_running_average:
-      mean = jnp.mean(x, (0, 1, 2), where=mask)
-      var = jnp.maximum(0.0, jnp.mean(x * x, (0, 1, 2), where=mask) - mean**2)
-      kept = var * _correction(x, mask) if self.unbiased else var
-      self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
-      self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * kept
-    factor = self.scale[...] * lax.rsqrt(var + self.epsilon)
-    summand = self.bias[...] - mean * factor
-    return x * factor[None, None, None] + summand[None, None, None]
-
-
-def _correction(x, mask):
-  """What makes a biased variance unbiased: n / (n - 1) for the n values that count."""
-  n, height, width, _ = x.shape
-  examples = jnp.float32(n) if mask is None else jnp.sum(mask, dtype=jnp.float32)
-  count = examples * (height * width)
-  return count / jnp.maximum(count - 1, 1)
 
 
 class Block(nnx.Module):
@@ -116,27 +71,6 @@ class ResNet(nnx.Module):
     return self.linear(self.features(x, **norm_options))
 
 
-def _make_conv(features_in, features, size, stride, *, conv, dtype, rngs):
-  padding = size // 2
-  return nnx.Conv(
-    features_in,
-    features,
-    (size, size),
-    strides=(stride, stride),
-    padding=((padding, padding), (padding, padding)),  # SAME would pad (0, 1) at stride 2
-    use_bias=False,
-    dtype=dtype,
-    conv_general_dilated=conv,
-    rngs=rngs,
-  )
-
-
-def _make_norm(features, *, unbiased, rngs):
-  norm = Norm(features, momentum=0.9, epsilon=1e-5, rngs=rngs)
-  norm.unbiased = unbiased
-  return norm
-
-
 def resnet18(
   num_classes: int,
   image_shape: tuple[int, int, int],
@@ -191,52 +125,13 @@ def _checked(
   stages, num_classes, image_shape, width, compute_dtype, bn_gamma_init, bn_running_var, conv
 ):
   channels = image_shape[-1]
-  for key, value in (('num_classes', num_classes), ('width', width), ('channels', channels)):
-    if not isinstance(value, int) or value < 1:
-      raise ValueError(f'{key}={value!r}: must be a positive integer')
-  if width > _WIDEST:
-    raise ValueError(f'width={width!r} is refused: 1 to {_WIDEST} channels')
-  registry.check('compute_dtype', compute_dtype, COMPUTE_DTYPES)
+  network.whole(num_classes=num_classes, channels=channels)
+  network.whole(network.WIDEST, width=width)
+  conv = network.resolve(conv, compute_dtype)
   registry.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
   registry.check('bn_running_var', bn_running_var, RUNNING_VARS)
-  registry.check('conv', conv, ('auto', *CONVS))
-  if conv == 'auto':
-    conv = 'cpu' if jax.default_backend() == 'cpu' else 'lax'
   options = compute_dtype, bn_gamma_init, bn_running_var, conv
   return _model(stages, num_classes, width, channels, *options)
-
-
-def _draw(key, shapes, gamma_range):
-  """Initial parameters as torch 1.0.0 draws them (fidelity.md 1.6).
-
-  Uniform on +-1/sqrt(fan_in) for kernels and for the linear bias, BatchNorm's beta 0. All
-  come from one draw of random numbers: one for each array takes many seconds to compile.
-  """
-  leaves, structure = jax.tree.flatten_with_path(shapes)
-  sizes = [math.prod(leaf.shape) for _, leaf in leaves]
-  draws = jnp.split(jax.random.uniform(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
-  head_bound = shapes['linear']['kernel'].shape[0] ** -0.5
-
-  def value_range(path, shape):
-    *layers, name = (entry.key for entry in path)
-    if name == 'kernel':
-      bound = math.prod(shape[:-1]) ** -0.5
-      return -bound, bound
-    if layers == ['linear']:
-      return -head_bound, head_bound
-    return gamma_range if name == 'scale' else (0.0, 0.0)
-
-  values = []
-  for (path, leaf), draw in zip(leaves, draws, strict=True):
-    low, high = value_range(path, leaf.shape)
-    values.append((low + (high - low) * draw).reshape(leaf.shape))
-  return jax.tree.unflatten(structure, values)
-
-
-def _initial_statistics(shapes):
-  return jax.tree.map_with_path(
-    lambda path, leaf: jnp.full(leaf.shape, float(path[-1].key == 'var')), shapes
-  )
 
 
 @functools.cache
@@ -244,36 +139,19 @@ def _model(
   stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, bn_running_var, conv
 ):
   """The pure seam around a `ResNet`."""
-  dtype = COMPUTE_DTYPES[compute_dtype]
-  make_conv = functools.partial(_make_conv, conv=CONVS[conv], dtype=dtype)
-  make_norm = functools.partial(_make_norm, unbiased=bn_running_var == 'unbiased')
+  dtype = network.COMPUTE_DTYPES[compute_dtype]
+  make_conv = functools.partial(network.conv, convolve=network.CONVS[conv], dtype=dtype)
+  make_norm = functools.partial(network.norm, unbiased=bn_running_var == 'unbiased')
 
-  def build():
-    network = ResNet(
+  def initial(path, shape, fan_in):
+    """As torch 1.0.0 draws (fidelity.md 1.6)."""
+    if path[-1] == 'scale':
+      return network.uniform(*GAMMA_INITS[bn_gamma_init])
+    return network.torch_default(path, shape, fan_in)
+
+  return network.as_model(
+    lambda: ResNet(
       stages, num_classes, width, image_channels, make_conv, make_norm, nnx.Rngs(0), dtype
-    )
-    return nnx.split(network, nnx.Param, nnx.BatchStat)
-
-  # Flax gives the structure; the values are drawn below, in one program that compiles fast.
-  graph, params, stats = nnx.eval_shape(build)
-  shapes, stat_shapes = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
-
-  @jax.jit
-  def init(key):
-    return _draw(key, shapes, GAMMA_INITS[bn_gamma_init]), _initial_statistics(stat_shapes)
-
-  def apply(params, model_state, image, train, mask=None):
-    # copy=True: BatchNorm writes its statistics into a copy that belongs to this trace.
-    network = nnx.merge(graph, params, model_state, copy=True)
-    if mask is not None:
-      mask = mask[:, None, None, None]
-    logits = network(image, use_running_average=not train, mask=mask)
-    if not train:
-      return logits, model_state
-    return logits, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
-
-  def features(params, model_state, image):
-    network = nnx.merge(graph, params, model_state, copy=True)
-    return network.features(image, use_running_average=True)
-
-  return types.Model(init, apply, features)
+    ),
+    initial,
+  )

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxbudget import registry
-from jaxbudget.augment import make_augment, operations
+from jaxbudget.augment import make_augment, operations, pillow
 from jaxbudget.augment import randaugment as ra
 from jaxbudget.data import Dataset, load
 from jaxbudget.lab.report import picture
@@ -103,7 +103,7 @@ def _title(name, value):
     'posterize': f'to {max(1, int(value))} bit',
     'solarize': f'from {np.ceil(value):.0f}',
     'solarize_add': f'{int(value)}',
-  }.get(name, ('±' if name in operations.SIGNED else '') + f'{value:.3g}')
+  }.get(name, ('±' if name in pillow.WARPS else '') + f'{value:.3g}')
   return f'{name}\n{shown}' + (' px' if name in operations.IN_PIXELS else '')
 
 
