@@ -5,6 +5,7 @@ these. A value fits an annotation or is refused; nothing is guessed.
 """
 
 import difflib
+import functools
 import inspect
 import types
 import typing
@@ -48,6 +49,11 @@ def of(factory: Callable) -> dict[str, Option]:
     By name, without what is `Needed` of other runs. A default that its annotation reads
     otherwise (4 for a float) is given as read.
   """
+  return dict(_of(factory))
+
+
+@functools.lru_cache(maxsize=1024)
+def _of(factory: Callable) -> dict[str, Option]:
   try:
     parameters = inspect.signature(factory, eval_str=True).parameters.values()
   except NameError:  # names imported for type checkers only

@@ -102,15 +102,19 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
   Returns:
     The content as JSON gives it back, and `checksum`.
   """
-  plain = json.loads(json_bytes(content))
+  plain = json.loads(json.dumps(_plain(content), allow_nan=False))
   plain.pop('checksum', None)
-  text = json.dumps(plain, sort_keys=True)
-  return {**plain, 'checksum': hashlib.sha256(text.encode()).hexdigest()}
+  return {**plain, 'checksum': _checksum(plain)}
 
 
 def seal_holds(content: Mapping[str, Any]) -> bool:
   """Whether the checksum in a JSON object is right, or there is none."""
-  return 'checksum' not in content or sealed(content) == content
+  rest = {key: value for key, value in content.items() if key != 'checksum'}
+  return 'checksum' not in content or content['checksum'] == _checksum(rest)
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value):

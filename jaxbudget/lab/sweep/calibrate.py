@@ -191,7 +191,9 @@ def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> ri
   table.show_footer = True
   both = len({run.cell.fidelity for run in runs}) > 1
   named, _ = departures([_settings(part[0]) for part in cells.values()])
-  for (cell_id, part), others in zip(cells.items(), named, strict=True):
+  if len(cells) > ROWS:
+    table.title += f', of which the first {ROWS} cells; all are in plan.json'
+  for (cell_id, part), others in list(zip(cells.items(), named, strict=True))[:ROWS]:
     places = dict.fromkeys(_place(place) for place in part[0].paper)
     label = ' '.join([_label(part[0], with_fidelity=both), *map('='.join, others.items())])
     table.add_row(
@@ -200,6 +202,7 @@ def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> ri
   return table
 
 
+ROWS = 500  # of a table that still can be read in a terminal
 _COLUMNS = ('runs', 'rows', 'fwd eq.', 'full', 'time')
 
 

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -18,13 +18,18 @@ from jaxbudget.lab.sweep import needs, plan_file
 from jaxbudget.parts import part_size
 
 
-def make_runs(config: ConfigDict, datasets: Mapping[Any, data.Dataset] | None = None) -> list[Run]:
+def make_runs(
+  config: ConfigDict,
+  datasets: Mapping[Any, data.Dataset] | None = None,
+  laid_out: Sequence[cells.Cell] | None = None,
+) -> list[Run]:
   """Lays out the runs of a config; runs that coincide are one run.
 
   Args:
     config: with or without a grid.
     datasets: by `data_key`, those that `must_be_read`; for the others a table is asked, so
       that a study can be planned before its data are there.
+    laid_out: the cells of the config, if they are known.
 
   Returns:
     Runs in the order of the grid, the seeds of a cell together.
@@ -39,7 +44,7 @@ def make_runs(config: ConfigDict, datasets: Mapping[Any, data.Dataset] | None = 
     common.append(str(e))
   runs: dict[str, Run] = {}
   assemble = functools.cache(functools.partial(_assemble, datasets=datasets or {}))
-  laid_out = cells.lay_out(config)
+  laid_out = cells.lay_out(config) if laid_out is None else laid_out
   count = len(laid_out) * len(seeds)
   if count > config_lib.MOST_RUNS:
     raise ValueError(

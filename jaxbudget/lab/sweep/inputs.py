@@ -56,13 +56,14 @@ def plan_runs(config: ConfigDict) -> tuple[dict[Any, data.Dataset], list[Run]]:
     ValueError: every fault of config and data, one a line.
   """
   datasets = {}
-  for cell, _, _ in cells.lay_out(config):
+  laid_out = cells.lay_out(config)
+  for cell, _, _ in laid_out:
     if must_be_read(cell) and data_key(cell) not in datasets:
       try:
         datasets[data_key(cell)] = _load(cell)
       except data.DataError:
         pass  # `make_runs` meets the same fault and lists it among the others
-  return datasets, grid.make_runs(config, datasets)
+  return datasets, grid.make_runs(config, datasets, laid_out)
 
 
 def load_data(datasets: dict[Any, data.Dataset], runs: list[Run]) -> None:

@@ -1,5 +1,6 @@
 """plan.json: what a workdir is to hold."""
 
+import json
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
@@ -36,7 +37,14 @@ def write(runs: list[Run], workdir: pathlib.Path, command: str, whole: Iterable[
       elif run_id in known or (workdir / 'runs' / run_id / files.CONFIG).exists():
         new[run_id] = entry
     content = {'command': command, 'runs': list(new.values())}
-    files.write_json(workdir / FILE, files.sealed(content))
+    files.write_bytes(workdir / FILE, _as_json(files.sealed(content)))
+
+
+def _as_json(plan: dict[str, Any]) -> bytes:
+  """A run a line, which takes a fifth of the time and shows what differs between two plans."""
+  rest = json.dumps({key: value for key, value in plan.items() if key != 'runs'})
+  runs = ',\n'.join(map(json.dumps, plan['runs']))
+  return f'{rest[:-1]}, "runs": [\n{runs}\n]}}\n'.encode()
 
 
 def of_before(workdir: pathlib.Path) -> int:
