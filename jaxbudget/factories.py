@@ -185,7 +185,7 @@ def divide(
   known = {(part.short, option) for part in parts for option in part.options}
   faults, unknown = [], []
   for name, value in given.items():
-    nested = isinstance(value, Mapping)
+    nested = isinstance(value, Mapping) and (value or name in found)
     places = {(name, o): v for o, v in value.items()} if nested else {}
     owners = [part.short for part in parts if name in part.options and not nested]
     if len(owners) > 1:

@@ -217,11 +217,26 @@ def test_what_was_typed_after_the_config_wins_or_is_refused():
 
 
 def test_what_stands_behind_the_colon_wins_or_is_refused():
-  from configs import quickstart
+  from configs import quickstart, single
 
   assert quickstart.get_config('seeds=7,epochs=2').seeds == tuple(range(7))
   with pytest.raises(ValueError, match='budget is set by the grid of this config.*0.4'):
     quickstart.get_config('budget=0.4')
+  with pytest.raises(ValueError, match='width is set by the grid of this config.*it cannot be 8'):
+    single.get_config("width=8,grid=[{'model_options.width': 4}]")
+
+
+def test_values_of_a_wrong_type_are_refused_everywhere():
+  for key in {*config.defaults()} - {'seeds'}:  # which have a sentence of their own
+    is_dict = key.endswith('_options') or key == 'slurm'
+    for wrong in (None, 3.5j, {1}, *(() if is_dict else ({},))):
+      with pytest.raises(ValueError, match=f'^{key}={re.escape(repr(wrong))}: it ') as caught:
+        config.defaults(**{key: wrong})
+      assert 'ConfigDict' not in str(caught.value) and '\n' not in str(caught.value)
+  for key in ('selector_options.warmup', 'width', 'momentum', 'schedule_options.warmup'):
+    for wrong in (None, {}, (), 'x'):
+      text = refused(**{**DIGITS, 'selector': 'p_sgd', key: wrong})
+      assert f'{key.rpartition(".")[2]}={wrong!r} of ' in text
 
 
 def test_a_fault_of_some_cells_says_which():

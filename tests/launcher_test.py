@@ -204,7 +204,7 @@ def test_unwritable_workdir_is_refused(tmp_path, capsys):
     (['--config=configs/single.py:datset=digits'], "did you mean 'dataset'"),
     (['--config=configs/quickstart.py', '--config.budgte=1'], "did you mean 'budget'"),
     (['--config=configs/quickstart.py', '--config.budget=much'], 'budget'),
-    (['--config=configs/nothing.py'], 'nothing.py'),
+    (['--config=configs/tabel2.py'], 'there is no such file; did you mean configs/table2.py?\n'),
     (['--config=configs/quickstart.py', '--stage=trian'], 'stage'),
     ([], '--config is missing'),
   ],

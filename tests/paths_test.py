@@ -50,6 +50,8 @@ def test_homes_are_where_a_shell_finds_them(monkeypatch):
     lambda: data.load('digits', data_dir=NOBODY),
     lambda: data.load('digits', data_manual_dir=NOBODY),
     lambda: data.load('cifar10', data_checksums=NOBODY),
+    lambda: data.info('digits', data_dir=NOBODY),  # for a plan, where it need not be there
+    lambda: data.info('cifar10', data_checksums=NOBODY),
     lambda: recording.find(NOBODY),
     lambda: jaxbudget.load(NOBODY),
   ],

@@ -96,4 +96,8 @@ def test_a_bare_name_is_a_packaged_config_unless_there_is_a_file(tmp_path, monke
     command._packaged('configs/table2.py:scale=rehearsal')
   (tmp_path / 'table2').write_text('')
   assert command._packaged('table2') == 'table2'
-  assert command._packaged('other/mine.py') == 'other/mine.py'
+  monkeypatch.setenv('HOME', str(tmp_path))
+  (tmp_path / 'mine.py').write_text('')
+  assert command._packaged('~/mine.py:data_dir=~') == f'{tmp_path}/mine.py:data_dir=~'
+  with pytest.raises(ValueError, match='mnie.py: there is no such file; did you mean mine.py'):
+    command._packaged('mnie.py')

@@ -51,6 +51,8 @@ def info(
   """
   _find(name, options)
   if name in tables.INFO:
+    for key, path in where.items():  # they need not be there to plan, but must be paths
+      _expand(key, path or '')
     table = tables.INFO[name]
     held = _per_class(table, validation) * table.num_classes
     if validation:

@@ -11,6 +11,7 @@
 # Only flags live here; the stages are in launcher.py.
 
 import contextlib
+import difflib
 import os
 import pathlib
 import re
@@ -184,16 +185,19 @@ def _packaged(given: str) -> str:
   from jaxbudget import registry
 
   name, colon, arg = given.partition(':')
-  path = pathlib.Path(name)
+  path = pathlib.Path(os.path.expanduser(name))  # shells know no `~` behind a flag
   known = sorted(p.stem for p in _CONFIGS.glob('[!_]*.py'))
   if path.exists():
-    return given
+    return f'{path}{colon}{arg}'
   if re.fullmatch(r'\w+', name):
     registry.check('config', name, known)
     return f'{_CONFIGS / name}.py{colon}{arg}'
   if path.stem in known:
     raise ValueError(f'there is no file {name} here; --config={path.stem} is the packaged config')
-  return given
+  there = [*known, *map(str, path.parent.glob('*.py'))]
+  close = difflib.get_close_matches(name, there, n=1)
+  hint = f'; did you mean {close[0]}?' if close else ''
+  raise ValueError(f'--config={name}: there is no such file{hint}')
 
 
 def _show_list() -> NoReturn:

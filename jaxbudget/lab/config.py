@@ -129,7 +129,9 @@ def parse_arg(arg: str | None) -> dict[str, Any]:
   for part in filter(None, split(arg or '')):
     key, equals, value = part.partition('=')
     if not equals:
-      raise ValueError(f'config argument {part!r} is not of the form key=value')
+      raise ValueError(
+        f'config argument {part!r} is not of the form key=value (quote a value with commas)'
+      )
     if key in parsed:
       raise ValueError(f'config argument {key!r} is given twice')
     parsed[key] = literal(value)
@@ -216,23 +218,25 @@ def override(config: ConfigDict, values: Mapping[str, Any]) -> None:
     ValueError: unknown keys, values of the wrong type, and keys that the grid sets itself: all
       in one message.
   """
-  own = gridded(config)
-  faults = [
-    f'{key} is set by the grid of this config, cell by cell: it cannot be {values[key]!r} for all'
-    for key in values
-    if full_key(key) in own
-  ]
+  faults = []
   try:
     apply(config, values)
   except ValueError as e:
     faults.append(str(e))
+  own = gridded(config)  # a grid may have been typed too
+  faults = [
+    f'{key} is set by the grid of this config, cell by cell: it cannot be {value!r} for all'
+    for key, value in flatten(values)
+    if full_key(key) in own
+  ] + faults
   if faults:
     raise ValueError('\n'.join(faults))
 
 
 def gridded(config: ConfigDict) -> set[str]:
   """The keys that a config's grid sets, in any of its cells."""
-  return {full_key(key) for cell in config.get('grid') or () for key, _ in flatten(cell)}
+  cells = [cell for cell in config.get('grid') or () if isinstance(cell, Mapping)]
+  return {full_key(key) for cell in cells for key, _ in flatten(cell)}
 
 
 def full_key(key: str) -> str:
@@ -258,8 +262,17 @@ def _set_key(config, path, leaf, value) -> None:
     value = float(value)
   if leaf == 'seeds':
     value = seed_tuple(value)
-  with place.unlocked():
-    place[leaf] = value
+  try:
+    with place.unlocked():
+      place[leaf] = value
+  except TypeError:
+    raise TypeError(f'it must be {_TYPES[kind]}') from None
+
+
+_TYPES = {
+  bool: 'True or False', int: 'a whole number', float: 'a number', str: 'text', tuple: 'a tuple',
+  ConfigDict: 'a dict',
+}  # fmt: skip
 
 
 def _set_option(config, path, leaf, value) -> None:
@@ -294,7 +307,7 @@ def from_record(record: Mapping[str, Any]) -> ConfigDict:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-  """Pairs of dotted key and value.
+  """Pairs of dotted key and value; an empty dict is a value, except where dicts belong.
 
   Args:
     values: by key; mappings may be nested.
@@ -304,7 +317,7 @@ def flatten(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, 
     Each pair.
   """
   for key, value in values.items():
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and (value or key in (*OPTION_KEYS.values(), 'slurm')):
       yield from flatten(value, f'{prefix}{key}.')
     else:
       yield prefix + key, value

@@ -12,4 +12,6 @@ from jaxbudget.lab import config
 
 def get_config(arg: str | None = None):
   """Reads `key=value,...`; options of methods as `selector_options.warmup=70`."""
-  return config.defaults(**config.parse_arg(arg))
+  found = config.defaults()
+  config.override(found, config.parse_arg(arg))
+  return found
