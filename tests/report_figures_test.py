@@ -103,6 +103,21 @@ def test_text_that_no_font_has_is_written_out_without_a_warning():
   assert ('犬' in shown) != ('\\u72ac' in shown)  # drawn where a font has it
 
 
+def test_long_names_leave_room_for_what_they_name():
+  content = simple()
+  name = 'p_sgd path=/' + 'x' * 200 + '.npz 0.'
+  content['panels'][0] |= {'title': name, 'yticks': [f'{name}{i}' for i in range(2)]}
+  with picture.settings():
+    figure = picture.draw(content)
+    (ax,), drawing = figure.axes, FigureCanvasAgg(figure).get_renderer()
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert [(t[:5], '…' in t, t[-3:]) for t in labels] == [('p_sgd', True, f'0.{i}') for i in '01']
+    for text in (ax.title, *ax.get_yticklabels()):
+      extent = text.get_window_extent(drawing)
+      assert extent.x0 >= 0 and extent.x1 <= figure.bbox.x1
+    assert ax.get_position().width > 0.25
+
+
 def test_the_legend_stands_below_the_axes():
   content = simple()
   content['panels'][0]['lines'] = [line([1, 2], [1, 2], f'a long name of a method {i}')

@@ -1,6 +1,7 @@
 """Reading workdirs: whole, unfinished, damaged and strange ones."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -30,6 +31,22 @@ def test_reads_every_run_and_its_cost_in_full_runs(quickstart):
   np.testing.assert_allclose(
     by_method['selective_backprop', 0.3].to_numpy(), 0.3 + 1 / 3, atol=1e-4
   )
+
+
+def test_names_that_are_no_utf8_are_written_out(tmp_path):
+  odd, plan = os.fsdecode(b'\xff'), workdirs.small_plan()
+  for run in plan:
+    run['dataset'] = f'npz:/data/{odd}.npz'
+  path = workdirs.write_workdir(tmp_path / odd, plan)
+  (path / odd).write_text('')
+  (path / 'runs' / plan[0]['run_id'] / 'result.json').write_text(
+    json.dumps({'run_id': plan[0]['run_id'], 'status': 'failed', 'error': f'{odd} is damaged'})
+  )
+  page = report.write_report(path, figures='none').read_text(encoding='utf-8')
+  for text in ('npz:/data/\\udcff.npz', '\\udcff is damaged', 'not part of a workdir'):
+    assert text in page
+  only = report.load_workdir(path, only=f'dataset=npz:/data/{odd}.npz')
+  assert len(only.runs) == len(plan)
 
 
 def test_damage_is_listed_and_everything_else_is_used(tmp_path):

@@ -86,14 +86,15 @@ def load_workdir(path, allow: Collection[str] = (), only: str = '') -> Workdir:
   problems: list[Problem] = []
   planned, command = _read_plan(path, problems)
   reading.list_foreign(path, {run['run_id'] for run in planned}, problems)
-  planned = plan_file.narrow(planned, only) if only else planned
+  planned = reading.written_out(plan_file.narrow(planned, only) if only else planned)
   needed = {run_id for run in planned for run_id in _needs(run)}
   rows, configs, conditions = [], {}, {}
   for run in planned:
     directory = path / 'runs' / run['run_id']
-    result, status, why = reading.read_result(directory, path, problems)
+    found = reading.read_result(directory, path, problems)
+    result, status, why = reading.written_out([*found])
     config, last = _read_run(directory, path, status == run_state.DONE, problems)
-    configs[run['run_id']] = config
+    configs[run['run_id']] = reading.written_out(config)
     conditions[run['run_id']] = reading.conditions_of(result)
     row = _run_row(run, config, result, last or {}) | {'status': status, 'error': why}
     is_scoring = run['run_id'] in needed

@@ -147,12 +147,14 @@ def draw(picture: Mapping[str, Any]) -> Figure:
   """
   width, height = picture['size']
   rows, columns = picture['grid']
-  panels = picture['panels']
   broad = int(width / 0.085)  # letters of a title that fit
+  panels = [_shorten(panel, broad // 2) for panel in picture['panels']]
   title = textwrap.fill(words(picture.get('title', '')), broad)
-  heads = [textwrap.fill(words(panel.get('title', '')), broad // columns) for panel in panels]
   left = max(0.25 + max((_inches(words(label), 9) for label in panel['yticks']), default=0)
              if 'yticks' in panel else 0.68 for panel in panels)  # fmt: skip
+  left = min(left, 0.7 * width)
+  fitting = max(8, int((width - left - 0.12) / 0.08) // columns)  # letters, over its axes
+  heads = [textwrap.fill(words(panel.get('title', '')), fitting) for panel in panels]
   top = 0.12 + 0.18 * (1 + title.count('\n')) * bool(title)
   top += max(0.18 * (1 + head.count('\n')) * bool(head) for head in heads)
   figure = Figure()
@@ -173,6 +175,15 @@ def draw(picture: Mapping[str, Any]) -> Figure:
   if title:
     figure.suptitle(title, fontsize=10, y=1 - 0.08 / height, va='top')
   return figure
+
+
+def _shorten(panel: Mapping[str, Any], most: int) -> Mapping[str, Any]:
+  """Takes the middle out of long names at the y axis (paths), lest they leave no room."""
+  if 'yticks' not in panel:
+    return panel
+  half = most // 2
+  short = [t if len(t) <= most else f'{t[:half]}…{t[-half:]}' for t in panel['yticks']]
+  return {**panel, 'yticks': short}
 
 
 def draw_panel(ax: Axes, panel: Mapping[str, Any]) -> None:

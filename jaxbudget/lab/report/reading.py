@@ -40,6 +40,15 @@ def read_json(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -
   return value
 
 
+def written_out(value: Any) -> Any:
+  """JSON without what no file can hold: halves of surrogate pairs, of names that are no UTF-8."""
+  if isinstance(value, str):
+    return value.encode('utf-8', 'backslashreplace').decode()
+  if isinstance(value, dict):
+    return {written_out(key): written_out(one) for key, one in value.items()}
+  return [written_out(one) for one in value] if isinstance(value, list) else value
+
+
 def intact(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -> bool:
   """Whether a run's file is what was written; a problem if not."""
   try:
@@ -180,6 +189,6 @@ def number(value) -> float:
 
 def note(problems: list[Problem], file: pathlib.Path, root: pathlib.Path, what: str) -> None:
   """Adds a problem, once."""
-  problem = Problem(str(file.relative_to(root)), what)
+  problem = Problem(*written_out([str(file.relative_to(root)), what]))
   if problem not in problems:
     problems.append(problem)
