@@ -1,4 +1,4 @@
-"""jaxbudget: which samples should a model see under a fixed compute budget?
+"""Which training samples should a model see under a fixed compute budget?
 
 A selector is a value of pure hooks, as an optax `GradientTransformation` is: made by name, called
 from anybody's loop or from the compiled epoch here. Every forward and backward pass is counted.

@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import json
+import pathlib
 import pydoc
 import re
 import types
@@ -11,6 +13,7 @@ import pytest
 import jaxbudget
 from jaxbudget.lab import api
 
+GALLERY = pathlib.Path(__file__).parents[1] / 'docs' / 'gallery'
 PUBLIC = {name: getattr(jaxbudget, name) for name in jaxbudget.__all__}
 CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
 FUNCTIONS = {
@@ -70,5 +73,17 @@ def test_help_shows_every_public_name():
   overview = jaxbudget.__doc__
   for name in jaxbudget.__all__:
     assert re.search(rf'\b{name}\b', overview), f'{name} is not in the overview'
-    assert re.search(rf'\b{name}\b', text.replace(overview, '')), f'{name} is not in help()'
+    entry = rf'^    (class )?{name}\(' if name in {**CLASSES, **FUNCTIONS} else rf'^    {name}\b'
+    assert re.search(entry, text, re.MULTILINE), f'{name} is not in help()'
   assert 'load(directory' in text
+
+
+def test_the_gallery_is_executed_and_shows_pictures():
+  """What `make docs` runs again, and compares with."""
+  for path in GALLERY.glob('*.ipynb'):
+    outputs = [o for c in json.loads(path.read_text())['cells'] for o in c.get('outputs', ())]
+    kinds = [kind for output in outputs for kind in output.get('data', ())]
+    assert kinds.count('image/png') > 1 and 'text/html' in kinds
+    assert {output['output_type'] for output in outputs} <= {
+      'stream', 'display_data', 'execute_result',
+    }  # fmt: skip
