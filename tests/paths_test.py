@@ -1,5 +1,6 @@
 """Paths as people write them: homes, links, names that are no UTF-8, names made of paths."""
 
+import ast
 import os
 import pathlib
 import pwd
@@ -148,6 +149,18 @@ def test_two_texts_never_share_a_file_name(a, b):
   assert (names[0] == names[1]) == (a == b)
   for name in names:
     assert re.fullmatch(r'[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}', name)
+
+
+def test_no_text_is_read_or_written_in_the_encoding_of_a_locale():
+  found = []
+  for file in pathlib.Path(jaxbudget.__file__).parent.rglob('*.py'):
+    for node in ast.walk(ast.parse(file.read_bytes())):
+      if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        before = {'read_text': 0, 'write_text': 1}.get(node.func.attr)  # the encoding
+        named = any(key.arg == 'encoding' for key in node.keywords)
+        if before is not None and len(node.args) <= before and not named:
+          found.append(f'{file}:{node.lineno}')
+  assert found == []
 
 
 def test_plain_names_stay_what_they_are():

@@ -30,7 +30,7 @@ def read(directory: pathlib.Path, source: str = '') -> tuple[Dataset | None, str
     (data set, ''), or (None, why not); the reason is empty if there is simply no cache.
   """
   try:
-    meta = json.loads((directory / 'meta.json').read_text())
+    meta = json.loads((directory / 'meta.json').read_text('utf-8'))
     if meta['format'] != _FORMAT or (source and meta['source'] != source):
       return None, ''
     arrays = [np.load(directory / f'{name}.npy', mmap_mode='r') for name in _ARRAYS]
@@ -72,7 +72,7 @@ def write(directory: pathlib.Path, dataset: Dataset, source: str = '') -> None:
       new.mkdir()
       for name in _ARRAYS:
         _save(new / f'{name}.npy', getattr(dataset, name))
-      (new / 'meta.json').write_text(json.dumps(meta, indent=1))
+      (new / 'meta.json').write_text(json.dumps(meta, indent=1), 'utf-8')
       if directory.exists():
         directory.rename(pathlib.Path(temporary) / 'old')
       new.rename(directory)

@@ -28,7 +28,7 @@ def read_checksums(path: str) -> dict[str, Archive]:
     DataError: naming the first malformed line.
   """
   try:
-    lines = paths.expand(path).read_text().splitlines()
+    lines = paths.expand(path).read_text('utf-8').splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise DataError(f'data_checksums={path}: cannot be read: {error}') from error
   archives = {}

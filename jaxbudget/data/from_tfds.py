@@ -268,7 +268,7 @@ def load_any(name: str, root: pathlib.Path | None, progress: Progress) -> Datase
     arrays, class_names = prepared.read(builder, progress, ('train', test))
     return from_arrays(f'tfds:{name}', *arrays, class_names=class_names, notes=notes, where=where)
 
-  source = _short_hash((pathlib.Path(where) / 'dataset_info.json').read_text())
+  source = _short_hash((pathlib.Path(where) / 'dataset_info.json').read_text('utf-8'))
   key = file_name(f'tfds-{name}')
   return cached(root, key, source, build, progress)
 

@@ -58,6 +58,6 @@ def _number(path: pathlib.Path) -> int | None:
 
 def _lines(path: pathlib.Path) -> list[str]:
   try:
-    return path.read_text().splitlines()
+    return path.read_text('utf-8', 'replace').splitlines()
   except OSError:
     return []

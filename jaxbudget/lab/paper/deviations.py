@@ -418,5 +418,5 @@ is the one definition that every method uses.
 
 if __name__ == '__main__':
   docs = pathlib.Path(__file__).parents[3] / 'docs'
-  (docs / 'deviations.md').write_text(to_markdown())
-  (docs / 'deviations.json').write_text(to_json())
+  (docs / 'deviations.md').write_text(to_markdown(), encoding='utf-8')
+  (docs / 'deviations.json').write_text(to_json(), encoding='utf-8')

@@ -142,7 +142,7 @@ def read_json(path: pathlib.Path) -> Any:
     The content; None if there is no such file or it is damaged.
   """
   try:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text('utf-8'))
   except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
     return None
 
@@ -154,7 +154,7 @@ def append_text(path: pathlib.Path, text: str) -> None:
     OSError: with the name; part of the text may be in the file.
   """
   try:
-    with path.open('a') as file:
+    with path.open('a', encoding='utf-8') as file:
       file.write(text)
   except OSError as e:
     raise OSError(e.errno, e.strerror or str(e), str(path)) from None
@@ -226,7 +226,7 @@ def read_sums(directory: pathlib.Path) -> dict[str, str] | None:
   """
   path = directory / SUMS
   try:
-    lines = path.read_text().splitlines()
+    lines = path.read_text('utf-8').splitlines()
     pairs = [line.split('  ', 1) for line in lines]
     return {name: digest for digest, name in pairs}
   except (FileNotFoundError, NotADirectoryError):

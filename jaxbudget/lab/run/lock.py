@@ -293,6 +293,6 @@ def _describe(record: dict[str, Any] | None) -> str:
 def _boot() -> str:
   """Identifies a running kernel, hence the reach of a flock; '' where there is no such thing."""
   try:
-    return pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+    return pathlib.Path('/proc/sys/kernel/random/boot_id').read_text('utf-8').strip()
   except OSError:
     return ''

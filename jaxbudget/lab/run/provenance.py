@@ -92,7 +92,7 @@ def cpu() -> str:
   """Model and instruction set of the processor, for which XLA compiles."""
   model, features = platform.processor(), ''
   try:
-    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+    for line in pathlib.Path('/proc/cpuinfo').read_text('utf-8', 'replace').splitlines():
       key, _, value = line.partition(':')
       if key.strip() == 'model name':
         model = value.strip()

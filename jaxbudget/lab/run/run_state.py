@@ -99,7 +99,7 @@ def _implausible(result: dict[str, Any], run_id: str) -> list[str]:
 
 
 def _last_line(path: pathlib.Path) -> str:
-  lines = path.read_text(errors='replace').strip().splitlines()
+  lines = path.read_text('utf-8', 'replace').strip().splitlines()
   return lines[-1] if lines else ''
 
 

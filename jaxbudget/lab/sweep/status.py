@@ -86,7 +86,7 @@ def _look(directory: pathlib.Path, entry: dict[str, Any], task) -> Standing:
 def _metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
   """The last lines of metrics.jsonl; what is half-written or damaged is left out."""
   try:
-    lines = (directory / files.METRICS).read_text(errors='replace').splitlines()
+    lines = (directory / files.METRICS).read_text('utf-8', 'replace').splitlines()
   except OSError:
     return []
   found = []
