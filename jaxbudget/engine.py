@@ -122,6 +122,7 @@ def row_shapes(
   program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer)
   root, state = jax.eval_shape(lambda: start(*parts)[2:])
   array, n = jax.ShapeDtypeStruct, spec.num_examples
-  data = Data(array((n, *spec.image_shape), jnp.uint8), array((n,), jnp.int32))
+  raw = jnp.uint8 if len(spec.image_shape) == 3 else spec.image_dtype
+  data = Data(array((n, *spec.image_shape), raw), array((n,), jnp.int32))
   rates = array((state.plan.index.shape[0],), jnp.float32)
   return program, state, data, rates, root, array((), jnp.int32)

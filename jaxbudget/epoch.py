@@ -5,6 +5,7 @@ the plan: gather -> augment -> select -> step -> update. Rows, learning rates, a
 seed are arrays, so budgets, schedules and seeds share one executable of `train_rows`.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -218,24 +219,22 @@ def evaluate(
     image = parallel.split(data.image[index], mesh)
     output, _ = model.apply(params, model_state, transform(image), train=False)
     target = as_target(data.label[index], output.shape[-1])
-    loss = task.loss(output, target)
+    loss = jnp.where(real, task.loss(output, target), 0.0)
     hit = task.correct(output, target) & real
-    return Evaluation(
-      sums.correct + jnp.count_nonzero(hit), sums.loss + jnp.sum(jnp.where(real, loss, 0.0))
-    )
+    return Evaluation(sums.correct + jnp.count_nonzero(hit), sums.loss + jnp.sum(loss))
 
   return jax.lax.fori_loop(start, stop, body, sums)
 
 
-_PIXELS = 2**18  # 256 images of 32x32, whose forward pass takes 0.3 GB in a ResNet-18
+_PLACES = 2**18  # 256 images of 32x32, whose forward pass takes 0.3 GB in a ResNet-18
 
 
 def forward_batch(size: int, spec: Spec, bound: int = 0) -> int:
   """Chooses how many examples of a split share a forward pass where nothing is trained.
 
   As many as there are, but they take no more memory than the rows of training do, or than 256
-  images of 32x32 where these are more. It follows from shapes alone: what memory happens to be
-  free must not decide how sums are rounded.
+  images of 32x32 where these are more: pixels, tokens and features count alike. It follows from
+  shapes alone: what memory happens to be free must not decide how sums are rounded.
 
   Args:
     size: n, examples of the split.
@@ -245,6 +244,5 @@ def forward_batch(size: int, spec: Spec, bound: int = 0) -> int:
   Returns:
     1 to n.
   """
-  height, width, _ = spec.image_shape
-  fitting = max(spec.batch_size, _PIXELS // (height * width))
+  fitting = max(spec.batch_size, _PLACES // math.prod(spec.image_shape[:2]))
   return min(size, fitting, bound or size)

@@ -13,14 +13,12 @@ import optax
 
 from jaxbudget import factories
 
-DecayMask = Literal['all', 'matrices']
-
 
 def sgd(
   *,
   momentum: float = 0.9,
   weight_decay: float = 1e-4,
-  decay_mask: DecayMask = 'all',
+  decay_mask: Literal['all', 'matrices'] = 'all',
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
   """SGD with momentum and coupled weight decay, no Nesterov (fidelity.md 1.4).
@@ -44,7 +42,7 @@ def nesterov(
   *,
   momentum: float = 0.9,
   weight_decay: float = 1e-4,
-  decay_mask: DecayMask = 'all',
+  decay_mask: Literal['all', 'matrices'] = 'all',
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
   """SGD with Nesterov's momentum, as PyTorch has it: gradient + momentum * buffer. See `sgd`."""
@@ -57,7 +55,7 @@ def adamw(
   b2: float = 0.999,
   eps: float = 1e-8,
   weight_decay: float = 0.01,
-  decay_mask: DecayMask = 'all',
+  decay_mask: Literal['all', 'matrices'] = 'all',
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
   """AdamW; the decay is times the learning rate (Loshchilov and Hutter, 2019; as in PyTorch).
@@ -87,7 +85,7 @@ def lion(
   b1: float = 0.9,
   b2: float = 0.99,
   weight_decay: float = 1e-3,
-  decay_mask: DecayMask = 'all',
+  decay_mask: Literal['all', 'matrices'] = 'all',
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
   """Lion: the sign of an interpolated momentum (Chen et al., 2023, algorithm 2).
@@ -116,7 +114,7 @@ def muon(
   b2: float = 0.999,
   eps: float = 1e-8,
   weight_decay: float = 0.0,
-  decay_mask: DecayMask = 'all',
+  decay_mask: Literal['all', 'matrices'] = 'all',
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
   """Muon: orthogonalised Nesterov momentum for matrices (Jordan et al., 2024), Adam for the rest.

@@ -34,6 +34,7 @@ NAMES: dict[str, dict[str, str]] = {
   },
   'augment': {
     'standard': 'jaxbudget.augment.named:standard',
+    'none': 'jaxbudget.augment.named:none',
     'randaugment': 'jaxbudget.augment.named:randaugment',
     'mixup': 'jaxbudget.augment.named:mixup',
     'ricap': 'jaxbudget.augment.named:ricap',
@@ -53,6 +54,8 @@ NAMES: dict[str, dict[str, str]] = {
     'preact_resnet': 'jaxbudget.models.wrn:preact_resnet',
     'convmixer': 'jaxbudget.models.convmixer:convmixer',
     'vit_tiny': 'jaxbudget.models.vit:vit_tiny',
+    'mlp': 'jaxbudget.models.mlp:mlp',
+    'transformer': 'jaxbudget.models.transformer:transformer',
   },
   'dataset': {
     'digits': 'jaxbudget.data.named:digits',

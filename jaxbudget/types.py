@@ -28,16 +28,18 @@ class Spec:
     batch_size: s, samples in one training step.
     num_classes: C.
     epochs: T, the full epochs that budget 1 stands for.
-    image_shape: (height, width, channels) of an augmented image.
+    image_shape: (height, width, channels) of an augmented image; (D,) or (L,) of features, tokens.
     parts: M, samples that one augmented image shows.
+    image_dtype: of what the network is given: float32, or int32 of tokens.
   """
 
   num_examples: int
   batch_size: int
   num_classes: int
   epochs: int
-  image_shape: tuple[int, int, int]
+  image_shape: tuple[int, ...]
   parts: int = 1
+  image_dtype: str = 'float32'
 
 
 class Batch(NamedTuple):
@@ -49,7 +51,7 @@ class Batch(NamedTuple):
 
   Attributes:
     index: i32[n], the sample at this position, in [0, N).
-    image: u8 or f32[n,H,W,channels].
+    image: u8 or f32[n,H,W,channels]; f32[n,D] features; i32[n,L] tokens.
     label: i32[n], the class of `index`.
     target: f32[n,C], class distribution to train on; rows sum to 1.
     weight: f32[n].
@@ -59,7 +61,7 @@ class Batch(NamedTuple):
   """
 
   index: jax.Array  # i32[n]
-  image: jax.Array  # u8 or f32[n,H,W,channels]
+  image: jax.Array  # u8 or f32[n,...]
   label: jax.Array  # i32[n]
   target: jax.Array  # f32[n,C]
   weight: jax.Array  # f32[n]
@@ -320,7 +322,7 @@ class Model(NamedTuple):
 
   Attributes:
     init: `key -> (params, model_state)`.
-    apply: `(params, model_state, image[n,H,W,c], train, mask=None) -> (logits[n,C] f32,
+    apply: `(params, model_state, image[n,...], train, mask=None) -> (output[n,C] f32,
       model_state)`. `mask` bool[n] leaves examples out of BatchNorm statistics; with
       `train=False` the model state comes back unchanged.
     features: `(params, model_state, image) -> f32[n,D]`, penultimate activations in eval
@@ -333,11 +335,13 @@ class Model(NamedTuple):
 
 
 class Augment(NamedTuple):
-  """What happens to images between the data set and the model.
+  """What happens to inputs between the data set and the model.
 
   Attributes:
-    train: `(key, batch) -> batch`; from uint8 images to normalised float32 ones.
-    test: `image u8[n,H,W,c] -> f32[n,H,W,c]`, the deterministic transform for evaluation.
+    train: `(key, batch) -> batch`; from uint8 images to normalised float32 ones; features and
+      tokens keep their type.
+    test: `image u8[n,H,W,c] -> f32[n,H,W,c]`, or of other inputs: the deterministic transform for
+      evaluation.
     parts: M, samples that one augmented image shows.
   """
 
@@ -350,11 +354,11 @@ class Data(NamedTuple):
   """A split as it lives on the device.
 
   Attributes:
-    image: u8[N,H,W,channels].
+    image: u8[N,H,W,channels]; f32[N,D] features; i32[N,L] tokens.
     label: i32[N] classes in [0, C), or f32[N,C] numbers to predict.
   """
 
-  image: jax.Array  # u8[N,H,W,channels]
+  image: jax.Array  # u8, f32 or i32[N,...]
   label: jax.Array  # i32[N] or f32[N,C]
 
 
@@ -410,12 +414,12 @@ def blank_batch(spec: Spec, size: int) -> Batch:
     size: number of examples.
 
   Returns:
-    A batch with float32 images and weight 0.
+    A batch of weight 0.
   """
   parts = (size, spec.parts)
   return Batch(
     index=jnp.zeros(size, jnp.int32),
-    image=jnp.zeros((size, *spec.image_shape), jnp.float32),
+    image=jnp.zeros((size, *spec.image_shape), spec.image_dtype),
     label=jnp.zeros(size, jnp.int32),
     target=jnp.zeros((size, spec.num_classes), jnp.float32),
     weight=jnp.zeros(size, jnp.float32),

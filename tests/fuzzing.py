@@ -127,6 +127,11 @@ OPTIONS = {
     'convmixer': {
       **_NETWORK, 'depth': ([1, 2], [0, 10**6]), 'kernel': ([3], [0]), 'patch': ([1, 2], [0, 9]),
     },
+    'mlp': {'hidden': ([8], [0, 10**6]), 'depth': ([1], [0, 10**6])},
+    'transformer': {
+      'vocabulary': ([9], [0, 10**9]), 'width': ([8], [0, 10**6]), 'depth': ([1], [0, 10**6]),
+      'heads': ([2], [0, 3]), 'head': (['mean', 'last'], ['first']),
+    },
     'vit_tiny': {
       **_NETWORK, 'width': ([3, 6], [0, 4]), 'depth': ([1], [0]), 'heads': ([1, 3], [0, 5]),
       'patch': ([2, 4], [3, 0]),

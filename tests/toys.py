@@ -70,10 +70,10 @@ def run_epoch(program, selector, state, e, seed=0, train_rows=epoch.train_rows, 
 
 
 @functools.cache
-def recording(n: int = SPEC.num_examples) -> str:
-  """A recording of 4 epochs in which half of the samples were trained on once each."""
+def recording(n: int = SPEC.num_examples, epochs: int = 4) -> str:
+  """A recording of some epochs in which half of the samples were trained on once each."""
   rng = np.random.default_rng(0)
-  planes = [recording_lib.pack(rng.permutation(np.arange(n) % 2)) for _ in range(4)]
+  planes = [recording_lib.pack(rng.permutation(np.arange(n) % 2)) for _ in range(epochs)]
   path = pathlib.Path(tempfile.mkdtemp()) / recording_lib.FILE
   path.write_bytes(recording_lib.to_bytes(planes, n))
   return str(path)

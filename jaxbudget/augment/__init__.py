@@ -45,12 +45,21 @@ def make_augment(name: str, info: Info, *, trusted: bool = True, **options: Any)
   divided, unknown = factories.divide(parts, options)
   if unknown:
     raise ValueError('\n'.join(factories.unknown_option(parts, path) for path in unknown))
-  _check_shapes(info)
+  _check_inputs(parts, info)
   filled = [part.fill(given) for part, given in zip(parts, divided, strict=True)]
   return _build(tuple(parts), info, tuple(tuple(each.items()) for each in filled))
 
 
-def _check_shapes(info):
+def _check_inputs(parts, info):
+  """Refuses augmentations for images on other inputs, and images they would miss."""
+  ours = [part.name for part in parts if not part.outside and part.short != 'none']
+  if info.kind != 'images':
+    if ours:
+      raise ValueError(
+        f'augment {"+".join(ours)!r} is for images, but the inputs of {info.name} are {info.kind}: '
+        "allowed is 'none'"
+      )
+    return
   height, width, channels = info.image_shape
   if info.pad >= min(height, width):
     raise ValueError(
@@ -76,7 +85,7 @@ def _build(parts, info, options):
 
 
 def assemble(info: Info, *stages: Stages) -> Augment:
-  """Puts stages around the standard transform.
+  """Puts stages around the standard transform; of other inputs than images, one behind another.
 
   Args:
     info: of the data set.
@@ -88,17 +97,21 @@ def assemble(info: Info, *stages: Stages) -> Augment:
   Raises:
     ValueError: more than one replaces the crop.
   """
+  before, after = (one.before for one in stages), (one.after for one in stages)
+  parts = math.prod(one.parts for one in stages)
+  if info.kind != 'images':
+    return Augment(chain(*filter(None, (*before, *after))), lambda image: image, parts)
   to_float = normalize(info.mean, info.std)
   crops = [one.crop for one in stages if one.crop]
   if len(crops) > 1:
     raise ValueError('two of these augmentations replace the crop: allowed is one')
   order = [
-    *(one.before for one in stages),
+    *before,
     *(crops or [random_crop(info.pad)]),
     random_flip(info.flip),
     *(one.between for one in stages),
     on_image(to_float),
-    *(one.after for one in stages),
+    *after,
   ]
   train = chain(*(stage for stage in order if stage is not None))
-  return Augment(train, to_float, math.prod(one.parts for one in stages))
+  return Augment(train, to_float, parts)

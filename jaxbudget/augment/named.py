@@ -8,8 +8,9 @@ from jaxbudget.augment import cutmix as cutmix_lib
 from jaxbudget.augment import erase, mix, operations, pillow
 from jaxbudget.augment import randaugment as randaugment_lib
 from jaxbudget.augment import trivialaugment as trivialaugment_lib
-from jaxbudget.augment.geometric import Stages, random_crop
+from jaxbudget.augment.geometric import Stages, normalize, on_image, random_crop
 from jaxbudget.data.dataset import Info
+from jaxbudget.types import Augment
 
 _CUTOUT = {'cifar100': 8, 'svhn': 20}  # of the paper; else half the side, 16 on CIFAR-10
 
@@ -18,6 +19,15 @@ def standard(info: Info) -> Stages:
   """Zero pad, random crop, random flip, normalise (fidelity.md 1.2)."""
   del info
   return Stages()
+
+
+def none(info: Info) -> Augment:
+  """Inputs as they are, images normalised: the one augmentation for features and tokens."""
+  if info.kind != 'images':
+    return Augment(lambda key, batch: batch, lambda image: image)
+  to_float = normalize(info.mean, info.std)
+  stage = on_image(to_float)
+  return Augment(stage, to_float)
 
 
 def randaugment(info: Info, *, n: int = 2, m: float = 4.0) -> Stages:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxbudget.data.dataset import DataError, Dataset, Info, fingerprint, pixel_statistics
 
 KEYS = ('x_train', 'y_train', 'x_test', 'y_test')
+_MOST_TOKENS = 2**20  # a single absurd token must not fill the memory with a vocabulary
 
 
 def refuse(name: str, faults: list[str]) -> None:
@@ -34,15 +35,18 @@ def from_arrays(
 ) -> Dataset:
   """Checks four arrays and completes them to a data set.
 
-  Normalisation is computed from the training images; no flips, since nothing is known
-  of what a mirror image means; crop padding is an eighth of the shorter side, at most 4.
+  Inputs are images, features or tokens, by their shape and type. The normalisation of images is
+  computed from those to train on; no flips, since nothing is known of what a mirror image means;
+  crop padding is an eighth of the shorter side, at most 4. Features and tokens stay as they are.
+  Labels are classes, or numbers to predict.
 
   Args:
     name: of the data set, for messages.
-    train_image: u8[N,H,W] or u8[N,H,W,1 or 3].
-    train_label: integers [N] or [N,1], from 0 without gaps.
-    test_image: u8[N_test,H,W] or with channels, of the same size.
-    test_label: integers [N_test] or [N_test,1].
+    train_image: images u8[N,H,W] or u8[N,H,W,1 or 3], features f[N,D], or tokens, integers
+      [N,L] from 0.
+    train_label: integers [N] or [N,1], from 0 without gaps; or numbers f[N] or f[N,C].
+    test_image: of the same kind and size.
+    test_label: likewise.
     class_names: in the order of the labels.
     notes: passed on.
     where: passed on.
@@ -55,24 +59,66 @@ def from_arrays(
   """
   arrays = (train_image, train_label, test_image, test_label)
   refuse(name, array_faults(named(arrays), len(class_names)))
-  images = [x if x.ndim == 4 else x[..., None] for x in (train_image, test_image)]
-  labels = [y.reshape(-1).astype(np.int32) for y in (train_label, test_label)]
-  mean, std = pixel_statistics(images[0])
-  height, width, channels = images[0].shape[1:]
+  kind = _kind(train_image)
+  inputs = [_INPUTS[kind](x) for x in (train_image, test_image)]
+  labels = [_label(y) for y in (train_label, test_label)]
+  numbers = label_statistics(labels[0])
+  facts = {'mean': (), 'std': (), 'pad': 0}
+  if kind == 'images':
+    facts['mean'], facts['std'] = pixel_statistics(inputs[0])
+    facts['pad'] = min(4, max(1, min(inputs[0].shape[1:3]) // 8))
   info = Info(
     name=name,
-    num_train=len(images[0]),
-    num_test=len(images[1]),
-    num_classes=int(labels[0].max()) + 1,
-    image_shape=(height, width, channels),
-    mean=mean,
-    std=std,
+    num_train=len(inputs[0]),
+    num_test=len(inputs[1]),
+    num_classes=labels[0].shape[1] if numbers else int(labels[0].max()) + 1,
+    image_shape=inputs[0].shape[1:],
     flip=0.0,
-    pad=min(4, max(1, min(height, width) // 8)),
     class_names=class_names,
+    vocabulary=int(max(x.max() for x in inputs)) + 1 if kind == 'tokens' else 0,
+    **facts,
+    **numbers,
   )
-  arrays = images[0], labels[0], images[1], labels[1]
+  arrays = inputs[0], labels[0], inputs[1], labels[1]
   return Dataset(info, *arrays, fingerprint(*arrays), notes, where)
+
+
+def label_statistics(label: np.ndarray) -> dict[str, tuple[float, ...]]:
+  """Mean and deviation of labels that are numbers, as `Info` has them.
+
+  Args:
+    label: f32[N,C], or i32[N] of classes.
+
+  Returns:
+    `label_mean` and `label_std`, one each for an output; nothing of classes. A constant has the
+    deviation 1.
+  """
+  if label.dtype.kind != 'f':
+    return {}
+  mean, std = label.mean(0, np.float64), label.std(0, np.float64)
+  scale = [float(value) if value > 0 else 1.0 for value in std]
+  return {'label_mean': tuple(mean.tolist()), 'label_std': tuple(scale)}
+
+
+def _kind(inputs: np.ndarray) -> str:
+  """What inputs are meant to be: floats or integers in two dimensions are no images."""
+  if inputs.ndim == 2 and inputs.dtype.kind in 'fiu':
+    return 'features' if inputs.dtype.kind == 'f' else 'tokens'
+  return 'images'
+
+
+_INPUTS = {
+  'images': lambda x: x if x.ndim == 4 else x[..., None],
+  'features': lambda x: np.ascontiguousarray(x, np.float32),
+  'tokens': lambda x: np.ascontiguousarray(x, np.int32),
+}
+
+
+def _label(label: np.ndarray) -> np.ndarray:
+  """Classes as i32[N], numbers as f32[N,C]."""
+  if label.dtype.kind == 'f':
+    return label.reshape(len(label), -1).astype(np.float32)
+  return label.reshape(-1).astype(np.int32)
 
 
 def array_faults(arrays: Mapping[str, np.ndarray], num_names: int = 0) -> list[str]:
@@ -89,11 +135,12 @@ def array_faults(arrays: Mapping[str, np.ndarray], num_names: int = 0) -> list[s
   for split in ('train', 'test'):
     image, label = arrays.get(f'x_{split}'), arrays.get(f'y_{split}')
     if image is not None:
-      faults += _image_faults(f'x_{split}', image)
+      faults += _INPUT_FAULTS[_kind(image)](f'x_{split}', image)
     if label is not None:
-      faults += _label_faults(f'y_{split}', label)
+      faults += _label_faults(f'y_{split}', label, numbers_fit=not num_names)
     if np.ndim(image) and np.ndim(label) and len(image) != len(label):
-      faults.append(f'x_{split} has {len(image)} images but y_{split} {len(label)} labels')
+      kind = _kind(image) if _kind(image) == 'images' else 'inputs'
+      faults.append(f'x_{split} has {len(image)} {kind} but y_{split} {len(label)} labels')
   if not faults and len(arrays) == len(KEYS):
     faults = _joint_faults(*(arrays[key] for key in KEYS), num_names)
   return faults
@@ -106,19 +153,50 @@ def _image_faults(key: str, image: np.ndarray) -> list[str]:
       f'{key} has dtype {image.dtype}, give pixels as uint8 in 0..255' + _not_finite(image)
     )
   if image.ndim not in (3, 4) or (image.ndim == 4 and image.shape[3] not in (1, 3)):
-    faults.append(f'{key} has shape {image.shape}, allowed are [N,H,W], [N,H,W,1] and [N,H,W,3]')
+    faults.append(
+      f'{key} has shape {image.shape}, allowed are images [N,H,W], [N,H,W,1] and [N,H,W,3], '
+      'features [N,D] as floats, and tokens [N,L] as integers'
+    )
   elif not image.size:
     faults.append(f'{key} is empty (shape {image.shape})')
   return faults
 
 
-def _label_faults(key: str, label: np.ndarray) -> list[str]:
-  if label.ndim != 1 and not (label.ndim == 2 and label.shape[1] == 1):
-    return [f'{key} has shape {label.shape}, allowed are [N] and [N,1]']
+def _feature_faults(key: str, features: np.ndarray) -> list[str]:
+  if not features.size:
+    return [f'{key} is empty (shape {features.shape})']
+  with np.errstate(over='ignore'):
+    narrow = features.astype(np.float32)
+  if wrong := _not_finite(narrow):
+    return [f'{key} holds features that are no numbers of 32 bits{wrong}']
+  return []
+
+
+def _token_faults(key: str, tokens: np.ndarray) -> list[str]:
+  if not tokens.size:
+    return [f'{key} is empty (shape {tokens.shape})']
+  if tokens.min() < 0 or tokens.max() >= _MOST_TOKENS:
+    return [
+      f'{key} holds tokens from {tokens.min()} to {tokens.max()}, allowed are 0..{_MOST_TOKENS - 1}'
+    ]
+  return []
+
+
+_INPUT_FAULTS = {'images': _image_faults, 'features': _feature_faults, 'tokens': _token_faults}
+
+
+def _label_faults(key: str, label: np.ndarray, numbers_fit: bool = True) -> list[str]:
+  numbers = label.dtype.kind == 'f' and numbers_fit
+  if label.ndim != 1 and not (label.ndim == 2 and (numbers or label.shape[1] == 1)):
+    wide = '' if not numbers else ', and of numbers [N,C]'
+    return [f'{key} has shape {label.shape}, allowed are [N] and [N,1]{wide}']
   if not label.size:
     return [f'{key} is empty']
+  if numbers and not _not_finite(label.astype(np.float32)):
+    return []
   if label.dtype.kind not in 'iu':
-    return [f'{key} has dtype {label.dtype}, give labels as integers 0..C-1' + _not_finite(label)]
+    wanted = 'give labels as integers 0..C-1, or as finite floats, numbers to predict'
+    return [f'{key} has dtype {label.dtype}, {wanted}' + _not_finite(label)]
   if label.min() < 0:
     return [f'{key} has negative labels (lowest {label.min()}), allowed are 0..C-1']
   return []
@@ -131,9 +209,26 @@ def _not_finite(array: np.ndarray) -> str:
 
 def _joint_faults(train_image, train_label, test_image, test_label, num_names) -> list[str]:
   faults = []
-  shapes = [x.shape[1:] if x.ndim == 4 else (*x.shape[1:], 1) for x in (train_image, test_image)]
-  if shapes[0] != shapes[1]:
-    faults.append(f'train images have shape {shapes[0]} but test images {shapes[1]}')
+  kinds = [_kind(x) for x in (train_image, test_image)]
+  shapes = [_INPUTS[_kind(x)](x[:1]).shape[1:] for x in (train_image, test_image)]
+  if kinds[0] != kinds[1]:
+    faults.append(f'training inputs are {kinds[0]} but test inputs {kinds[1]}')
+  elif shapes[0] != shapes[1]:
+    faults.append(f'train {kinds[0]} have shape {shapes[0]} but test {kinds[0]} {shapes[1]}')
+  numbers = [y.dtype.kind == 'f' for y in (train_label, test_label)]
+  if any(numbers):
+    widths = [_label(y).shape[1:] for y in (train_label, test_label)]
+    if numbers[0] != numbers[1]:
+      one, other = (('numbers', 'classes'), ('classes', 'numbers'))[not numbers[0]]
+      faults.append(f'y_train holds {one} but y_test {other}')
+    elif widths[0] != widths[1]:
+      faults.append(f'y_train has {widths[0][0]} numbers a sample but y_test {widths[1][0]}')
+    return faults
+  return faults + _class_faults(train_label, test_label, num_names)
+
+
+def _class_faults(train_label, test_label, num_names) -> list[str]:
+  faults = []
   seen = np.unique(train_label)
   num_classes = num_names or int(seen[-1]) + 1
   if seen[-1] >= num_classes:

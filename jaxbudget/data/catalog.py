@@ -5,9 +5,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from jaxbudget import factories, paths
 from jaxbudget.data import download, from_tfds, tables
-from jaxbudget.data.arrays import refuse
+from jaxbudget.data.arrays import label_statistics, refuse
 from jaxbudget.data.dataset import (
   DataError,
   Dataset,
@@ -169,8 +171,13 @@ def load(
 
 def _adjust(info: Info, mean, std, flip) -> Info:
   """Puts what the user gave in the place of the usual constants."""
-  channels = info.image_shape[2]
   faults = []
+  if info.kind != 'images':
+    given = {'mean': mean, 'std': std, 'flip': flip}
+    faults = [f'{k}={v} is for images, these are {info.kind}' for k, v in given.items() if v]
+    refuse(info.name, faults)
+    return info
+  channels = info.image_shape[2]
   for key, values in (('mean', mean), ('std', std)):
     if values is not None and len(values) != channels:
       faults.append(f'{key}={tuple(values)} has {len(values)} values for {channels} channels')
@@ -187,15 +194,18 @@ def _carve(dataset: Dataset, validation: int) -> Dataset:
   """Puts a validation split, carved from the training set, in the place of the test set."""
   info = dataset.info
   per_class = _per_class(info, validation)
-  kept, held = hold_out(dataset.train_label, per_class)
   image, label = dataset.train_image, dataset.train_label
+  kept, held = hold_out(np.zeros(len(label), int) if info.label_mean else label, per_class)
   arrays = image[kept], label[kept], image[held], label[held]
   note = (
-    f'validation={validation}: {len(held)} of the {len(label)} training images, {per_class} of '
-    'each class, take the place of the test set; no test image is used'
+    f'validation={validation}: {len(held)} of the {len(label)} training images, '
+    + ('' if info.label_mean else f'{per_class} of each class, ')
+    + 'take the place of the test set; no test image is used'
   )
   return Dataset(
-    dataclasses.replace(info, num_train=len(kept), num_test=len(held)),
+    dataclasses.replace(
+      info, num_train=len(kept), num_test=len(held), **label_statistics(label[kept])
+    ),
     *arrays,
     fingerprint(*arrays),
     (*dataset.notes, note),
@@ -205,10 +215,10 @@ def _carve(dataset: Dataset, validation: int) -> Dataset:
 
 def _per_class(info: Info, validation: int) -> int:
   """Images of each class in a validation split (fidelity.md 1.7)."""
-  if validation and not info.num_classes <= validation < info.num_train:
+  classes = 1 if info.label_mean else info.num_classes
+  if validation and not classes <= validation < info.num_train:
     raise DataError(
       f'validation={validation} is out of range for {info.name}: give 0 (none) or, with '
-      f'{info.num_classes} classes and {info.num_train} training images, '
-      f'{info.num_classes}..{info.num_train - 1}'
+      f'{classes} classes and {info.num_train} training images, {classes}..{info.num_train - 1}'
     )
-  return validation // info.num_classes
+  return validation // classes

@@ -1,4 +1,7 @@
-"""What a data set is: static facts, four host arrays, and a hash of their content."""
+"""What a data set is: static facts, four host arrays, and a hash of their content.
+
+Inputs are images, features (vectors of numbers) or tokens (sequences of whole numbers).
+"""
 
 import concurrent.futures
 import dataclasses
@@ -26,9 +29,9 @@ class Info:
     name: as given to `load`.
     num_train: training images.
     num_test: test images.
-    num_classes: C; labels are 0..C-1.
-    image_shape: (height, width, channels).
-    mean: per channel, of the training pixels divided by 255.
+    num_classes: C; labels are 0..C-1, or C numbers to predict.
+    image_shape: of an input: (height, width, channels) of an image, (D,) features, (L,) tokens.
+    mean: per channel, of the training pixels divided by 255; empty for other inputs.
     std: per channel, likewise.
     flip: probability of a horizontal flip in training.
     pad: zero padding of the random crop, pixels on each side.
@@ -36,13 +39,14 @@ class Info:
     label_mean: of the training labels, one for each output, where they are numbers to predict;
       empty where they are classes.
     label_std: likewise.
+    vocabulary: V of tokens 0..V-1; 0 for other inputs.
   """
 
   name: str
   num_train: int
   num_test: int
   num_classes: int
-  image_shape: tuple[int, int, int]
+  image_shape: tuple[int, ...]
   mean: tuple[float, ...]
   std: tuple[float, ...]
   flip: float
@@ -50,6 +54,19 @@ class Info:
   class_names: tuple[str, ...] = ()
   label_mean: tuple[float, ...] = ()
   label_std: tuple[float, ...] = ()
+  vocabulary: int = 0
+
+  @property
+  def kind(self) -> str:
+    """What the inputs are: `images`, `features` or `tokens`."""
+    if self.vocabulary:
+      return 'tokens'
+    return 'images' if len(self.image_shape) == 3 else 'features'
+
+  @property
+  def dtype(self) -> str:
+    """Of the inputs as they are kept; images become float32 by augmentation."""
+    return {'images': 'uint8', 'features': 'float32', 'tokens': 'int32'}[self.kind]
 
 
 class Dataset(NamedTuple):
@@ -57,10 +74,10 @@ class Dataset(NamedTuple):
 
   Attributes:
     info: static facts.
-    train_image: u8[N,H,W,channels].
-    train_label: i32[N].
-    test_image: u8[N_test,H,W,channels].
-    test_label: i32[N_test].
+    train_image: u8[N,H,W,channels]; f32[N,D] of features; i32[N,L] of tokens.
+    train_label: i32[N]; f32[N,C] of numbers to predict.
+    test_image: [N_test,...], likewise.
+    test_label: [N_test,...], likewise.
     fingerprint: hash of the four arrays, the same on every machine.
     notes: what the user should know (subset, resampling filter, validation split, ...).
     where: file or directory the arrays come from; empty for built-in data.

@@ -39,7 +39,7 @@ def mini_imagenet(where: Where) -> Dataset:
 
 
 def npz(where: Where, *, path: str) -> Dataset:
-  """Your arrays x_train, y_train, x_test, y_test in a file of `numpy.savez`."""
+  """Your arrays x_train, y_train, x_test, y_test in a file of `numpy.savez`: images, or others."""
   del where
   return npz_lib.load(path)
 

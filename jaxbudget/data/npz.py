@@ -15,7 +15,7 @@ def load(path: str) -> Dataset:
   """Loads `x_train, y_train, x_test, y_test` from a file of `numpy.savez`.
 
   Args:
-    path: the file; images u8[N,H,W] or u8[N,H,W,1 or 3], integer labels [N] from 0.
+    path: the file; inputs and labels as `arrays.from_arrays` takes them.
 
   Returns:
     The data set.

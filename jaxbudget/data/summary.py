@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxbudget.data.dataset import Dataset, pixel_statistics
+from jaxbudget.data.dataset import Dataset, Info, pixel_statistics
 
 _SHOWN = 12  # class names in one line
 
@@ -17,19 +17,11 @@ def describe(dataset: Dataset) -> str:
     Lines of a heading and a text.
   """
   info = dataset.info
-  names = ', '.join(info.class_names[:_SHOWN])
-  names += ', ...' if len(info.class_names) > _SHOWN else ''
-  height, width, channels = info.image_shape
-  measured = pixel_statistics(dataset.train_image)
+  labels = _of_numbers(info) if info.label_mean else _of_classes(dataset)
   rows = {
     'data set': info.name,
-    'training images': _counts(dataset.train_label, info.num_classes),
-    'test images': _counts(dataset.test_label, info.num_classes),
-    'classes': f'{info.num_classes}' + (f' ({names})' if names else ''),
-    'image': f'{height} x {width} x {channels}, uint8',
-    'mean': f'{_channels(info.mean)} (measured {_channels(measured[0])})',
-    'std': f'{_channels(info.std)} (measured {_channels(measured[1])})',
-    'augmentation': f'crop with padding {info.pad}, flip with probability {info.flip:g}',
+    **labels,
+    **(_of_images(dataset) if info.kind == 'images' else _of_others(info)),
     'size': f'{sum(array.nbytes for array in dataset[1:5]):,} bytes',
     'fingerprint': dataset.fingerprint,
     'kept in': dataset.where or 'memory only',
@@ -37,6 +29,43 @@ def describe(dataset: Dataset) -> str:
   rows |= {f'note {i}': note for i, note in enumerate(dataset.notes, 1)}
   width = max(map(len, rows))
   return '\n'.join(f'{heading:{width}}  {text}' for heading, text in rows.items())
+
+
+def _of_classes(dataset: Dataset) -> dict[str, str]:
+  info = dataset.info
+  names = ', '.join(info.class_names[:_SHOWN])
+  names += ', ...' if len(info.class_names) > _SHOWN else ''
+  return {
+    f'training {info.kind}': _counts(dataset.train_label, info.num_classes),
+    f'test {info.kind}': _counts(dataset.test_label, info.num_classes),
+    'classes': f'{info.num_classes}' + (f' ({names})' if names else ''),
+  }
+
+
+def _of_numbers(info: Info) -> dict[str, str]:
+  return {
+    f'training {info.kind}': f'{info.num_train:,}',
+    f'test {info.kind}': f'{info.num_test:,}',
+    'labels': f'{info.num_classes} numbers a sample',
+    'label mean': _channels(info.label_mean),
+    'label std': _channels(info.label_std),
+  }
+
+
+def _of_images(dataset: Dataset) -> dict[str, str]:
+  info, measured = dataset.info, pixel_statistics(dataset.train_image)
+  height, width, channels = info.image_shape
+  return {
+    'image': f'{height} x {width} x {channels}, uint8',
+    'mean': f'{_channels(info.mean)} (measured {_channels(measured[0])})',
+    'std': f'{_channels(info.std)} (measured {_channels(measured[1])})',
+    'augmentation': f'crop with padding {info.pad}, flip with probability {info.flip:g}',
+  }
+
+
+def _of_others(info: Info) -> dict[str, str]:
+  vocabulary = f' of a vocabulary of {info.vocabulary:,}' if info.vocabulary else ''
+  return {'input': f'{info.image_shape[0]} {info.kind}{vocabulary}, {info.dtype}'}
 
 
 def _counts(label: np.ndarray, num_classes: int) -> str:

@@ -50,7 +50,9 @@ def contact_sheet(dataset: Dataset, path: str | pathlib.Path, seed: int = 0) -> 
 
 def make_strips(dataset: Dataset, seed: int = 0) -> list[Strip]:
   """The rows of the sheet: originals, augmentations, operations; arguments as above."""
-  augments = {name: make_augment(name, dataset.info) for name in registry.names('augment')}
+  augments = {
+    name: make_augment(name, dataset.info) for name in registry.names('augment') if name != 'none'
+  }
   count = min(IMAGES, len(dataset.train_label))
   chosen = np.random.default_rng(seed).choice(len(dataset.train_label), count, replace=False)
   label = jnp.asarray(dataset.train_label[chosen], jnp.int32)

@@ -15,7 +15,7 @@ from jaxbudget.lab import fidelity
 from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.run import fit
 from jaxbudget.ledger import Budget, as_budget
-from jaxbudget.models import make_model
+from jaxbudget.models import for_data
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.parts import check as check_part
 from jaxbudget.selectors import make_selector
@@ -78,9 +78,7 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
     chosen[kind], options[kind] = attempt(choose, cell, kind, mixes) or (None, None)
     if kind == 'augment' and chosen[kind]:
       augment = attempt(make_augment, cell.augment, info, **options[kind])
-  model = chosen['model'] and attempt(
-    make_model, cell.model, info.num_classes, info.image_shape, **options['model']
-  )
+  model = chosen['model'] and attempt(for_data, cell.model, info, **options['model'])
   optimizer = chosen['optimizer'] and attempt(
     make_optimizer, cell.optimizer, **options['optimizer']
   )
@@ -89,7 +87,7 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
   others = {part.kind for part in outside}
   if 'augment' in others and augment:
     attempt(fit.check_augment, cell.augment, augment, info)
-  if 'model' in others and model:
+  if ('model' in others or info.kind != 'images') and model:
     attempt(fit.check_model, cell.model, model, info)
   if faults:
     raise ValueError('\n'.join(faults))
@@ -100,6 +98,7 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
     epochs=cell.epochs,
     image_shape=info.image_shape,
     parts=augment.parts,
+    image_dtype='int32' if info.kind == 'tokens' else 'float32',
   )
   budget = as_budget(cell.budget, cell.budget_unit, spent)
   selector = make_selector(cell.selector, spec, budget, options['selector'])

@@ -29,7 +29,7 @@ def check_model(name: str, model: Model, info: Info, partial: bool = False) -> N
     weights = jax.eval_shape(model.init, jax.random.key(0))
     for train in (False, True):
       apply = functools.partial(model.apply, train=train)
-      logits, state = jax.eval_shape(apply, *weights, _array(_SIZE, *info.image_shape), **options)
+      logits, state = jax.eval_shape(apply, *weights, _augmented(info), **options)
       _expect('logits', logits, _array(_SIZE, info.num_classes))
       _expect('state', state, weights[1])
   except Exception as e:  # of others' code
@@ -48,10 +48,10 @@ def check_augment(name: str, augment: Augment, info: Info) -> None:
     ValueError: it raises, or what it gives has another shape or type than it should.
   """
   number = functools.partial(_array, dtype=jnp.int32)
-  image = _array(_SIZE, *info.image_shape)
+  image = _augmented(info)
   given = Batch(
     index=number(_SIZE),
-    image=_array(*image.shape, dtype=jnp.uint8),
+    image=_array(*image.shape, dtype=info.dtype),
     label=number(_SIZE),
     target=_array(_SIZE, info.num_classes),
     weight=_array(_SIZE),
@@ -72,6 +72,12 @@ def check_augment(name: str, augment: Augment, info: Info) -> None:
     _expect('image for evaluation', jax.eval_shape(augment.test, given.image), image)
   except Exception as e:  # of others' code
     raise ValueError(f'augment {name!r} does not fit {info.name}: {e}') from e
+
+
+def _augmented(info: Info) -> jax.ShapeDtypeStruct:
+  """Inputs as a network is given them."""
+  dtype = jnp.float32 if info.kind == 'images' else info.dtype
+  return _array(_SIZE, *info.image_shape, dtype=dtype)
 
 
 def _array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:

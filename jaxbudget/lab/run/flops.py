@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxbudget import factories
 from jaxbudget.data import Info
-from jaxbudget.models import make_model
+from jaxbudget.models import for_data
 from jaxbudget.types import Model
 
 
@@ -35,29 +34,33 @@ def model_flops(
   plain, part = dict(options or {}), factories.find('model', name)
   if 'conv' in part.options and not part.outside:
     plain['conv'] = 'lax'  # another form of convolution has other products
-  forward = _flops(name, info.num_classes, info.image_shape, tuple(plain.items()), batch_size)
+  forward = _flops(name, info, tuple(plain.items()), batch_size)
   return forward, 3 * forward
 
 
 @functools.cache
-def _flops(name, num_classes, image_shape, options, batch_size):
-  model = make_model(name, num_classes, image_shape, **dict(options))
-  return 2 * forward_macs(model, image_shape, batch_size)
+def _flops(name, info, options, batch_size):
+  model = for_data(name, info, **dict(options))
+  dtype = 'float32' if info.kind == 'images' else info.dtype
+  return 2 * forward_macs(model, info.image_shape, batch_size, dtype)
 
 
-def forward_macs(model: Model, image_shape: tuple[int, int, int], batch_size: int = 1) -> float:
-  """Multiply-adds of a forward pass of one image.
+def forward_macs(
+  model: Model, image_shape: tuple[int, ...], batch_size: int = 1, dtype: str = 'float32'
+) -> float:
+  """Multiply-adds of a forward pass of one input.
 
   Args:
     model: the network, with plain convolutions (`conv='lax'`).
-    image_shape: (height, width, channels).
-    batch_size: images that are looked at together.
+    image_shape: (height, width, channels) of images, or of other inputs.
+    batch_size: inputs that are looked at together.
+    dtype: of what the network is given.
 
   Returns:
-    Their number, a whole one where images do not share any.
+    Their number, a whole one where inputs do not share any.
   """
   params, model_state = jax.eval_shape(model.init, jax.random.key(0))
-  image = jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)
+  image = jax.ShapeDtypeStruct((batch_size, *image_shape), dtype)
   apply = functools.partial(model.apply, train=False)
   return count_macs(apply, params, model_state, image) / batch_size
 

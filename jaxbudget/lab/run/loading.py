@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 
 from jaxbudget import paths, registry
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.lab.run import files
-from jaxbudget.models import make_model
+from jaxbudget.models import for_data
 from jaxbudget.types import Model
 
 WHICH = {'last': files.LAST, 'best': files.BEST}
@@ -24,7 +25,7 @@ class Trained(NamedTuple):
     model: the network, a pair of pure functions.
     params: its weights.
     model_state: its BatchNorm statistics.
-    transform: `image u8[n,H,W,c] -> f32[n,H,W,c]`, what the network wants to be given.
+    transform: `image u8[n,H,W,c] -> f32[n,H,W,c]`, or of other inputs: what the network wants.
     config: of the run.
   """
 
@@ -35,16 +36,20 @@ class Trained(NamedTuple):
   config: FrozenConfigDict
 
   def __call__(self, image: jax.Array) -> jax.Array:
-    """Classifies images.
+    """Classifies images or other inputs, or predicts numbers of them.
 
     Args:
-      image: u8[n,H,W,channels].
+      image: u8[n,H,W,channels], f32[n,D] or i32[n,L], as the data set has them.
 
     Returns:
-      Logits f32[n,C].
+      Logits f32[n,C]; of a regression the numbers, in the units of the labels.
     """
-    image = self.transform(image)
-    return self.model.apply(self.params, self.model_state, image, train=False)[0]
+    image, data = self.transform(image), self.config.data
+    output = self.model.apply(self.params, self.model_state, image, train=False)[0]
+    if not data.get('label_mean'):
+      return output
+    mean, std = (jnp.asarray(data[key], jnp.float32)[None] for key in ('label_mean', 'label_std'))
+    return output * std + mean
 
 
 def load(directory: str | pathlib.Path, which: str = 'last', trust: bool = False) -> Trained:
@@ -77,8 +82,7 @@ def load(directory: str | pathlib.Path, which: str = 'last', trust: bool = False
     config.pop('identity', None)  # names of outside parts are no keys of a config
     config = FrozenConfigDict(config)
     info = Info(**{**config.data, 'image_shape': tuple(config.data.image_shape)})
-    shape, options = info.image_shape, _model_options(config)
-    model = make_model(config.model, info.num_classes, shape, trusted=trust, **options)
+    model = for_data(config.model, info, trusted=trust, **_model_options(config))
     options = config.augment_options.to_dict()
     augment = make_augment(config.augment, info, trusted=trust, **options)
     params, model_state = files.read_weights(weights, model)

@@ -1,5 +1,6 @@
 """How long a plan will take on this device: planned samples times measured seconds."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,7 +17,7 @@ from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.differences import departures, flatten, value_text
 from jaxbudget.lab.run.run import Run
 from jaxbudget.selectors import make_selector
-from jaxbudget.types import Augment, Data, Spec, plain_batch
+from jaxbudget.types import Augment, Data, plain_batch
 
 FILE = 'calibration.json'  # in the workdir
 _ROWS = 16  # the most that are timed
@@ -97,15 +98,22 @@ def _in_words(options) -> str:
 
 def _random_split(run: Run, size: int) -> Data:
   rng = np.random.default_rng(0)
-  image = rng.integers(0, 256, (size, *run.info.image_shape), np.uint8)
-  label = rng.integers(0, run.info.num_classes, size, np.int32)
+  info = run.info
+  shape, most = (size, *info.image_shape), 256 if info.kind == 'images' else info.vocabulary
+  image = rng.integers(0, most, shape, info.dtype) if most else rng.normal(size=shape)
+  label = rng.integers(0, info.num_classes, size, np.int32)
+  if info.label_mean:
+    label = rng.normal(size=(size, info.num_classes)).astype(np.float32)
+  image = image.astype(info.dtype)
   return jax.device_put(Data(image, label))
 
 
 def _time_network(run: Run, seconds: float) -> tuple[float, float]:
   """Seconds per sample of a training row and of an evaluation pass."""
   parts, size = run.parts, run.cell.batch_size
-  spec = Spec(_ROWS * size, size, parts.spec.num_classes, 1, parts.spec.image_shape)
+  spec = dataclasses.replace(
+    parts.spec, num_examples=_ROWS * size, batch_size=size, epochs=1, parts=1
+  )
   plain = Augment(
     lambda key, batch: batch._replace(image=parts.augment.test(batch.image)), parts.augment.test
   )

@@ -44,13 +44,14 @@ def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
     cell: the other cell.
 
   Returns:
-    What the need says, with the standard augmentation, else as the cell.
+    What the need says, with the standard augmentation, or none if the cell has none, else as the
+    cell.
   """
   settings = {
     'selector': need.selector,
     'budget': float(need.budget),
     'budget_unit': 'backward',
-    'augment': 'standard',
+    'augment': cell.augment if cell.augment == 'none' else 'standard',
     'schedule': need.schedule,
     'train_part': need.part,
     'shared_by': 1,
