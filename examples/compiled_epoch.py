@@ -1,6 +1,5 @@
 """A whole epoch as one compiled program, with a model and data of your own on the device."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -47,15 +46,11 @@ model = jb.Model(init, apply)
 augment = jb.Augment(lambda key, batch: batch._replace(image=to_float(batch.image)), to_float)
 selector = jb.make_selector('p_sgd', spec, budget=0.3)
 optimizer = optax.trace(0.9)
-program = jb.make_program(spec.num_classes, model, augment, selector, optimizer)
-root = jax.random.key(0)
-state = jb.init_state(0, spec, model, selector, optimizer, budget=0.3)
-rates = jnp.full(state.plan.index.shape[0], 0.05, jnp.float32)
+run = jb.engine.start(spec, model, augment, selector, optimizer, budget=0.3)
 for epoch in range(selector.facts.epochs):
-  state = jb.begin_epoch(selector, state, epoch, root)
   # All rows of the plan in one dispatch; the state is donated.
-  state, progress = jb.train_rows(program, state, train, rates, root, jnp.int32(2**30))
+  run, progress = jb.engine.run_epoch(run, train, epoch, learning_rate=0.05)
   rows = int(progress.row)
   print(f'epoch {epoch + 1}: {rows} steps, loss {progress.metrics.loss[:rows].mean():.3f}')
-logits, _ = apply(state.params, (), to_float(test.image), train=False)
+logits, _ = apply(run.state.params, (), to_float(test.image), train=False)
 print(f'test accuracy {(logits.argmax(-1) == test.label).mean():.1%}')

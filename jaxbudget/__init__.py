@@ -23,7 +23,8 @@ Training:
 
 - `init_state`: the state of a run, one pytree, `jaxbudget.state.TrainState`.
 - `make_step`: the one training step, for a loop of one's own (examples/own_loop.py).
-- `make_program`, `begin_epoch`, `train_rows`: a whole epoch as one compiled program.
+- `engine`: a run set up and its epochs, each as one compiled program (`make_program`,
+  `begin_epoch` and `train_rows` are its parts).
 - `affordable`: whether a step still fits under the cap.
 - `Batch`, `Outputs`: examples on their way through a step, made by `plain_batch`, `blank_batch`.
 - `Model`, `Augment`, `Data`: a network, an augmentation, a split on the device.
@@ -43,7 +44,7 @@ cited as fidelity.md, the section of the paper or the code behind each rule. The
 
 from typing import TYPE_CHECKING
 
-from jaxbudget import scan
+from jaxbudget import engine, scan
 from jaxbudget.epoch import begin_epoch, make_program, train_rows
 from jaxbudget.ledger import Budget, affordable
 from jaxbudget.selectors import make_selector
@@ -90,6 +91,7 @@ __all__ = [
   'affordable',
   'begin_epoch',
   'blank_batch',
+  'engine',
   'init_state',
   'load',
   'make_program',

@@ -1,4 +1,4 @@
-"""A data set, a network and a run that are small enough to compute by hand."""
+"""Runs of the conformance kit's toy, which is small enough to compute by hand."""
 
 import functools
 import pathlib
@@ -11,43 +11,7 @@ import numpy as np
 from jaxbudget import engine, epoch, ledger
 from jaxbudget import recording as recording_lib
 from jaxbudget.optimizers import make_optimizer
-from jaxbudget.types import Augment, Batch, Data, Model, Spec
-
-SPEC = Spec(num_examples=48, batch_size=8, num_classes=3, epochs=4, image_shape=(2, 2, 1))
-
-
-@functools.cache
-def data(n: int = SPEC.num_examples) -> Data:
-  """Random images whose brightness tells their class."""
-  rng = np.random.RandomState(0)
-  label = rng.randint(0, 3, n).astype(np.int32)
-  image = rng.randint(0, 120, (n, 2, 2, 1)) + 60 * label[:, None, None, None]
-  return Data(jnp.asarray(image.astype(np.uint8)), jnp.asarray(label))
-
-
-def _init(key):
-  return {'w': 0.1 * jax.random.normal(key, (4, 3)), 'b': jnp.zeros(3)}, {'steps': jnp.int32(0)}
-
-
-def _apply(params, model_state, image, train, mask=None):
-  del mask
-  logits = image.reshape(image.shape[0], -1) @ params['w'] + params['b'][None]
-  return logits, {'steps': model_state['steps'] + 1} if train else model_state
-
-
-MODEL = Model(_init, _apply)
-
-
-def _normalize(image):
-  return image.astype(jnp.float32) / 255 - 0.5
-
-
-def _train(key: jax.Array, batch: Batch) -> Batch:
-  noise = 0.05 * jax.random.normal(key, batch.image.shape)
-  return batch._replace(image=_normalize(batch.image) + noise)
-
-
-AUGMENT = Augment(_train, _normalize)
+from jaxbudget.testing.toy import AUGMENT, MODEL, SPEC, data
 
 
 def start(selector, budget, spec=SPEC, seed=0, unit='backward', model=MODEL):

@@ -1,17 +1,17 @@
 """The rules for a whole run of a method: what it spends, and what it remembers."""
 
 import collections
-from collections.abc import Iterator
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator
 
-import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import epoch, ledger, scan
+from jaxbudget import engine, ledger, scan
+from jaxbudget.engine import Engine
 from jaxbudget.optimizers import make_optimizer
-from jaxbudget.state import RowMetrics, TrainState, init_state
+from jaxbudget.state import RowMetrics, from_bytes, to_bytes
 from jaxbudget.testing import toy
 from jaxbudget.testing.hooks import equal
 from jaxbudget.testing.toy import SPEC
@@ -24,17 +24,15 @@ def kept(selector: Selector, budget: float) -> Iterator[str]:
   """Trains, and compares what happens with what was declared."""
   calls: collections.Counter = collections.Counter()
   model = toy.counting(toy.MODEL, lambda kind, n: calls.update({kind: n}))
-  optimizer = make_optimizer()
-  program = epoch.make_program(SPEC.num_classes, model, toy.AUGMENT, selector, optimizer)
-
-  def start(seed: int = 0) -> TrainState:
-    return init_state(seed, SPEC, model, selector, optimizer, budget)
-
-  state, booked, most = start(), collections.Counter(), collections.Counter()
+  begin = functools.partial(
+    engine.start, SPEC, model, toy.AUGMENT, selector, make_optimizer(), budget
+  )
+  run, booked, most = begin(), collections.Counter(), collections.Counter()
   for e in range(selector.facts.epochs):
-    if e == 1:
-      state = _through_bytes(state)
-    state, metrics, scanned = _epoch(program, selector, state, e)
+    if e == 1:  # as a checkpoint would give it back
+      state = from_bytes(to_bytes(run.state), run.state)
+      run = run._replace(state=jax.tree.map(jnp.array, state))
+    run, metrics, scanned = _epoch(run, e)
     booked.update(scored=int(metrics.scored.sum()) + scanned, trained=int(metrics.trained.sum()))
     for name in ('scored', 'trained'):
       most[name] = max(most[name], int(getattr(metrics, name).max()))
@@ -51,44 +49,29 @@ def kept(selector: Selector, budget: float) -> Iterator[str]:
   if booked['trained'] != calls['trained']:
     yield f'{booked["trained"]} samples are in the books, but {calls["trained"]} were trained on'
   yield from _cost(selector, budget, booked)
-  unbroken = start()
+  unbroken = begin()
   for e in range(selector.facts.epochs):
-    unbroken, *_ = _epoch(program, selector, unbroken, e)
-  if not equal(unbroken, state):
+    unbroken, *_ = _epoch(unbroken, e)
+  if not equal(unbroken.state, run.state):
     yield 'a run that went through a checkpoint differs: something is kept outside of the state'
   if selector.facts.uniform_on_ties:
-    yield from _ties(program, selector, start)
+    yield from _ties(begin, selector.facts.epochs)
 
 
-def _epoch(
-  program: epoch.Program,
-  selector: Selector,
-  state: TrainState,
-  e: int,
-  seed: int = 0,
-  learning_rate: float = 0.1,
-) -> tuple[TrainState, RowMetrics, int]:
-  """Trains an epoch; gives the state, its books, and samples scanned before it."""
-  root, scanned, images = jax.random.key(seed), 0, toy.data()
-  if selector.facts.scan.due(e):
-    wants = selector.facts.scan.wants
+def _epoch(run: Engine, e: int, learning_rate: float = 0.1) -> tuple[Engine, RowMetrics, int]:
+  """Trains an epoch; gives the run, its books, and samples scanned before it."""
+  scanned, images, due = 0, toy.data(), run.selector.facts.scan
+  if due.due(e):
+    model, state = run.program.model, run.state
     seen = scan.observe(
-      program.model, toy.AUGMENT.test, state.params, state.model_state, images, 16, wants
+      model, toy.AUGMENT.test, state.params, state.model_state, images, 16, due.wants
     )
-    state = scan.apply(selector, state, seen, e, root)
+    run = run._replace(state=scan.apply(run.selector, state, seen, e, run.root))
     scanned = SPEC.num_examples
-  state = epoch.begin_epoch(selector, state, e, root)
-  rates = jnp.full(state.plan.index.shape[0], learning_rate, jnp.float32)
-  stop = jnp.int32(2**30)
-  with jax.transfer_guard('disallow'):  # everything is on the device already
-    state, progress = epoch.train_rows(program, state, images, rates, root, stop)
-  return state, jax.device_get(progress.metrics), scanned
-
-
-def _through_bytes(state: TrainState) -> TrainState:
-  """The state as a checkpoint would give it back."""
-  content = flax.serialization.to_bytes(jax.device_get(state))
-  return jax.device_put(flax.serialization.from_bytes(jax.device_get(state), content))
+  run = engine.begin_epoch(run, e)
+  with jax.transfer_guard('disallow'):  # but for the learning rates, all is on the device already
+    run, progress = engine.train_rows(run, images, learning_rate)
+  return run, jax.device_get(progress.metrics), scanned
 
 
 def _cost(selector: Selector, budget: float, booked: collections.Counter) -> Iterator[str]:
@@ -110,15 +93,16 @@ def _cost(selector: Selector, budget: float, booked: collections.Counter) -> Ite
     yield f'{told}, which is not what is to be expected'
 
 
-def _ties(program: epoch.Program, selector: Selector, start: Any) -> Iterator[str]:
+def _ties(begin: Callable[..., Engine], epochs: int) -> Iterator[str]:
   """Whether all samples are as likely to be trained on where the model cannot tell them apart."""
   counts = []
   for seed in range(_SEEDS):
-    state = start(seed)
-    state = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
-    for e in range(selector.facts.epochs):
-      state, *_ = _epoch(program, selector, state, e, seed, learning_rate=0.0)
-    counts.append(np.asarray(state.times_trained))
+    run = begin(seed=seed)
+    alike = jax.tree.map(jnp.zeros_like, run.state.params)
+    run = run._replace(state=run.state.replace(params=alike))
+    for e in range(epochs):
+      run, *_ = _epoch(run, e, learning_rate=0.0)
+    counts.append(np.asarray(run.state.times_trained))
   counts = np.array(counts, np.float64)
   spread = counts.std()
   if spread > 0:
