@@ -6,7 +6,7 @@ DOCS := .venv/docs
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: install quickstart wheel docs gallery test bench faults lock clean
+.PHONY: install quickstart wheel docs gallery check test test-all bench faults lock clean
 
 install: $(STAMP)
 
@@ -19,6 +19,22 @@ $(STAMP): requirements.lock pyproject.toml
 quickstart: $(STAMP)
 	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
 
+# While you work: style, and the tests of what decides numbers. Under two minutes on two cores.
+CORE := epoch ledger selectors_common sampling importance selective_backprop ordered selection \
+  schedules mix geometric config floors checkpoint
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile $(CORE:%=tests/%_test.py)
+
+# Three workers keep two cores busy: some tests wait. At most eight minutes.
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+
+# The same with XLA as people have it, and every test that is marked `long`.
+test-all: $(STAMP)
+	JAXBUDGET_TEST_OPTIMIZED=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m ''
+
 # What people install: the wheel alone, in an environment of its own, used in an empty folder.
 wheel:
 	rm -rf build dist .wheel
@@ -27,10 +43,6 @@ wheel:
 	.wheel/venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 	.wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock dist/*.whl
 	cd .wheel/empty && ../venv/bin/jaxbudget --config=quickstart:seeds=1
-
-# Three workers keep two cores busy: some tests wait.
-test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 # The site, in site/index.html: what the gallery shows must run, any warning is an error. The tools
 # have an environment of their own, which finds everything else in .venv.

@@ -2,7 +2,7 @@
 
 Toys run for milliseconds and compile for seconds, most of which goes into optimisation. So the
 tests, and the launches that they start, do without; JAXBUDGET_TEST_OPTIMIZED=1 leaves XLA as
-people have it (`make test-optimized`).
+people have it (`make test-all`).
 """
 
 import os

@@ -51,6 +51,13 @@ VARIANTS = {
   'held_out': {'selector': 'held_out'},  # brings two runs on half of the data along
 }  # fmt: skip
 
+# One for each thing that a checkpoint may miss: mixed images, queues, q, caps of a compute budget,
+# runs that need others, scans. (That the state is all there is to a method, the kit sees.)
+PATHS = (
+  'p_sgd_ricap', 'sb_mixup', 'sb_stale', 'sb_compute', 'ordered', 'ordered_compact', 'coreset',
+  'scan', 'held_out',
+)  # fmt: skip
+
 
 @functools.cache
 def linear(num_classes, image_shape, *, scale: float = 0.1):

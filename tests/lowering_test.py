@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from selectors_common_test import VARIANTS, make
+from selectors_common_test import PATHS, VARIANTS, make
 
 from jaxbudget import engine, epoch, registry
 from jaxbudget.augment import make_augment
@@ -54,15 +54,23 @@ def assert_plain_convolutions(text, steps, forwards):
   assert not re.findall(r'dot_general.*tensor<\d+x\d+x\d+x\d+x', text)
 
 
-@pytest.mark.parametrize('variant', VARIANTS)
-def test_every_method_lowers_for_accelerators(variant):
+@pytest.mark.parametrize('variant', PATHS)
+def test_rows_hold_plain_convolutions(variant):
   selector, budget = make(variant)
   arguments = abstract_run(selector, toys.SPEC, budget=budget)
   steps = len(selector.sizes) or 1
-  # Weighing by a table needs a `select`, but no pass.
-  silent = selector.select is take_all or variant.startswith('active_bias_w')
   for text in lowered(epoch.train_rows, *arguments).values():
-    assert_plain_convolutions(text, steps, forwards=0 if silent else 1)
+    assert_plain_convolutions(text, steps, forwards=0 if selector.select is take_all else 1)
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_every_method_lowers_for_accelerators(variant):
+  """Its hooks, that is: around a linear model, for a network lowers as it does elsewhere."""
+  selector, budget = make(variant)
+  arguments = engine.row_shapes(
+    toys.SPEC, toys.MODEL, toys.AUGMENT, selector, make_optimizer(), budget
+  )
+  lowered(epoch.train_rows, *arguments)
   _, state, _, _, root, place = arguments
   rows = state.plan.index.shape[0]
   plans = lowered(epoch.plan_program, selector.plan, rows, state.selector, place, root)

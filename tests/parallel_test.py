@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from selectors_common_test import VARIANTS
+from selectors_common_test import OTHERS, PATHS
 
 from jaxbudget import data, epoch, parallel
 from jaxbudget.lab import config
@@ -44,21 +44,19 @@ def assert_same(one, several):
   np.testing.assert_allclose(one['close'], several['close'], atol=1e-4)
 
 
-@pytest.fixture(scope='module')
-def on_devices(tmp_path_factory):
-  out = tmp_path_factory.mktemp('parallel') / 'found.json'
-  wait(start('devices', out))
-  return json.loads(out.read_text())
-
-
-@pytest.mark.parametrize('variant', VARIANTS)
-def test_a_chunk_of_rows_is_the_same_on_1_2_and_4_devices(variant, on_devices):
-  found = on_devices[variant]
-  one = found['1']
-  assert one['row'] == 10 and np.count_nonzero(one['loss']) > 2
-  for count in ('2', '4'):  # on 4 the images are split, on 2 each device has them all
-    assert_same(one, found[count])
-    assert found[count]['compiled'] <= 1  # 0: methods that share a row program
+@pytest.mark.parametrize(
+  'variants', [PATHS, pytest.param(OTHERS, marks=pytest.mark.long)], ids=['paths', 'others']
+)
+def test_a_chunk_of_rows_is_the_same_on_1_2_and_4_devices(variants, tmp_path):
+  wait(start('devices', tmp_path / 'found.json', *variants))
+  found = json.loads((tmp_path / 'found.json').read_text())
+  assert set(found) == set(variants)
+  for variant, by_count in found.items():
+    one = by_count['1']
+    assert one['row'] == 10 and np.count_nonzero(one['loss']) > 2, variant
+    for count in ('2', '4'):  # on 4 the images are split, on 2 each device has them all
+      assert_same(one, by_count[count])
+      assert by_count[count]['compiled'] <= 1, variant  # 0: methods that share a row program
 
 
 def test_two_processes_train_like_one(tmp_path):

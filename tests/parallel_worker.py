@@ -1,6 +1,6 @@
 """Trains toys on several devices or in several processes; `parallel_test.py` starts it.
 
-  python parallel_worker.py devices OUT.json
+  python parallel_worker.py devices OUT.json VARIANT...
   python parallel_worker.py process OUT.json COUNT NUMBER PORT
 
 A program of its own, because the number of devices is fixed when JAX starts.
@@ -72,10 +72,10 @@ def summary(state, progress, compiled):
   }
 
 
-def compare_devices():
-  """For every variant: an epoch and two rows on one device, then eight on 1, 2 and 4."""
+def compare_devices(variants):
+  """For each variant: an epoch and two rows on one device, then eight on 1, 2 and 4."""
   found, root = {}, jax.random.key(0)
-  for variant in VARIANTS:
+  for variant in variants:
     selector, budget = make(variant)
     program, state = toys.start(selector, budget, SPEC)
     for e, rows in ((0, SPEC.num_examples), (1, 2)):
@@ -105,15 +105,15 @@ def train_one_epoch():
   return summary(*train_rows(program, state, data, selector.facts.rows, learning_rate=0.01))
 
 
-def main(task, out, *process):
+def main(task, out, *arguments):
   """Writes what was found as JSON."""
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_numpy_dtype_promotion', 'strict')
   if task == 'devices':
     jax.config.update('jax_num_cpu_devices', 4)
-    found = compare_devices()
+    found = compare_devices(arguments)
   else:
-    count, number, port = map(int, process)
+    count, number, port = map(int, arguments)
     jax.config.update('jax_num_cpu_devices', 1)
     if count > 1:
       jax.distributed.initialize(f'127.0.0.1:{port}', count, number)

@@ -31,6 +31,7 @@ VARIANTS = {
 
 # One for each way through the engine: plain rows, steps not taken, padding, sizes, weights.
 PATHS = ('p_sgd', 'sb_flush', 'sb_stale', 'ordered_sgd', 'ordered_compact')
+OTHERS = tuple(variant for variant in VARIANTS if variant not in PATHS)
 
 
 def make(variant, budget=0.5):

@@ -52,7 +52,10 @@ def train_whole(values, directory: pathlib.Path) -> int:
   return local.run_all(runs, datasets, directory, Console())
 
 
-@pytest.mark.parametrize('variant', faulty.VARIANTS)
+@pytest.mark.parametrize(
+  'variant',
+  [v if v in faulty.PATHS else pytest.param(v, marks=pytest.mark.long) for v in faulty.VARIANTS],
+)
 def test_stopping_at_every_chance_changes_no_bit(variant, dataset, tmp_path, monkeypatch):
   values = faulty.settings(dataset, **faulty.VARIANTS[variant])
   assert train_whole(values, tmp_path / 'whole') == 0
