@@ -49,6 +49,33 @@ def _descending(loss, weight):
   return jnp.argsort(jnp.where(weight > 0, -loss, jnp.inf), stable=True)
 
 
+def _planner(spec, rows, thresholds, levels, lr_drop):
+  """Makes `plan`: q by the accuracy of the epoch that ended, then all samples, shuffled."""
+
+  def plan(state, key, epoch):
+    del epoch
+    reached = _reached(state, thresholds)
+    dropped = (reached == len(thresholds)) & lr_drop
+    state = State(
+      q=jnp.minimum(state.q, jnp.array(levels, jnp.int32)[reached]),
+      scale=jnp.where(dropped, jnp.float32(0.5), state.scale),
+      correct=jnp.int32(0),
+      seen=jnp.int32(0),
+    )
+    index = shuffle(key, jnp.arange(spec.num_examples, dtype=jnp.int32))
+    return state, as_plan(index, rows, spec.batch_size, spec.num_examples // spec.batch_size)
+
+  return plan
+
+
+def _reached(state, thresholds):
+  """How many thresholds the running accuracy has reached; none before the first epoch."""
+  with jax.enable_x64(True):  # float32 takes 699,921 of 777,690 for less than 90 percent
+    correct, seen = (n.astype(jnp.float64) for n in (state.correct, jnp.maximum(state.seen, 1)))
+    accuracy = 100 * correct / seen
+    return jnp.sum(accuracy >= jnp.array(thresholds, jnp.float64), dtype=jnp.int32)
+
+
 def _count(state, batch, outputs: Outputs, counted):
   """Adds a batch to the running accuracy if `counted`; right is the main label of a picture."""
   real = (batch.weight > 0) & counted
@@ -153,27 +180,11 @@ def ordered_sgd(
   facts = plain_facts(spec, ledger.share(spec.epochs, budget), spec.num_examples)
   facts = facts._replace(asks=('confidence',))
   levels = tuple(max(1, size >> j) for j in range(len(thresholds) + 1))
+  plan = _planner(spec, facts.rows, thresholds, levels, lr_drop)
 
   def init(key):
     del key
     return State(jnp.int32(size), jnp.float32(1), jnp.int32(0), jnp.int32(0))
-
-  def plan(state, key, epoch):
-    del epoch
-    with jax.enable_x64(True):  # float32 takes 699,921 of 777,690 for less than 90 percent
-      correct, seen = (n.astype(jnp.float64) for n in (state.correct, jnp.maximum(state.seen, 1)))
-      accuracy = 100 * correct / seen  # 0 before the first epoch
-      reached = jnp.sum(accuracy >= jnp.array(thresholds, jnp.float64), dtype=jnp.int32)
-    dropped = (reached == len(thresholds)) & lr_drop
-    state = State(
-      q=jnp.minimum(state.q, jnp.array(levels, jnp.int32)[reached]),
-      scale=jnp.where(dropped, jnp.float32(0.5), state.scale),
-      correct=jnp.int32(0),
-      seen=jnp.int32(0),
-    )
-    index = shuffle(key, jnp.arange(spec.num_examples, dtype=jnp.int32))
-    padded = spec.num_examples // size
-    return state, as_plan(index, facts.rows, size, padded)
 
   if backward == 'dense':
     return Selector(facts, init, plan, weigh=_weigh, update=_update_dense, report=_report)

@@ -47,26 +47,36 @@ def replay(
     raise ValueError(f'recording={recording!r} has digest {found}, expected {recording_digest}')
   counts = read(recording)  # [E,N]
   _refuse_misfits(counts, spec, budget, recording)
-  size, samples = spec.batch_size, counts.sum(axis=1, dtype=np.int64)
-  rows = -(-samples // size)
-  partial = bool((samples % size).any())
-  spent = int(samples.sum())
-  room = size if partial else 0  # a row only starts if a full one could be paid for
-  facts = Facts(
-    epochs=len(counts),
-    rows=int(rows.max()),
-    candidates=size,
-    planned=Cost(0, spent, spent),
-    row_cost=Cost(0, size, size),
-    cap=spent + room,
-    distinct=bool((counts <= 1).all()),
-    uniform_on_ties=False,
-  )
-  padded = max(spec.num_examples // size, facts.rows)
+  facts, partial = _facts(counts, spec)
+  plan = _planner(spec, max(spec.num_examples // spec.batch_size, facts.rows))
 
   def init(key):
     del key
     return jnp.asarray(counts)
+
+  return Selector(facts, init, plan, partial=partial)
+
+
+def _facts(counts, spec):
+  """What a recording costs again, and whether a last batch of it is not full."""
+  size, samples = spec.batch_size, counts.sum(axis=1, dtype=np.int64)
+  partial, spent = bool((samples % size).any()), int(samples.sum())
+  facts = Facts(
+    epochs=len(counts),
+    rows=int((-(-samples // size)).max()),
+    candidates=size,
+    planned=Cost(0, spent, spent),
+    row_cost=Cost(0, size, size),
+    cap=spent + size * partial,  # a row only starts if a full one could be paid for
+    distinct=bool((counts <= 1).all()),
+    uniform_on_ties=False,
+  )
+  return facts, partial
+
+
+def _planner(spec, padded):
+  """Makes `plan`: an epoch's samples as often as counted, shuffled, in `padded` rows."""
+  size = spec.batch_size
 
   def plan(counts, key, epoch):
     here = counts[epoch].astype(jnp.int32)
@@ -83,7 +93,7 @@ def replay(
       rows=-(-total // size),
     )
 
-  return Selector(facts, init, plan, partial=partial)
+  return plan
 
 
 def _refuse_misfits(counts, spec, budget, recording):
