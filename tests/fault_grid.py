@@ -29,6 +29,10 @@ ALL = (
 )
 FEW = ({'selector': 'p_sgd'}, {'selector': 'selective_backprop', 'augment': 'ricap'})
 
+# What launches do is what a few cells are tried for, not what a network computes.
+LINEAR = {'model': 'tests.linear:linear'}
+RESNET = {'model': 'resnet8', 'width': 4}
+
 
 def get_config(arg: str | None = None):
   """Reads `cells=all` or `cells=few`, and `key=value,...` for all cells."""
@@ -37,8 +41,7 @@ def get_config(arg: str | None = None):
   return config.defaults(
     **{
       'dataset': 'digits',
-      'model': 'resnet8',
-      'width': 4,
+      **(LINEAR if few else RESNET),
       'budget': 0.5,
       'epochs': 3,
       'batch_size': 128,

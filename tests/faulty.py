@@ -1,11 +1,8 @@
 """What the tests of faults share: a tiny grid, and what must be equal after a disturbance."""
 
-import functools
 import json
 import pathlib
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy_methods
@@ -14,7 +11,6 @@ from jaxbudget import data, registry
 from jaxbudget.lab import cells, config
 from jaxbudget.lab.run.run import Run, data_key
 from jaxbudget.lab.sweep import grid
-from jaxbudget.types import Model
 
 N, TEST, SIZE = 48, 20, 8
 VARIANTS = {
@@ -59,31 +55,11 @@ PATHS = (
 )  # fmt: skip
 
 
-@functools.cache
-def linear(num_classes, image_shape, *, scale: float = 0.1):
-  """A linear classifier of 8x8 images that keeps a running mean, as BatchNorm does."""
-  channels = image_shape[-1]
-
-  def init(key):
-    weights = scale * jax.random.normal(key, (16 * channels, num_classes))
-    return {'w': weights, 'b': jnp.zeros(num_classes)}, {'mean': jnp.zeros(16 * channels)}
-
-  def apply(params, model_state, image, train, mask=None):
-    del mask
-    x = image.reshape(image.shape[0], 4, 2, 4, 2, channels).mean((2, 4))
-    x = x.reshape(x.shape[0], -1)
-    logits = (x - model_state['mean'][None]) @ params['w'] + params['b'][None]
-    mean = 0.9 * model_state['mean'] + 0.1 * jnp.mean(x, axis=0)
-    return logits, {'mean': mean} if train else model_state
-
-  return Model(init, apply)
-
-
 @pytest.fixture(scope='module')
 def linear_model():
   """Makes `linear` and the toy methods known under their names."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(registry.NAMES['model'], 'linear', 'faulty:linear')
+    patch.setitem(registry.NAMES['model'], 'linear', 'linear:linear')
     for name in toy_methods.METHODS:
       patch.setitem(registry.NAMES['selector'], name, f'toy_methods:{name}')
     yield

@@ -179,7 +179,7 @@ def campaign(
   """Draws and launches; counts how launches ended."""
   rng, ended = random.Random(seed), Counter()
   common = {
-    'dataset': faulty.write_images(directory / 'tiny.npz'), 'model': 'faulty:linear',
+    'dataset': faulty.write_images(directory / 'tiny.npz'), 'model': 'linear:linear',
     'selector': 'unif_sgd', 'batch_size': 8, 'epochs': 12, 'budget': 0.5, 'evaluate_batch': 16,
     'seeds': 1,
   }  # fmt: skip
