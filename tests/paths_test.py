@@ -106,6 +106,20 @@ def test_a_cache_that_is_no_directory_does_not_keep_images_from_being_read(tmp_p
     assert loaded.info.num_train == 2
 
 
+def test_a_cache_of_somebody_else_does_not_keep_images_from_being_read(tmp_path, monkeypatch):
+  images(tmp_path / 'pets')
+  data.load(f'folder:{tmp_path}/pets', data_dir=tmp_path / 'root')
+  os.utime(tmp_path / 'pets' / 'train' / 'cat' / 'b.png', (1, 1))  # so that it is stale
+
+  def rename(path, target):  # as in a directory like /tmp
+    raise PermissionError(1, 'Operation not permitted', str(path))
+
+  monkeypatch.setattr(pathlib.Path, 'rename', rename)
+  loaded = data.load(f'folder:{tmp_path}/pets', data_dir=tmp_path / 'root')
+  assert 'cannot be written (Operation not permitted)' in loaded.notes[-1]
+  assert not list((tmp_path / 'root').rglob('*.tmp-*'))
+
+
 def plan(workdir, **values) -> int:
   return launcher.launch(
     config.defaults(dataset='digits', model='resnet8', **values), workdir, 'plan'

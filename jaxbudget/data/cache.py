@@ -54,7 +54,8 @@ def write(directory: pathlib.Path, dataset: Dataset, source: str = '') -> None:
     source: see `read`.
 
   Raises:
-    DataError: if the disk is full or not writable; a former cache is then untouched.
+    DataError: if the disk is full or read-only; a former cache is then untouched.
+    PermissionError: it is somebody else's.
   """
   parent = directory.parent
   for stale in parent.glob(f'{directory.name}.tmp-*'):  # of a process that was killed
@@ -76,6 +77,8 @@ def write(directory: pathlib.Path, dataset: Dataset, source: str = '') -> None:
       if directory.exists():
         directory.rename(pathlib.Path(temporary) / 'old')
       new.rename(directory)
+  except PermissionError:
+    raise
   except OSError as error:
     raise disk_fault(error, directory) from error
 

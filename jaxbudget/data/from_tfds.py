@@ -71,7 +71,11 @@ def cached(
     if dataset is None:
       if damage:
         logging.warning('the cache %s is damaged and is rebuilt: %s', directory, damage)
-      cache.write(directory, build(), source)
+      built = build()
+      try:
+        cache.write(directory, built, source)
+      except PermissionError as error:  # somebody else's, in a directory that all may write to
+        return _uncached(lambda: built, f'{directory} cannot be written ({error.strerror})')
       dataset, damage = cache.read(directory, source)
       if dataset is None:
         raise DataError(f'{directory} was written but cannot be read back: {damage}')
