@@ -6,8 +6,8 @@
 Launches of a grid of every method and augmentation are killed, stopped, started eight at
 once, run out of disk, and given damaged files; every byte of what they leave is compared with
 an undisturbed launch. Then launches of small random configs, valid and not, and the same in all
-kinds of weather: environment, closed and full streams, signals. A campaign that was interrupted
-goes on with the part it was in; `--restart` begins anew.
+kinds of weather: environment, closed and full streams, signals. About an hour on 2 cores. A
+campaign that was interrupted goes on with the part it was in; `--restart` begins anew.
 """
 
 import argparse
