@@ -27,7 +27,7 @@ from jaxbudget.augment import make_augment, operations
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
 from jaxbudget.selectors.sgd import unif_sgd
-from jaxbudget.types import Data, Spec, plain_batch
+from jaxbudget.types import Data, Spec, plain_batch, with_epoch
 
 # The operations that the tests find equal to ours.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'tests'))
@@ -65,7 +65,7 @@ def make_alone(augment, data, size, rows):
       del image  # carried, so that no row is computed in vain
       index = (row * size + jnp.arange(size, dtype=jnp.int32)) % data.label.shape[0]
       batch = plain_batch(data, index, jnp.ones(size), 10)
-      return augment.train(jax.random.fold_in(key, row), batch).image
+      return with_epoch(augment.train, jax.random.fold_in(key, row), jnp.int32(0), batch).image
 
     blank = jnp.zeros((size, *data.image.shape[1:]), jnp.float32)
     return lax.fori_loop(0, rows, body, blank)

@@ -1,10 +1,12 @@
 """Setting up what trains, in one place: for the laboratory, for benchmarks, tests and own scripts.
 
 run = engine.start(spec, model, augment, selector, optimizer, budget=0.3)
+run = engine.prepare(run, data)
 for epoch in range(selector.facts.epochs):
   run, progress = engine.run_epoch(run, data, epoch, learning_rate=0.1)
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +18,9 @@ from jaxbudget import epoch, parallel
 from jaxbudget.ledger import Budget
 from jaxbudget.state import TrainState, init_state
 from jaxbudget.task import CLASSIFICATION, Task
-from jaxbudget.types import Augment, Data, Model, Selector, Spec
+from jaxbudget.types import Augment, Data, Model, Selector, Spec, as_initialised
+
+PREPARED = 5000  # training images that a network is prepared with, as airbench does
 
 
 class Engine(NamedTuple):
@@ -60,6 +64,30 @@ def start(
   state = init_state(seed, spec, model, selector, optimizer, budget)
   root, state = parallel.replicate((jax.random.key(seed), state), mesh)
   return Engine(program, selector, root, state)
+
+
+def prepare(run: Engine, data: Data) -> Engine:
+  """Lets the network compute what it wants of the data, once, before its first epoch.
+
+  Args:
+    run: of `start`.
+    data: the training split, on the devices of the run; the first `PREPARED` samples count.
+
+  Returns:
+    The run; itself if its network wants nothing.
+  """
+  program, state = run.program, run.state
+  if program.model.prepare is as_initialised:
+    return run
+  static = program.model.prepare, program.augment.test, program.mesh
+  params, model_state = _prepared(*static, state.params, state.model_state, data)
+  return run._replace(state=state.replace(params=params, model_state=model_state))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _prepared(function, transform, mesh, params, model_state, data):
+  images = transform(data.image[: min(PREPARED, data.label.shape[0])])
+  return parallel.everywhere(function(params, model_state, images), mesh)
 
 
 def begin_epoch(run: Engine, number: int) -> Engine:

@@ -45,6 +45,7 @@ NAMES: dict[str, dict[str, str]] = {
     'cutout': 'jaxbudget.augment.named:cutout',
     'random_erasing': 'jaxbudget.augment.named:random_erasing',
     'translate': 'jaxbudget.augment.named:translate',
+    'alternating_flip': 'jaxbudget.augment.named:alternating_flip',
   },
   'model': {
     'resnet18': 'jaxbudget.models.resnet:resnet18',
@@ -54,6 +55,10 @@ NAMES: dict[str, dict[str, str]] = {
     'preact_resnet': 'jaxbudget.models.wrn:preact_resnet',
     'convmixer': 'jaxbudget.models.convmixer:convmixer',
     'vit_tiny': 'jaxbudget.models.vit:vit_tiny',
+    'airbench94': 'jaxbudget.models.airbench:airbench94',
+    'airbench95': 'jaxbudget.models.airbench:airbench95',
+    'airbench96': 'jaxbudget.models.airbench:airbench96',
+    'airbench_proxy': 'jaxbudget.models.airbench:airbench_proxy',
     'mlp': 'jaxbudget.models.mlp:mlp',
     'transformer': 'jaxbudget.models.transformer:transformer',
   },

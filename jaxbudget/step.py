@@ -15,7 +15,7 @@ from jaxbudget import ledger, parallel
 from jaxbudget.keys import derive
 from jaxbudget.state import RowMetrics, TrainState
 from jaxbudget.task import CLASSIFICATION, Task
-from jaxbudget.types import Augment, Batch, Cost, Model, Outputs, Selector, take_all
+from jaxbudget.types import Augment, Batch, Cost, Model, Outputs, Selector, take_all, with_epoch
 
 Step = Callable[[TrainState, Batch, jax.Array, jax.Array], tuple[TrainState, RowMetrics]]
 
@@ -60,7 +60,8 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
 
   def step(state, batch, learning_rate, root):
     if augment is not None:
-      batch = augment.train(derive(root, 'augment', state.epoch, state.row), batch)
+      key = derive(root, 'augment', state.epoch, state.row)
+      batch = with_epoch(augment.train, key, state.epoch, batch)
     batch = parallel.split(batch, mesh)
     if selector.select is take_all:
       state, metrics = train(state, batch, learning_rate)

@@ -9,6 +9,7 @@ M samples shown in one picture (1; 2 under mixup; 4 under RICAP), R rows in a fu
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -317,8 +318,14 @@ class Selector(NamedTuple):
   scan: Callable[[State, Key, Seen], State] = no_scan
 
 
+def as_initialised(params: Any, model_state: Any, images: jax.Array) -> tuple[Any, Any]:
+  """The `prepare` of a network that computes nothing of the data before it is trained."""
+  del images
+  return params, model_state
+
+
 class Model(NamedTuple):
-  """A network as two pure functions.
+  """A network as pure functions.
 
   Attributes:
     init: `key -> (params, model_state)`.
@@ -327,25 +334,49 @@ class Model(NamedTuple):
       `train=False` the model state comes back unchanged.
     features: `(params, model_state, image) -> f32[n,D]`, penultimate activations in eval
       mode.
+    prepare: `(params, model_state, images) -> (params, model_state)`, what is computed of the
+      first training images, as evaluation sees them, before a run: see `engine.prepare`.
   """
 
   init: Callable[[Key], tuple[Any, Any]]
   apply: Callable[..., tuple[jax.Array, Any]]
   features: Callable[..., jax.Array] | None = None
+  prepare: Callable[[Any, Any, jax.Array], tuple[Any, Any]] = as_initialised
+
+
+def with_epoch(stage: Callable[..., Batch], key: Key, epoch: jax.Array, batch: Batch) -> Batch:
+  """Applies what happens to a batch, which is told the epoch if it wants three arguments.
+
+  Args:
+    stage: `(key, batch) -> batch`, or `(key, epoch, batch) -> batch`.
+    key: of this batch.
+    epoch: i32[], 0-based.
+    batch: before.
+
+  Returns:
+    The batch after.
+  """
+  return stage(key, epoch, batch) if takes_epoch(stage) else stage(key, batch)
+
+
+def takes_epoch(stage: Callable[..., Batch]) -> bool:
+  """Whether a stage is to be told the epoch."""
+  parameters = inspect.signature(stage).parameters.values()
+  return sum(p.default is p.empty and p.kind is not p.VAR_KEYWORD for p in parameters) == 3
 
 
 class Augment(NamedTuple):
   """What happens to inputs between the data set and the model.
 
   Attributes:
-    train: `(key, batch) -> batch`; from uint8 images to normalised float32 ones; features and
-      tokens keep their type.
+    train: `(key, batch) -> batch`, or `(key, epoch, batch) -> batch`, see `with_epoch`; from uint8
+      images to normalised float32 ones; features and tokens keep their type.
     test: `image u8[n,H,W,c] -> f32[n,H,W,c]`, or of other inputs: the deterministic transform for
       evaluation.
     parts: M, samples that one augmented image shows.
   """
 
-  train: Callable[[Key, Batch], Batch]
+  train: Callable[..., Batch]
   test: Callable[[jax.Array], jax.Array]
   parts: int = 1
 

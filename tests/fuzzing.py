@@ -122,6 +122,10 @@ OPTIONS = {
       'bn_running_var': (['biased', 'unbiased'], ['none']), 'conv': (['auto', 'lax'], ['fast']),
     }),
     'resnet9': _NETWORK,
+    **dict.fromkeys(
+      ('airbench94', 'airbench95', 'airbench96', 'airbench_proxy'),
+      {**_NETWORK, 'depth': ([2, 3], [1, 4])},
+    ),
     'wrn': {**_NETWORK, 'depth': ([10, 16], [9, 4, 10**6])},
     'preact_resnet': {**_NETWORK, 'depth': ([8, 14], [10, 2])},
     'convmixer': {

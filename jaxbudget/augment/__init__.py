@@ -95,7 +95,7 @@ def assemble(info: Info, *stages: Stages) -> Augment:
     The augmentation.
 
   Raises:
-    ValueError: more than one replaces the crop.
+    ValueError: more than one replaces the crop, or the flip.
   """
   before, after = (one.before for one in stages), (one.after for one in stages)
   parts = math.prod(one.parts for one in stages)
@@ -103,12 +103,14 @@ def assemble(info: Info, *stages: Stages) -> Augment:
     return Augment(chain(*filter(None, (*before, *after))), lambda image: image, parts)
   to_float = normalize(info.mean, info.std)
   crops = [one.crop for one in stages if one.crop]
-  if len(crops) > 1:
-    raise ValueError('two of these augmentations replace the crop: allowed is one')
+  flips = [one.flip for one in stages if one.flip]
+  for what, found in (('crop', crops), ('flip', flips)):
+    if len(found) > 1:
+      raise ValueError(f'two of these augmentations replace the {what}: allowed is one')
   order = [
     *before,
     *(crops or [random_crop(info.pad)]),
-    random_flip(info.flip),
+    *(flips or [random_flip(info.flip)]),
     *(one.between for one in stages),
     on_image(to_float),
     *after,

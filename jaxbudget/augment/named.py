@@ -5,7 +5,7 @@ from typing import Literal
 from jaxbudget.augment import augmix as augmix_lib
 from jaxbudget.augment import autoaugment as autoaugment_lib
 from jaxbudget.augment import cutmix as cutmix_lib
-from jaxbudget.augment import erase, mix, operations, pillow
+from jaxbudget.augment import erase, geometric, mix, operations, pillow
 from jaxbudget.augment import randaugment as randaugment_lib
 from jaxbudget.augment import trivialaugment as trivialaugment_lib
 from jaxbudget.augment.geometric import Stages, normalize, on_image, random_crop
@@ -101,3 +101,9 @@ def translate(info: Info, *, pad: int = 2, mode: Literal['reflect', 'black'] = '
   if pad >= min(info.image_shape[:2]):
     raise ValueError(f'pad={pad}: allowed is less than the side of {info.image_shape}')
   return Stages(crop=random_crop(pad, mode))
+
+
+def alternating_flip(info: Info) -> Stages:
+  """Standard, each image mirrored in every other epoch instead of at random."""
+  del info
+  return Stages(flip=geometric.alternating_flip())

@@ -175,8 +175,7 @@ def airbench94(
       `jax.default_backend()`). Parameters do not depend on it.
 
   Returns:
-    The model, to be prepared with training images by `prepare`; equal arguments give the
-    identical object.
+    The model, whose `prepare` whitens; equal arguments give the identical object.
 
   Raises:
     ValueError: naming an argument that is not allowed.
@@ -241,6 +240,7 @@ def _checked(num_classes, image_shape, width, ratios, depth, momentum, compute_d
 @functools.cache
 def _model(num_classes, channels, widths, depth, momentum, compute_dtype, conv):
   convolve, dtype = network.CONVS[conv], network.COMPUTE_DTYPES[compute_dtype]
-  return network.as_model(
+  model = network.as_model(
     lambda: Airbench(widths, depth, num_classes, channels, convolve, dtype, momentum), _initial
   )
+  return model._replace(prepare=prepare)

@@ -19,7 +19,7 @@ from jaxbudget.augment import make_augment, operations, pillow
 from jaxbudget.augment import randaugment as ra
 from jaxbudget.data import Dataset, load
 from jaxbudget.lab.report import picture
-from jaxbudget.types import Data, plain_batch
+from jaxbudget.types import Data, plain_batch, with_epoch
 
 IMAGES = 8
 M = 4  # RandAugment's magnitude in the paper
@@ -68,7 +68,8 @@ def _augmented(name, augment, info, data, key, names):
   """Image j as it comes out of batch j: mixing has one draw per batch, so eight are shown."""
   position = jnp.arange(len(data.label), dtype=jnp.int32)
   batch = plain_batch(data, position, jnp.ones(len(position)), info.num_classes)
-  train = jax.jit(jax.vmap(augment.train, in_axes=(0, None)))
+  first = lambda key, batch: with_epoch(augment.train, key, jnp.int32(0), batch)
+  train = jax.jit(jax.vmap(first, in_axes=(0, None)))
   batches = train(jax.random.split(key, len(position)), batch)
   batch = jax.tree.map(lambda x: np.asarray(x)[position, position], batches)
   mean, std = (np.float32(v) for v in (info.mean, info.std))

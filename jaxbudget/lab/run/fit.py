@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbudget.data import Info
-from jaxbudget.types import Augment, Batch, Model
+from jaxbudget.types import Augment, Batch, Model, with_epoch
 
 _SIZE = 8  # examples in a trial batch
 
@@ -66,7 +66,8 @@ def check_augment(name: str, augment: Augment, info: Info) -> None:
     part_share=_array(_SIZE, augment.parts),
   )
   try:
-    made = jax.eval_shape(augment.train, jax.random.key(0), given)
+    train = functools.partial(with_epoch, augment.train)
+    made = jax.eval_shape(train, jax.random.key(0), jnp.int32(0), given)
     for field in Batch._fields:
       _expect(field, getattr(made, field), getattr(wanted, field))
     _expect('image for evaluation', jax.eval_shape(augment.test, given.image), image)

@@ -116,13 +116,15 @@ def train(
     parts.spec, parts.model, parts.augment, parts.selector, parts.optimizer, parts.budget,
     seed=run.seed, mesh=mesh, task=parts.task,
   )  # fmt: skip
+  train_data = parallel.place_data(train_data, mesh)
+  begun = engine.prepare(begun, train_data)
   slots = begun.state.plan.index.shape[0]
   here = conditions.of(run, fingerprint)
   setting = Setting(
     run=run,
     program=begun.program,
     root=begun.root,
-    train_data=parallel.place_data(train_data, mesh),
+    train_data=train_data,
     test_data=parallel.replicate(test_data, mesh),
     learning_rate=schedules.by_epoch(
       parts.schedule, facts.epochs, facts.rows, slots, facts.lr_ahead

@@ -17,7 +17,7 @@ from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.differences import departures, flatten, value_text
 from jaxbudget.lab.run.run import Run
 from jaxbudget.selectors import make_selector
-from jaxbudget.types import Augment, Data, plain_batch
+from jaxbudget.types import Augment, Data, plain_batch, with_epoch
 
 FILE = 'calibration.json'  # in the workdir
 _ROWS = 16  # the most that are timed
@@ -119,8 +119,8 @@ def _time_network(run: Run, seconds: float) -> tuple[float, float]:
   )
   selector = make_selector('sgd', spec, 1.0)
   trained = engine.start(spec, parts.model, plain, selector, parts.optimizer, 1.0, task=parts.task)
-  trained = engine.begin_epoch(trained, 0)
   data = _random_split(run, spec.num_examples)
+  trained = engine.begin_epoch(engine.prepare(trained, data), 0)
 
   def train(row):
     nonlocal trained
@@ -152,7 +152,8 @@ def _time_augment(run: Run, seconds: float) -> float:
   @jax.jit
   def augment(data, step):
     batch = plain_batch(data, index, weight, parts.spec.num_classes)
-    return parts.augment.train(jax.random.fold_in(jax.random.key(0), step), batch).image
+    key = jax.random.fold_in(jax.random.key(0), step)
+    return with_epoch(parts.augment.train, key, jnp.int32(0), batch).image
 
   return _seconds_per_call(lambda step: augment(data, step), seconds, range(_ROWS + 1)) / size
 
