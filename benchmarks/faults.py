@@ -52,7 +52,7 @@ def fuzz(directory: pathlib.Path, count: int) -> dict[str, int]:
     outcomes[fuzzing.attempt(common, drawn, directory / 'fuzz')] += 1
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(registry.NAMES['model'], 'linear', 'faulty:linear')
+    patch.setitem(registry.NAMES['model'], 'linear', 'linear:linear')
     run()
   return outcomes
 

@@ -191,6 +191,9 @@ def campaign(
     except AssertionError as e:
       raise AssertionError(f'draw {number}, {one}: {e}') from e
     shutil.rmtree(place)
+  stopped = sum(number for how, number in ended.items() if how.startswith('stopped'))
+  if count >= 30:  # else it tried nothing
+    assert ended['trained'] and ended['refused'] and stopped >= count // 10, ended
   return ended
 
 
