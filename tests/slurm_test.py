@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 
 import campaign
+import parts_test
 import pytest
 import slurm_cluster
 
@@ -145,6 +147,28 @@ def test_the_results_are_those_of_one_process(disturbed, place):
   workdir, _, _ = disturbed
   launch(place / 'alone', '--stage=train')
   campaign.assert_same(workdir, campaign.outcomes(place / 'alone'))
+
+
+def test_tasks_import_parts_of_the_launch_folder(place):
+  """Method, augmentation, network, data, schedule and optimizer of a package that is not ours."""
+  folder = place / 'outside'
+  folder.mkdir()
+  parts_test.write(folder)
+  given = ','.join(f'{key}={value}' for key, value in parts_test.VALUES.items())
+  command = [
+    sys.executable, ROOT / 'launch.py', f'--config={ROOT}/configs/single.py:{given}', *FLAGS,
+    '--workdir=work', '--stage=train', '--executor=slurm', '--yes',
+  ]  # fmt: skip
+  environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+  ended = subprocess.run(
+    command, env=environment, capture_output=True, text=True, timeout=TIMEOUT, cwd=folder
+  )
+  assert ended.returncode == 0 and 'submitted: 2 runs' in ended.stdout, ended.stderr
+  wait_for(lambda: drained(folder / 'work'), 'the array of outside parts')
+  assert [s.state for s in status.look(folder / 'work')] == ['done', 'done'], logs(folder / 'work')
+  shutil.rmtree(folder / 'mine')
+  ended = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+  assert ended.returncode == 2 and "there is no module 'mine'" in ended.stderr
 
 
 def test_cancel_takes_queued_tasks_back(place):
