@@ -26,7 +26,6 @@ class Entry(NamedTuple):
   options: dict[str, tuple[str, str]]
 
 
-@functools.cache
 def entries(kind: str) -> dict[str, Entry]:
   """The known parts of a kind.
 

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import shutil
+import typing
 
 import toys
 from hypothesis import strategies as st
@@ -51,7 +52,6 @@ NAMES = {
   'task': ('classification',),
 }
 _SHARE = ([0.0, 0.25], [-0.1, 1.0, NAN])
-_CREDIT = (['aligned', 'first'], ['all'])
 _MOMENTUM = ([0.5, 0.9], ['x'])
 _BETA, _EPS = ([0.0, 0.9], [1.0, -0.1, NAN]), ([1e-8, 1.0], [0.0, INF])
 _DECAY = {
@@ -65,21 +65,13 @@ _NETWORK = {
 # Options by kind and part: values in and out of range. Types are tried for all alike.
 OPTIONS = {
   'selector': {
-    'p_sgd': {'warmup': ([0, 1], [-1, 10**12]), 'credit': _CREDIT},
-    'c_sgd': {
-      'warmup': ([0, 2], [-1]), 'credit': _CREDIT, 'unseen': (['code', 'max_c'], ['last']),
-    },
+    'p_sgd': {'warmup': ([0, 1], [-1, 10**12])},
+    'c_sgd': {'warmup': ([0, 2], [-1])},
     'selective_backprop': {
       'b': ([None, 0, 1.5], [-1.0, NAN, INF]), 'history': ([16, 64], [3, 10**12]),
-      'tail': (['carry', 'flush'], ['drop']), 'rate': (['sampled', 'exact'], ['some']),
-      'staleness': ([1, 2], [0]), 'label_weights': (['own', 'head'], ['second']),
-      'lr_ahead': ([True, False], [2]),
+      'staleness': ([1, 2], [0]),
     },
-    'ordered_sgd': {
-      'thresholds': ([(20.0, 30.0), [50]], [(90, 80), (), (101,), (0,)]),
-      'backward': (['dense', 'compact'], ['sparse']),
-    },
-    'coreset': {'score': (['forgetting', 'entropy', 'least_confidence', 'kcenter'], ['luck'])},
+    'ordered_sgd': {'thresholds': ([(20.0, 30.0), [50]], [(90, 80), (), (101,), (0,)])},
     'rs2': {'wrap': (['continue', 'reshuffle'], ['round'])},
     'infobatch': {
       'ratio': ([0, 0.5], [1.0, -0.1, NAN]), 'delta': ([0.5, 1], [1.5, NAN]),
@@ -115,12 +107,7 @@ OPTIONS = {
   },
   'model': {
     'linear': {'scale': ([0.1, 1], [])},
-    **dict.fromkeys(('resnet8', 'resnet18'), {
-      'width': ([2, 4], [0, -1, 10**6]),
-      'compute_dtype': (['float32', 'bfloat16'], ['float16', 'bf16']),
-      'bn_gamma_init': (['ones', 'uniform01'], ['zeros']),
-      'bn_running_var': (['biased', 'unbiased'], ['none']), 'conv': (['auto', 'lax'], ['fast']),
-    }),
+    **{name: {'width': ([2, 4], [0, -1, 10**6])} for name in ('resnet8', 'resnet18')},
     'resnet9': _NETWORK,
     **dict.fromkeys(
       ('airbench94', 'airbench95', 'airbench96', 'airbench_proxy'),
@@ -150,20 +137,14 @@ OPTIONS = {
     'poly': {'power': ([1, 0.5], [0.0, -1.0, NAN]), 'warmup': _SHARE},
     'htd': {'lower': ([-6.0], [5.0]), 'upper': ([3.0], [-5.0]), 'warmup': _SHARE},
     'clr': {
-      'mode': (['triangular2', 'exp_range'], ['square']), 'cycles': ([1, 2], [0]),
-      'decay': ([0.5], [0.0, 2.0]), 'base_momentum': _MOMENTUM, 'max_momentum': _MOMENTUM,
-      'warmup': _SHARE,
-    },
-    'onecycle': {
-      'form': (['torch', 'fastai'], ['keras']), 'pct': ([0.3], [0.0, 1.5]),
-      'div': ([10.0], [0.0]), 'final_div': ([100.0], [-1.0]),
-      'anneal': (['cos', 'linear'], ['sine']), 'base_momentum': _MOMENTUM,
+      'cycles': ([1, 2], [0]), 'decay': ([0.5], [0.0, 2.0]), 'base_momentum': _MOMENTUM,
       'max_momentum': _MOMENTUM, 'warmup': _SHARE,
     },
-    'wsd': {
-      'warmup': ([0.1], [-0.1, 1.0]), 'decay': ([0.3], [-0.1, 2.0]),
-      'fall': (['linear', 'sqrt'], ['cubic']),
+    'onecycle': {
+      'pct': ([0.3], [0.0, 1.5]), 'div': ([10.0], [0.0]), 'final_div': ([100.0], [-1.0]),
+      'base_momentum': _MOMENTUM, 'max_momentum': _MOMENTUM, 'warmup': _SHARE,
     },
+    'wsd': {'warmup': ([0.1], [-0.1, 1.0]), 'decay': ([0.3], [-0.1, 2.0])},
     'airbench': {
       'start': ([0.1], [-1.0]), 'peak': ([0.5], [-0.1, 1.0]), 'end': ([0.0], [-1.0]),
       'warmup': _SHARE,
@@ -180,15 +161,17 @@ OPTIONS = {
   },
 }  # fmt: skip
 # What each type refuses, whatever the option.
-_WRONG = {bool: [1, 'yes'], int: ['x', True, 2.5], float: ['x', True], str: [7, 'nonsense']}
+_WRONG = {bool: [1, 'yes'], int: ['x', True, 2.5], float: ['x', True], str: [7]}
 
 
 def values(kind: str, part: factories.Part, option: str) -> tuple[list, list]:
-  """Values that fit an option, and values that do not."""
+  """Values that fit an option, and values that do not; a choice says so itself."""
   annotation = part.options[option].annotation
-  known = OPTIONS[kind].get(part.short, {})
-  valid, invalid = known.get(option) or ([True, False], [] if annotation is bool else None)
-  return valid, [*invalid, *_WRONG.get(annotation, ['nonsense', ()] if option != 'b' else ['x'])]
+  known = OPTIONS[kind].get(part.short, {}).get(option)
+  if known is None and typing.get_origin(annotation) is typing.Literal:
+    return list(typing.get_args(annotation)), ['nonsense', 7]
+  valid, invalid = known or ([True, False], [] if annotation is bool else None)
+  return valid, [*invalid, *_WRONG.get(annotation, ['nonsense'])]
 
 
 @st.composite

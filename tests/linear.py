@@ -17,12 +17,16 @@ def linear(num_classes, image_shape, *, scale: float = 0.1):
     weights = scale * jax.random.normal(key, (16 * channels, num_classes))
     return {'w': weights, 'b': jnp.zeros(num_classes)}, {'mean': jnp.zeros(16 * channels)}
 
+  def features(params, model_state, image):
+    del params, model_state
+    x = image.reshape(image.shape[0], 4, 2, 4, 2, channels).mean((2, 4))
+    return x.reshape(x.shape[0], -1)
+
   def apply(params, model_state, image, train, mask=None):
     del mask
-    x = image.reshape(image.shape[0], 4, 2, 4, 2, channels).mean((2, 4))
-    x = x.reshape(x.shape[0], -1)
+    x = features(params, model_state, image)
     logits = (x - model_state['mean'][None]) @ params['w'] + params['b'][None]
     mean = 0.9 * model_state['mean'] + 0.1 * jnp.mean(x, axis=0)
     return logits, {'mean': mean} if train else model_state
 
-  return Model(init, apply)
+  return Model(init, apply, features)

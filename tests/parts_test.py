@@ -215,6 +215,12 @@ def test_what_does_not_fit_is_refused_with_its_name(mine, kind, capsys):
   assert said in error and 'f' in error and not (mine / 'work').exists()
 
 
+def test_a_network_without_features_is_no_match_for_who_wants_them(mine, capsys):
+  centres = values(selector='coreset', **{'selector_options.score': 'kcenter'})
+  assert launcher.launch(centres, mine / 'work', 'train') == 2
+  assert "model 'mine.perceptron:perceptron' has no `features`" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   ('name', 'said'),
   [

@@ -249,7 +249,7 @@ def test_unknown_schedule_names_the_closest():
     ('htd', {'lower': 3.0, 'upper': -6.0}, 'lower must be below upper'),
     ('clr', {'mode': 'triangle'}, "did you mean 'triangular'"),
     ('clr', {'cycles': 0}, 'cycles must be at least 1'),
-    ('onecycle', {'form': 'keras'}, 'unknown form'),
+    ('onecycle', {'form': 'keras'}, "option form='keras' of onecycle"),
     ('onecycle', {'form': 'three_phase', 'pct': 0.6}, r'pct must be in \(0, 0.5\)'),
     ('wsd', {'warmup': 0.5, 'decay': 0.6}, 'add up to 1'),
     ('airbench', {'peak': 1.0}, r'peak must be in \[0, 1\)'),

@@ -1,5 +1,7 @@
 """Schedules that rise and fall, and the momentum that goes the other way."""
 
+from typing import Literal
+
 import jax.numpy as jnp
 import optax
 
@@ -40,7 +42,7 @@ def clr(
   learning_rate: float,
   final: float,
   *,
-  mode: str = 'triangular',
+  mode: Literal['triangular', 'triangular2', 'exp_range'] = 'triangular',
   cycles: int = 1,
   decay: float = 0.1,
   base_momentum: float = 0.8,
@@ -82,7 +84,7 @@ def clr_momentum(
   epochs: int,
   rows: int,
   *,
-  mode: str = 'triangular',
+  mode: Literal['triangular', 'triangular2', 'exp_range'] = 'triangular',
   cycles: int = 1,
   decay: float = 0.1,
   base_momentum: float = 0.8,
@@ -118,11 +120,11 @@ def onecycle(
   learning_rate: float,
   final: float,
   *,
-  form: str = 'torch',
+  form: Literal['torch', 'three_phase', 'fastai'] = 'torch',
   pct: float | None = None,
   div: float = 25.0,
   final_div: float | None = None,
-  anneal: str = 'cos',
+  anneal: Literal['cos', 'linear'] = 'cos',
   base_momentum: float = 0.85,
   max_momentum: float = 0.95,
   warmup: float = 0.0,
@@ -170,11 +172,11 @@ def onecycle_momentum(
   epochs: int,
   rows: int,
   *,
-  form: str = 'torch',
+  form: Literal['torch', 'three_phase', 'fastai'] = 'torch',
   pct: float | None = None,
   div: float = 25.0,
   final_div: float | None = None,
-  anneal: str = 'cos',
+  anneal: Literal['cos', 'linear'] = 'cos',
   base_momentum: float = 0.85,
   max_momentum: float = 0.95,
   warmup: float = 0.0,

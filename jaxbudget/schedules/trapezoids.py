@@ -1,5 +1,7 @@
 """Schedules of straight lines: up, perhaps flat, down."""
 
+from typing import Literal
+
 import jax.numpy as jnp
 import optax
 
@@ -17,7 +19,7 @@ def wsd(
   *,
   warmup: float = 0.05,
   decay: float = 0.2,
-  fall: str = 'linear',
+  fall: Literal['linear', 'sqrt'] = 'linear',
 ) -> optax.Schedule:
   """Warm-up, stable, decay: a trapezoid; a triangle where warmup + decay = 1.
 

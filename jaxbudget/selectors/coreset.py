@@ -5,7 +5,7 @@ run*: a full run of `forgetting_sgd`, an ordinary run of the plan (fidelity.md 2
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ def coreset(
   budget: Budget | float,
   scores: Needed = None,
   *,
-  score: str = 'forgetting',
+  score: Literal['forgetting', 'least_confidence', 'entropy', 'kcenter'] = 'forgetting',
 ) -> Selector:
   """The floor(N*B) samples of highest score, ties broken at random (fidelity.md 2.9).
 

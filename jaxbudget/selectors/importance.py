@@ -5,7 +5,7 @@ trained on, taken from the very forward pass of the step (fidelity.md 2.4, 2.5).
 """
 
 import functools
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -151,7 +151,7 @@ def p_sgd(
   average: bool = True,
   smoothing: bool = True,
   replacement: bool = False,
-  credit: str = 'aligned',
+  credit: Literal['aligned', 'first'] = 'aligned',
 ) -> Selector:
   """floor(N*B) samples an epoch, drawn by difficulty (fidelity.md 2.4).
 
@@ -181,9 +181,9 @@ def c_sgd(
   warmup: int = 0,
   average: bool = True,
   smoothing: bool = True,
-  unseen: str = 'max_c',
+  unseen: Literal['max_c', 'code'] = 'max_c',
   replacement: bool = False,
-  credit: str = 'aligned',
+  credit: Literal['aligned', 'first'] = 'aligned',
 ) -> Selector:
   """floor(N*B) samples an epoch, drawn by uncertainty a(1-a) (fidelity.md 2.5).
 

@@ -6,7 +6,7 @@ fidelity.md 2.7.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -138,7 +138,7 @@ def ordered_sgd(
   budget: Budget | float,
   *,
   thresholds: tuple[float, ...] = (80, 90, 95, 99.5),
-  backward: str = 'dense',
+  backward: Literal['dense', 'compact'] = 'dense',
   lr_drop: bool = False,
 ) -> Selector:
   """Minimises the mean of the q largest losses of each batch, for floor(T*B) epochs.

@@ -7,7 +7,7 @@ Jiang et al., `Accelerating Deep Learning by Focusing on the Biggest Losers
 import functools
 import math
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -196,10 +196,10 @@ def selective_backprop(
   b: float | None = None,
   history: int = 1024,
   prime: bool = True,
-  tail: str = 'carry',
-  rate: str = 'sampled',
+  tail: Literal['carry', 'flush'] = 'carry',
+  rate: Literal['sampled', 'exact'] = 'sampled',
   staleness: int = 1,
-  label_weights: str = 'own',
+  label_weights: Literal['own', 'head'] = 'own',
   lr_ahead: bool = False,
 ) -> Selector:
   """Trains on samples accepted with probability percentile(loss)^b (fidelity.md 2.6).

@@ -18,7 +18,7 @@ from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.models import for_data
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.parts import check as check_part
-from jaxbudget.selectors import make_selector
+from jaxbudget.selectors import make_selector, needs
 from jaxbudget.task import Task, make_task
 from jaxbudget.types import Augment, Model, Selector, Spec
 
@@ -105,6 +105,12 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
   _check_asked(cell, selector, task)
   if 'model' in others and selector.partial:
     fit.check_model(cell.model, model, info, partial=True)
+  wanted = [n.takes for n in needs(cell.selector, options['selector']) if not n.settings]
+  if 'features' in (*wanted, *selector.facts.scan.wants) and model.features is None:
+    raise ValueError(
+      f'selector {cell.selector!r} with these options looks at penultimate activations, and model '
+      f'{cell.model!r} has no `features`'
+    )
   schedule = schedules.make_schedule(
     cell.schedule,
     selector.facts.epochs,
