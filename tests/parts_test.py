@@ -12,7 +12,7 @@ import pytest
 from jaxbudget import factories, load, registry
 from jaxbudget.lab import config, launcher
 from jaxbudget.lab.run import files
-from jaxbudget.lab.sweep import jobs, outside, plan_file
+from jaxbudget.lab.sweep import grid, jobs, outside, plan_file
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = {
@@ -213,6 +213,27 @@ def test_what_does_not_fit_is_refused_with_its_name(mine, kind, capsys):
   assert launcher.launch(values(**{kind: 'mine.wrong:f'}), mine / 'work', 'train') == 2
   error = capsys.readouterr().err
   assert said in error and 'f' in error and not (mine / 'work').exists()
+
+
+def test_options_with_the_names_of_ours_are_their_owners(mine):
+  """No preset touches them, and none of them is left out of a run's identity."""
+  (mine / 'mine/own.py').write_text(
+    'from jaxbudget.selectors.sgd import unif_sgd\n'
+    'def own(spec, budget, *, credit: str = "x", warmup: int = 3, recording: str = ""):\n'
+    '  """Has options that ours have too."""\n'
+    '  return unif_sgd(spec, budget)\n'
+  )
+  factories.search_last(mine)
+  given = {'dataset': 'digits', 'model': 'resnet8', 'selector': 'mine.own:own', 'seeds': 1}
+  ids = set()
+  for recording in ('a', 'b'):
+    for fidelity in ('released', 'corrected'):
+      changes = {'fidelity': fidelity, 'selector_options.recording': recording}
+      (run,) = grid.make_runs(values(**given, augment='mixup', **changes))
+      wanted = {'credit': 'x', 'warmup': 3, 'recording': recording}
+      assert run.parts.options['selector'] == wanted
+      ids.add(run.run_id)
+  assert len(ids) == 2
 
 
 def test_a_network_without_features_is_no_match_for_who_wants_them(mine, capsys):

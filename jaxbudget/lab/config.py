@@ -28,7 +28,8 @@ INCIDENTAL = (
   'threads',  # a condition, see `run/conditions.py`
 )
 MOST_SEEDS, MOST_RUNS = 10_000, 100_000  # more are a mistake, and would fill the memory
-INCIDENTAL_OPTIONS = ('recording',)  # the file counts by its digest, not by its place
+# The file counts by its digest, not by its place.
+INCIDENTAL_OPTIONS = ('selector.replay.recording',)
 OPTION_KEYS = {kind: f'{kind}_options' for kind in registry.KINDS}
 # Options that were keys of their own, and still may be written so.
 SHORT = {

@@ -91,8 +91,9 @@ def lock_values(workdir: Workdir) -> dict[str, dict[str, str]]:
       kept = {k: v for k, v in sorted(named.items()) if k not in switches and v is not None}
       own['augment_options'] = _text(kept)
     options = config.get('model_options')
-    if isinstance(options, dict):  # `conv` moves no more than rounding
-      own['model_options'] = _text({k: v for k, v in sorted(options.items()) if k != 'conv'})
+    if isinstance(options, dict):  # `conv` of our networks moves no more than rounding
+      free = ('conv',) if run['model'] in registry.names('model') else ()
+      own['model_options'] = _text({k: v for k, v in sorted(options.items()) if k not in free})
     if not fidelity.affected(run):
       own['fidelity'] = ''
     values[run['run_id']] = own | workdir.conditions.get(run['run_id'], {})

@@ -103,7 +103,8 @@ def _told(values: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = 
   return {
     key: value
     for key, value in values.items()
-    if key not in config_lib.INCIDENTAL_OPTIONS and (key not in neutral or value != neutral[key])
+    if prefix + key not in config_lib.INCIDENTAL_OPTIONS
+    and (key not in neutral or value != neutral[key])
   }
 
 
