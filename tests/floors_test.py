@@ -10,8 +10,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ('run', 'sweep', 'report', 'paper')
 # What can be set and how it is said: everything in the laboratory may read these.
 READ_BY_ALL = ('config', 'fidelity', 'cells', 'differences', 'plain')
-# What can be set, and how it is said: everything in the lab may read it.
-GROUND = ('config', 'cells', 'fidelity', 'differences', 'plain')
 # The one lazy name that reaches up, and the program.
 EXEMPT = (
   ('jaxbudget/__init__.py', 'jaxbudget.lab.run.loading'),

@@ -11,6 +11,7 @@ from faulty import linear_model  # noqa: F401  a fixture
 from hypothesis import HealthCheck, Phase, given, settings
 
 from jaxbudget import factories, registry
+from jaxbudget.lab import config
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -29,7 +30,8 @@ def fuzz(count, **more):
   )  # fmt: skip
 
 
-def test_every_option_of_every_part_is_drawn():
+def test_every_key_and_every_option_of_every_part_is_drawn():
+  assert set(fuzzing.KEYS) == set(config.defaults())
   for kind in fuzzing.NAMES:
     for name in registry.names(kind):
       part = factories.find(kind, name)
@@ -61,7 +63,7 @@ def test_a_valid_config_is_trained(linear_model, common, tmp_path, drawn):  # no
 def test_one_fault_is_refused_by_its_key(linear_model, common, tmp_path, case):  # noqa: F811
   drawn, key = case
   outcome, said = fuzzing.attempt(common, drawn, tmp_path / 'work', 'plan')
-  assert outcome == 'refused' and key in said, (drawn, key, said)
+  assert outcome == 'refused' and fuzzing.names(key, said), (drawn, key, said)
 
 
 @pytest.mark.parametrize('key', fuzzing.KEYS)
@@ -70,7 +72,19 @@ def test_what_does_not_fit_is_refused_by_name(linear_model, common, tmp_path, ke
     drawn = {'model': 'linear', key: value}
     outcome, said = fuzzing.attempt(common, drawn, tmp_path / 'work', 'plan')
     assert outcome == 'refused', (key, value, said)
-    assert key in said or (key == 'dataset' and str(value) in said), (key, value, said)
+    shown = key == 'dataset' and str(value) in said
+    assert fuzzing.names(key, said) or shown, (key, value, said)
+
+
+def test_the_path_of_a_data_set_is_an_option(linear_model, common, tmp_path):  # noqa: F811
+  given = {'model': 'linear', 'dataset': 'npz'}
+  path = common['dataset'].partition(':')[2]
+  for value, wanted in ((path, 'planned'), (3, 'refused'), (None, 'refused'), ('/x', 'refused')):
+    drawn = {**given, 'dataset_options.path': value}
+    outcome, said = fuzzing.attempt(common, drawn, tmp_path / 'work', 'plan')
+    assert outcome == wanted and (wanted == 'planned' or str(value) in said), (value, said)
+  outcome, said = fuzzing.attempt(common, given, tmp_path / 'work', 'plan')
+  assert outcome == 'refused' and 'npz needs its option path' in said
 
 
 @pytest.mark.parametrize('text', ['def get_config(arg=None)\n', 'import no_such_module\n', '1/0\n'])

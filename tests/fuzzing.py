@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pathlib
+import re
 import shutil
 import typing
 
@@ -29,6 +30,12 @@ KEYS = {
   'rows_per_call': ([0, 1, 10**6], [-1]),
   'checkpoint_every': ([1e-9, 300.0], [0.0, -1.0, NAN]),
   'devices': ([0, 1], [-1]),
+  'threads': ([0], [-1, 1.5, True]),
+  'train_part': ([(0, 1)], [(1, 1), (0, 0), (0,), 3, ('a', 2)]),
+  'shared_by': ([1, 3], [0, -1, 0.5]),
+  'data_dir': ([], [3]),
+  'data_manual_dir': ([], [3]),
+  'data_checksums': ([], [3]),
   'record_selection': ([True, False], ['yes', 2]),
   'validation': ([0], [-1, 1000, 0.5]),
   'name': (['<b>[/x]\n', 'ü'], [3]),
@@ -40,8 +47,8 @@ KEYS = {
   'schedule': ([], ['steps', 'exponential', 'json:dumps']),
   'optimizer': ([], ['adm', '', 'json:dumps']),
   'task': ([], ['regress', '', 'json:dumps', 'regression']),
-  'selector_options': ([], ['warmup', 3, ('b',)]),
-  'model_options': ([], ['width']),
+  **{f'{kind}_options': ([], ['warmup', 3, ('b',)]) for kind in registry.KINDS},
+  'slurm': ([], [3, {'gpu': 1}, {'minutes': 'x'}, {'partition': None}]),
 }  # fmt: skip
 NAMES = {
   'selector': registry.names('selector'),
@@ -72,7 +79,6 @@ OPTIONS = {
       'staleness': ([1, 2], [0]),
     },
     'ordered_sgd': {'thresholds': ([(20.0, 30.0), [50]], [(90, 80), (), (101,), (0,)])},
-    'rs2': {'wrap': (['continue', 'reshuffle'], ['round'])},
     'infobatch': {
       'ratio': ([0, 0.5], [1.0, -0.1, NAN]), 'delta': ([0.5, 1], [1.5, NAN]),
       'exact': ([True], []),  # as published it takes the whole budget, see `consistent`
@@ -84,10 +90,10 @@ OPTIONS = {
     'gradient_bound': {
       'ratio': ([1, 2.5], [0.5, 1e9, NAN]), 'threshold': ([None, 0, 1.5], [-1.0, NAN, INF]),
     },
-    'active_bias': {'form': (['se', 'isd', 'wpv'], ['spw']), 'warmup': ([0, 1], [-1])},
+    'active_bias': {'warmup': ([0, 1], [-1])},
     'bsbs': {'moved': ([0, 0.15], [0.6, NAN]), 'decay': ([0, 0.7], [1.0, NAN])},
     'average_top_k': {'share': ([0.5, 1], [0.0, NAN]), 'step': ([1, 0.1], [0.0, INF, NAN])},
-    'focal': {'gamma': ([0, 2.0], [-1.0, INF, NAN]), 'form': (['exact', 'naive'], ['rough'])},
+    'focal': {'gamma': ([0, 2.0], [-1.0, INF, NAN])},
     'replay': {'recording': ([], ['/no/such']), 'recording_digest': ([], ['abc'])},
   },
   'augment': {
@@ -208,6 +214,11 @@ def consistent(drawn: dict) -> dict:
   return drawn
 
 
+def names(key: str, said: str) -> bool:
+  """Whether a refusal names a key: as a word, not within another one."""
+  return re.search(rf'(?<!\w){re.escape(key)}(?!\w)', said) is not None
+
+
 @st.composite
 def mutated(draw) -> tuple[dict, str]:
   """A valid config with one fault, and the key that must be named."""
@@ -226,8 +237,8 @@ def mutated(draw) -> tuple[dict, str]:
   single = '+' not in drawn[kind]
   place = f'{kind}_options.' + ('' if single else f'{part.short}.')
   if draw(st.integers(0, 3)) == 0:  # misspelt
-    drawn[place + option[:-1]] = draw(st.sampled_from(values(kind, part, option)[0] or [0]))
-    return drawn, option[:-1]
+    drawn[f'{place}{option}z'] = draw(st.sampled_from(values(kind, part, option)[0] or [0]))
+    return drawn, f'{option}z'
   drawn[place + option] = draw(st.sampled_from(values(kind, part, option)[1]))
   return drawn, option
 

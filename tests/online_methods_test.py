@@ -298,7 +298,7 @@ def test_average_top_k_settles_where_its_share_is_above():
 
 
 OPTIONS = {
-  'rs2': ({'wrap': 'round'}, 'unknown wrap'),
+  'rs2': ({'wrap': 'round'}, "it must be 'continue' or 'reshuffle'"),
   'infobatch': ({'ratio': 1.0}, 'ratio=1.0'),
   'online_batch_selection': ({'pressure': 0.5}, 'pressure=0.5'),
   'gradient_bound': ({'ratio': 0.5}, 'ratio=0.5'),

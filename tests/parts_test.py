@@ -219,12 +219,12 @@ def test_options_with_the_names_of_ours_are_their_owners(mine):
   """No preset touches them, and none of them is left out of a run's identity."""
   (mine / 'mine/own.py').write_text(
     'from jaxbudget.selectors.sgd import unif_sgd\n'
-    'def own(spec, budget, *, credit: str = "x", warmup: int = 3, recording: str = ""):\n'
+    'def replay(spec, budget, *, credit: str = "x", warmup: int = 3, recording: str = ""):\n'
     '  """Has options that ours have too."""\n'
     '  return unif_sgd(spec, budget)\n'
   )
   factories.search_last(mine)
-  given = {'dataset': 'digits', 'model': 'resnet8', 'selector': 'mine.own:own', 'seeds': 1}
+  given = {'dataset': 'digits', 'model': 'resnet8', 'selector': 'mine.own:replay', 'seeds': 1}
   ids = set()
   for recording in ('a', 'b'):
     for fidelity in ('released', 'corrected'):

@@ -6,7 +6,7 @@ Emphasizing High Variance Samples <https://arxiv.org/abs/1704.07433>`_, 2017. It
 """
 
 import functools
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,11 @@ def weigh_by(form: str):
 
 
 def active_bias(
-  spec: Spec, budget: Budget | float, *, form: str = 'spv', warmup: int = 0
+  spec: Spec,
+  budget: Budget | float,
+  *,
+  form: Literal['sd', 'se', 'spv', 'stc', 'isd', 'wd', 'we', 'wpv', 'wtc'] = 'spv',
+  warmup: int = 0,
 ) -> Selector:
   """floor(N*B) samples an epoch, drawn or weighed by the history of their predictions.
 

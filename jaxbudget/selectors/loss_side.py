@@ -6,7 +6,7 @@ they save nothing by themselves.
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +119,11 @@ def focal_weight(gamma: float, form: str):
 
 
 def focal(
-  spec: Spec, budget: Budget | float, *, gamma: float = 2.0, form: str = 'exact'
+  spec: Spec,
+  budget: Budget | float,
+  *,
+  gamma: float = 2.0,
+  form: Literal['exact', 'naive'] = 'exact',
 ) -> Selector:
   """Weighs samples down that are classified well already.
 

@@ -4,7 +4,7 @@ Okanovic et al., `Repeated Random Sampling for Minimizing the Time-to-Accuracy o
 <https://arxiv.org/abs/2305.18424>`_, 2024.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,11 @@ class State(NamedTuple):
 
 
 def rs2(
-  spec: Spec, budget: Budget | float, *, replacement: bool = False, wrap: str = 'continue'
+  spec: Spec,
+  budget: Budget | float,
+  *,
+  replacement: bool = False,
+  wrap: Literal['continue', 'reshuffle'] = 'continue',
 ) -> Selector:
   """Windows of one permutation, a window an epoch, shuffled anew when it is used up.
 

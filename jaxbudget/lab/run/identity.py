@@ -23,7 +23,7 @@ from jaxbudget.epoch import ENGINE
 from jaxbudget.factories import Part
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run.build import Parts
-from jaxbudget.registry import NAMES
+from jaxbudget.registry import CHAINED, NAMES
 
 # Defaults that have changed: the value that ids leave out is the first there was. So the id of a
 # run that takes the new default says so, and a run of before keeps its own. Keys are those of
@@ -93,7 +93,11 @@ def _chosen(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
   """What was chosen of a kind: its name, and those of its options that must be told."""
   known = part_defaults(kind, name)
   nested = options if len(known) > 1 else dict.fromkeys(known, options)
-  told = {short: _told(nested.get(short, {}), known[short], f'{kind}.{short}.') for short in known}
+  names = name.split('+') if kind in CHAINED else [name]
+  told = {  # others may call theirs `replay` too: prefixes are of whole names
+    short: _told(nested.get(short, {}), known[short], f'{kind}.{one}.')
+    for one, short in zip(names, known, strict=True)
+  }
   return {'name': name, 'options': {short: values for short, values in told.items() if values}}
 
 
