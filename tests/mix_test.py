@@ -1,6 +1,7 @@
 """Mixup and RICAP against NumPy, with recorded draws."""
 
 import functools
+from collections import Counter
 
 import chex
 import hypothesis
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import strategies as st
 from scipy import stats
 
-from jaxbudget.augment import chain, make_augment, mix
+from jaxbudget import augment as augment_lib
+from jaxbudget.augment import Stages, chain, make_augment, mix
 from jaxbudget.data.dataset import Info
 from jaxbudget.types import Data, plain_batch
 
@@ -221,6 +223,24 @@ def test_whole_augmentation(name):
   assert got.image.min() >= -1 and got.image.max() <= 1  # of pixels normalised to [-1, 1]
   np.testing.assert_allclose(got.target.sum(1), 1, rtol=1e-6)
   np.testing.assert_array_equal(augment.test(data.image).shape, data.image.shape)
+
+
+def test_a_chain_has_one_crop_flip_and_normalisation(monkeypatch):
+  made = Counter()
+  for name in ('random_crop', 'random_flip', 'normalize'):
+    original = getattr(augment_lib, name)
+    count = lambda *given, name=name, original=original: made.update([name]) or original(*given)
+    monkeypatch.setattr(augment_lib, name, count)
+  options = {'mixup': {'alpha': 0.7}, 'ricap': {'alpha': 0.7}}  # nothing of this is cached
+  found = make_augment('mixup+randaugment+ricap', INFO, **options)
+  assert made == {'random_crop': 1, 'random_flip': 1, 'normalize': 1} and found.parts == 8
+  orders = []
+  monkeypatch.setattr(augment_lib, 'chain', lambda *stages: orders.append(stages))
+  stages = {name: Stages(f'{name} on pixels', name) for name in 'ab'}
+  augment_lib.assemble(INFO, stages['a'], Stages(), stages['b'])
+  (order,) = orders
+  assert order[:2] == ('a on pixels', 'b on pixels') and order[-2:] == ('a', 'b')
+  assert len(order) == 7
 
 
 def test_options_reach_the_stage_and_are_checked():
