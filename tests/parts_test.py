@@ -224,7 +224,7 @@ def test_options_with_the_names_of_ours_are_their_owners(mine):
     '  return unif_sgd(spec, budget)\n'
   )
   factories.search_last(mine)
-  given = {'dataset': 'digits', 'model': 'resnet8', 'selector': 'mine.own:replay', 'seeds': 1}
+  given = {'dataset': 'digits', 'selector': 'mine.own:replay', 'seeds': 1}
   ids = set()
   for recording in ('a', 'b'):
     for fidelity in ('released', 'corrected'):
