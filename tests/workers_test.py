@@ -20,7 +20,7 @@ from rich.console import Console
 from jaxbudget.lab import cells, config, launcher
 from jaxbudget.lab.run import files, lock
 from jaxbudget.lab.run.run import Run
-from jaxbudget.lab.sweep import control, jobs, plan_file, status, workers
+from jaxbudget.lab.sweep import control, inputs, jobs, local, plan_file, status, workers
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -31,6 +31,22 @@ def test_a_config_survives_json(name):
   again = config.from_record(json.loads(json.dumps(values.to_dict())))
   assert config.seed_tuple(again.seeds) == config.seed_tuple(values.seeds)
   assert cells.lay_out(again) == cells.lay_out(values)
+
+
+def test_programs_are_let_go_before_they_are_many(monkeypatch):
+  programs, cleared = {}, []
+  monkeypatch.setattr(local, '_PROGRAMS', 25)
+  monkeypatch.setattr(jax, 'clear_caches', lambda: cleared.append(sum(programs.values())))
+  names = 'unif_sgd', 'p_sgd', 'c_sgd', 'ordered_sgd'
+  grid = [{'selector': name, 'learning_rate': rate} for name in names for rate in (0.1, 0.2)]
+  values = dict(dataset='digits', model='resnet8', budget=0.3, epochs=10, seeds=2, grid=tuple(grid))
+  _, runs = inputs.plan_runs(config.defaults(**values))
+  for run in runs[:12]:  # p_sgd and c_sgd, and learning rates, share programs of rows, seeds all
+    local._make_room(programs, run)
+  assert sum(programs.values()) == 2 * 8 + 6 and not cleared
+  for run in runs[12:]:
+    local._make_room(programs, run)
+  assert sum(programs.values()) == 8 + 2 and cleared == [22]
 
 
 class Named:

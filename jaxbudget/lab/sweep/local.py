@@ -19,7 +19,7 @@ import jax
 from rich import progress as rich_progress
 from rich.console import Console
 
-from jaxbudget import data
+from jaxbudget import data, epoch
 from jaxbudget.lab import plain
 from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.run import conditions, files, hosts, identity, lock, process, record, run_state
@@ -33,6 +33,7 @@ from jaxbudget.parts import WHOLE, part_index
 from jaxbudget.types import Data
 
 REFUSED, BUSY = 'refused', 'busy'
+_PROGRAMS = 200  # kept compiled, in hundreds of memory mappings
 _WAIT = 1.0  # seconds between looks at runs that others train
 
 
@@ -45,6 +46,7 @@ class Session(NamedTuple):
   resume: str
   received: list[int]  # signals
   placed: dict[Any, tuple[Data, Data, float]]  # the data set on the device, by its key
+  programs: dict[Any, int]  # what has been compiled for, see `_make_room`
 
 
 def run_all(
@@ -73,7 +75,7 @@ def run_all(
     return 2
   ended: dict[str, str] = {}
   with process.collecting() as received, _bars(console, len(runs)) as bars:
-    session = Session(datasets, directory, bars, resume, received, {})
+    session = Session(datasets, directory, bars, resume, received, {}, {})
     waiting, told = list(runs), False
     while waiting:
       held_up = []
@@ -235,6 +237,7 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
   key = data_key(run.cell)
   train_data, test_data, data_seconds = session.placed[key]
   train_data = _part(train_data, run.cell.train_part)
+  _make_room(session.programs, run)
   fingerprint = session.datasets[key].fingerprint
   facts = run.parts.selector.facts
   hosts.first(files.write_json, directory / files.CONFIG, config_record(run))
@@ -267,6 +270,26 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
   hosts.first(record.write_result, directory, result)
   name = '' if result['score_name'] == 'accuracy' else f' {result["score_name"]}'
   session.bars.finished(f'{run.run_id}: {result["score"]:.2f} %{name}')
+
+
+def _make_room(programs: dict[Any, int], run: Run) -> None:
+  """Lets compiled programs go once there are many; those that come again are read from disk.
+
+  JAX keeps all it has compiled, and Linux grants a process 65,530 memory mappings: without this,
+  a sweep would die after some hundred cells.
+
+  Args:
+    programs: what has been compiled for, and some hundred mappings that each takes.
+    run: about to be trained.
+  """
+  parts = run.parts
+  made_of = parts.model, parts.augment, parts.selector, parts.optimizer
+  rows = epoch.make_program(parts.spec.num_classes, *made_of), parts.task, parts.spec
+  own = {rows: 8, parts.selector.plan: 1}  # a cell plans by a program of its own
+  if sum((programs | own).values()) > _PROGRAMS:
+    jax.clear_caches()
+    programs.clear()
+  programs |= own
 
 
 def config_record(run: Run) -> dict[str, Any]:

@@ -1,0 +1,75 @@
+"""Whether a long sweep grows: memory and mappings of a process that trains cell after cell.
+
+  python benchmarks/many_cells.py            # about two minutes
+  python benchmarks/many_cells.py --cells=200
+
+Each cell has programs of its own (another batch size), as in a sweep over networks; with few
+programs kept, what hundreds of cells would leave behind shows after some dozens. Linux only.
+Writes docs/results/many_cells.json.
+"""
+
+import argparse
+import pathlib
+import sys
+import tempfile
+
+import record
+from record import Figure
+
+from jaxbudget.lab import config, plain
+from jaxbudget.lab.sweep import inputs, local
+
+KEPT = 8  # cells, instead of the 22 of a launch
+
+
+def plan(cells: int):
+  grid = [{'batch_size': 16 + i} for i in range(cells)]
+  values = {'dataset': 'digits', 'model': 'resnet8', 'selector': 'unif_sgd', 'budget': 0.1}
+  options = {'model_options.width': 4, 'epochs': 1, 'seeds': 1}
+  made = config.defaults(name='many', grid=tuple(grid), **values)
+  config.override(made, options)
+  datasets, runs = inputs.plan_runs(made)
+  inputs.load_data(datasets, runs)
+  return datasets, runs
+
+
+def footprint() -> tuple[int, float]:
+  """Memory mappings of this process, and its resident memory in MB."""
+  own = pathlib.Path('/proc/self')
+  pages = int((own / 'statm').read_text().split()[1])
+  return len((own / 'maps').read_text().splitlines()), pages * 4096 / 1e6
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--cells', type=int, default=40)
+  cells = parser.parse_args().cells
+  inputs.use_compilation_cache()
+  local._PROGRAMS = 9 * KEPT
+  datasets, runs = plan(cells)
+  seen, train = [], local.run_one
+
+  def look_after(*arguments):
+    train(*arguments)
+    seen.append(footprint())
+    if len(seen) % KEPT == 0:
+      print(len(seen), 'cells:', '{} mappings, {:.0f} MB'.format(*seen[-1]), flush=True)
+
+  local.run_one = look_after
+  with tempfile.TemporaryDirectory() as temporary:
+    local.run_all(runs, datasets, pathlib.Path(temporary), plain.make_console(quiet=True))
+  # After so many cells the programs kept are all there: no more than they should stay.
+  full = 2 * KEPT - 1
+  maps, memory = ((seen[-1][k] - seen[full][k]) / (cells - full - 1) for k in (0, 1))
+  return record.store(
+    'many_cells',
+    [
+      Figure(f'mappings that a cell leaves behind, {cells} cells', [maps], '', at_most=10),
+      Figure(f'memory that a cell leaves behind, {cells} cells', [memory], 'MB', at_most=1),
+    ],
+    {'seen': seen},
+  )
+
+
+if __name__ == '__main__':
+  sys.exit(main())
