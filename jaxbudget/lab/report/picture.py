@@ -247,7 +247,8 @@ def _set_axes(ax: Axes, panel: Mapping[str, Any]) -> None:
       axis.set_minor_locator(NullLocator())
       axis.set_minor_formatter(NullFormatter())
     else:
-      axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+      whole = panel.get(f'{name}label') == 'epoch'  # there is no half of one
+      axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], integer=whole))
     if f'{name}lim' in panel:
       getattr(ax, f'set_{name}lim')(*panel[f'{name}lim'])
   if 'yticks' in panel:
