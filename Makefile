@@ -17,7 +17,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $(STAMP)
 
 quickstart: $(STAMP)
-	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
+	$(BIN)/python launch.py --config=configs/quickstart.py --workers=2 --workdir=runs/quickstart
 
 # While you work: style, and the tests of what decides numbers. Under two minutes on two cores.
 CORE := epoch ledger selectors_common sampling importance selective_backprop ordered selection \
