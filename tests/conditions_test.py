@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import report_workdirs as workdirs
 
-from jaxbudget.lab import report
+from jaxbudget.lab import launcher, report
 from jaxbudget.lab.report import cells, comparison_tables, frontier, tables
 from jaxbudget.lab.run import checkpoint, conditions
 
@@ -106,6 +106,17 @@ def test_comparing(name, workdir, odd):
   assert list(allowed['state']) == [''] and list(allowed['mean']) == [1]
   notes = ' '.join(comparison_tables.equal_compute_table(allowed).notes)
   assert f'{name} differs' in notes
+
+
+def test_what_is_allowed_is_printed(workdir, odd, capsys):
+  path, _ = workdir
+  odd('device', 'other')
+  assert launcher.launch(None, path, 'report', allow=('device',), figures='none') == 0
+  page = (path / 'report' / 'index.html').read_text()
+  said = f'device differs ({HERE["device"]}: seed 0, 1 | other: seed 2)'
+  assert 'Pooled all the same' in page and said in page
+  assert launcher.launch(None, path, 'report', allow=('devise',), figures='none') == 2
+  assert "unknown field to allow 'devise'; did you mean 'device'" in capsys.readouterr().err
 
 
 def test_seeds_set_apart_are_compared_with_those_of_the_same_conditions(tmp_path):

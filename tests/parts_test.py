@@ -79,6 +79,7 @@ def results(folder: pathlib.Path) -> dict[str, dict]:
   for path in (folder / 'work/runs').glob('*/result.json'):
     result = json.loads(path.read_text())
     found[path.parent.name] = {k: result[k] for k in ('status', 'final_accuracy', 'cost')}
+    found[path.parent.name] |= {'threads': result['conditions']['threads']}
   return found
 
 
@@ -94,17 +95,18 @@ def test_the_examples_are_parts_and_short(mine):
 
 def test_one_process_two_workers_and_an_edit(mine):
   """What local executors make of outside parts; prose renames nothing, arithmetic does."""
-  launch(mine, '--config.selector_options.noise=0.5')
+  flags = ('--config.selector_options.noise=0.5', '--config.threads=1')
+  launch(mine, *flags)
   first = results(mine)
-  assert {r['status'] for r in first.values()} == {'done'} and len(first) == 2
+  assert [(r['status'], r['threads']) for r in first.values()] == 2 * [('done', 1)]
   assert all('mine.rank_rank-mine.negative_negative_mixup-mine.sawtooth' in r for r in first)
   (mine / 'work').rename(mine / 'alone')
   rank = mine / 'mine/rank.py'
   rank.write_text('"""Words."""\n' + rank.read_text().replace('unseen ones first', 'or not'))
-  launch(mine, '--config.selector_options.noise=0.5', '--workers=2')
-  assert results(mine) == first, 'the same runs, and in two workers the same bits'
+  launch(mine, *flags, '--workers=2')
+  assert results(mine) == first, 'the same runs, and in two workers the same bits and threads'
   rank.write_text(rank.read_text().replace('-loss - noise', '-loss + noise'))
-  launch(mine, '--config.selector_options.noise=0.5', '--config.seeds=1')
+  launch(mine, *flags, '--config.seeds=1')
   assert len(results(mine)) == 3 and first.items() <= results(mine).items(), 'trained again'
 
 

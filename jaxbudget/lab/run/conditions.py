@@ -90,10 +90,16 @@ def present(devices: int = 0) -> dict[str, Any]:
     'threefry_partitionable': jax.config.jax_threefry_partitionable,
     'x64': jax.config.jax_enable_x64,
     'seed_offset': jax.config.jax_random_seed_offset,
-    'xla_flags': os.environ.get('XLA_FLAGS', ''),
+    'xla_flags': _xla_flags(),
     'cpu': provenance.cpu(),
     'host': provenance.host(),
   }
+
+
+def _xla_flags() -> str:
+  """What XLA was told of how to compile."""
+  off = 'jax_disable_most_optimizations'
+  return ' '.join(filter(None, (os.environ.get('XLA_FLAGS'), off if jax.config.read(off) else '')))
 
 
 def device_phrase(platform: str, kind: str, count: int) -> str:

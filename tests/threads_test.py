@@ -1,0 +1,68 @@
+"""Threads per run: as many as the config says, and told; of workers see `parts_test`."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from jaxbudget.lab import config
+from jaxbudget.lab.run import conditions, provenance
+from jaxbudget.lab.sweep import inputs
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+COUNTING = """
+import os, pathlib, sys
+from jaxbudget.lab import config
+from jaxbudget.lab.sweep import inputs
+
+given = config.defaults(dataset='digits', threads=int(sys.argv[1]))
+inputs.use_threads(given)
+inputs.plan_runs(given)  # whatever starts JAX comes later
+import jax
+
+jax.devices()
+names = [(task / 'comm').read_text().strip() for task in pathlib.Path('/proc/self/task').iterdir()]
+print(names.count('tf_XLAEigen'))
+inputs.use_threads(given)  # again, in a second launch
+try:
+  inputs.use_threads(config.defaults(threads=7))
+except ValueError as e:
+  print(e)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_xla_computes_with_as_many_threads():
+  command = [sys.executable, '-c', COUNTING, '3']
+  done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+  assert done.returncode == 0, done.stderr
+  counted, refused = done.stdout.splitlines()
+  assert int(counted) == 3
+  assert 'threads=7 comes too late: JAX has started with 3' in refused
+
+
+def test_zero_leaves_all_as_it_is(monkeypatch):
+  before = dict(os.environ)
+  inputs.use_threads(config.defaults())
+  provenance.limit_threads(provenance.cpu_threads())
+  assert dict(os.environ) == before
+  assert conditions.present()['threads'] == provenance.cpu_threads()
+  monkeypatch.setenv('NPROC', '5')
+  assert conditions.present()['threads'] == 5
+  monkeypatch.setattr(conditions.jax, 'devices', lambda: [_Gpu()])
+  assert conditions.present()['threads'] is None, 'of a GPU they decide nothing'
+
+
+class _Gpu:
+  platform, device_kind = 'gpu', 'NVIDIA H100'
+
+
+def test_cells_of_a_launch_have_one_number():
+  grid = ({'threads': 1}, {'threads': 2})
+  with pytest.raises(ValueError, match=r'threads=\[1, 2\]'):
+    inputs.use_threads(config.defaults(grid=grid))
+  with pytest.raises(ValueError, match='threads=-1 is refused'):
+    inputs.plan_runs(config.defaults(dataset='digits', threads=-1))
