@@ -91,7 +91,15 @@ def _prepared(function, transform, mesh, params, model_state, data):
 
 
 def begin_epoch(run: Engine, number: int) -> Engine:
-  """Plans an epoch, 0-based, and stands at its row 0."""
+  """Plans an epoch.
+
+  Args:
+    run: between two epochs; its selector state is donated.
+    number: of the epoch that begins, 0-based.
+
+  Returns:
+    The run, at row 0 of the new plan.
+  """
   mesh = run.program.mesh
   return run._replace(state=epoch.begin_epoch(run.selector, run.state, number, run.root, mesh))
 
@@ -121,7 +129,18 @@ def train_rows(
 def run_epoch(
   run: Engine, data: Data, number: int, learning_rate: float | np.ndarray, stop: int | None = None
 ) -> tuple[Engine, epoch.Progress]:
-  """Plans an epoch and trains on its rows: `begin_epoch`, then `train_rows`."""
+  """Plans an epoch and trains on its rows: `begin_epoch`, then `train_rows`.
+
+  Args:
+    run: between two epochs; its state is donated.
+    data: the training split, on the devices of the run.
+    number: of the epoch, 0-based.
+    learning_rate: of all rows, or f32[R] of each.
+    stop: first row not to run; None runs to the end of the epoch.
+
+  Returns:
+    The run after, and what to log of the epoch.
+  """
   return train_rows(begin_epoch(run, number), data, learning_rate, stop)
 
 

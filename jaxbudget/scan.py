@@ -111,7 +111,14 @@ def before(
 
 
 def affordable(state: TrainState) -> bool:
-  """Whether looking at all samples still fits under the budget."""
+  """Whether looking at all samples still fits under the budget.
+
+  Args:
+    state: between two epochs.
+
+  Returns:
+    True if the N forward passes can be paid.
+  """
   return bool(ledger.covers(state.allowance, _cost(state)))
 
 
