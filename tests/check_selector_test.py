@@ -151,6 +151,11 @@ BROKEN = {
   'rows that are not there': (
     with_plan(lambda plan, e: plan._replace(rows=plan.rows + 9)), 'plan.rows=12: facts.rows=3',
   ),
+  'logits that it does not ask for': (
+    lambda spec, budget: remembering(spec, budget, update=lambda s, b, o: s + o.logits.max()),
+    r'name it in facts.asks, of probabilities, confidence, gradient_norm .AttributeError',
+  ),
+  'a wish that no task knows': (with_facts(unif_sgd, asks=('age',)), "facts.asks names 'age'"),
   'sizes that fall': (
     lambda spec, budget: unif_sgd(spec, budget)._replace(sizes=(8, 4)), 'must rise',
   ),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget.testing.toy import SPEC
-from jaxbudget.types import Batch, Outputs, Selector, blank_batch, take_all
+from jaxbudget.types import CAPABILITIES, Batch, Outputs, Selector, blank_batch, take_all
 
 _ROW = ('select', 'weigh', 'update', 'report')
 _COSTS = ('exact', 'expected', 'bound')
@@ -23,6 +23,9 @@ def declared(selector: Selector) -> Iterator[str]:
       yield f'{name} is {getattr(selector, name)!r}: every hook is a function, see types.py'
   if facts.cost not in _COSTS:
     yield f'facts.cost={facts.cost!r}: one of {", ".join(_COSTS)}'
+  for one in facts.asks:
+    if one not in CAPABILITIES:
+      yield f'facts.asks names {one!r}: one of {", ".join(CAPABILITIES)}'
   if facts.rows < 1 or facts.epochs < 1 or facts.candidates < 1:
     yield f'facts={facts}: epochs, rows and candidates are at least 1'
   if list(selector.sizes) != sorted(set(selector.sizes)):
@@ -64,6 +67,7 @@ def fitting(selector: Selector) -> Iterator[str]:
     yield "select must give info['scored'] as i32[]: the forward passes it has spent"
   if _is_identity(chosen, state, key, batch) and selector.select is not take_all:
     yield 'select does nothing: use types.take_all, for a wrapped one costs a cond in every row'
+  yield from _asked_faults(selector, state, trained, batch)
   yield from _plan_faults(selector, state)
   yield from _jit_faults(selector, state, forward)
 
@@ -75,6 +79,30 @@ def _is_identity(select, state, key, batch) -> bool:
   count = len(jax.tree.leaves(state))
   handed = given[:count] + given[-len(jax.tree.leaves(batch)) :]
   return all(a is b for a, b in zip(handed, closed.jaxpr.outvars, strict=False))
+
+
+def _asked_faults(selector: Selector, state: Any, trained: Batch, batch: Batch) -> Iterator[str]:
+  """What is looked at and not asked for, found by a task that tells no more than that."""
+  asks = selector.facts.asks
+  if {'probabilities', 'confidence'} & set(asks):
+    return
+
+  def forward(batch: Batch) -> Outputs:
+    loss = jnp.sum(batch.target, axis=-1)
+    norm = loss if 'gradient_norm' in asks else None
+    return Outputs(None, loss, part_loss=jnp.zeros_like(batch.part_share), gradient_norm=norm)
+
+  def hooks(state, key, batch, trained):
+    state, *_ = selector.select(state, key, batch, forward)
+    return selector.update(state, trained, forward(trained))
+
+  try:
+    jax.eval_shape(hooks, state, jax.random.key(1), batch, trained)
+  except Exception as e:  # of anybody's code, given None where it did not ask
+    yield (
+      'select or update looks at what not every task can tell: name it in facts.asks, of '
+      f'{", ".join(CAPABILITIES)} ({type(e).__name__}: {e})'
+    )
 
 
 def _plan_faults(selector: Selector, state: Any) -> Iterator[str]:
