@@ -128,6 +128,7 @@ def test_noise_floor_by_hand():
   assert statistics.noise_floor(90.0, 10_000) == pytest.approx(0.3)
   assert statistics.noise_floor(50.0, 2500) == pytest.approx(1.0)
   assert math.isnan(statistics.noise_floor(50.0, math.nan))
+  assert math.isnan(statistics.noise_floor(-5.0, 100))  # R2 may be
 
 
 def test_difference_of_means_by_hand():

@@ -22,7 +22,7 @@ import rich.console
 from jaxbudget.lab import report
 from jaxbudget.lab.paper import printed, sections
 from jaxbudget.lab.paper import tables as paper_tables
-from jaxbudget.lab.report import comparison_tables, frontier, page, render, tables
+from jaxbudget.lab.report import comparison_tables, frontier, load, page, render, tables
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'report'
 WRITERS = {'md': render.to_markdown, 'csv': render.to_csv, 'tex': render.to_latex}
@@ -148,6 +148,24 @@ def test_speedup_is_not_given_across_devices(tmp_path):
       file.write_text(json.dumps(json.loads(file.read_text()) | {'device': 'another'}))
   found = paper_tables.paper_cells(report.load_workdir(path))
   assert found.query('method != "sgd"')['speedup'].isna().all()
+
+
+def test_a_score_stands_in_the_place_of_an_accuracy(tmp_path):
+  plan = [workdirs.plan_run('unif_sgd', 0.3, 0, epochs=2)]
+  path = workdirs.write_workdir(tmp_path / 'w', plan)
+  directory = path / 'runs' / plan[0]['run_id']
+  result = json.loads((directory / 'result.json').read_text())
+  result |= {'final_accuracy': None, 'best_accuracy': None, 'score_name': 'R2', 'score': -12.5,
+             'best_score': 3.0}  # fmt: skip
+  (directory / 'result.json').write_text(json.dumps(result))
+  line = {'epoch': 2, 'test_accuracy': None, 'test_score': -12.5}
+  (directory / 'metrics.jsonl').write_text(json.dumps(line) + '\n')
+  loaded = report.load_workdir(path)
+  assert not loaded.problems and loaded.runs['final_accuracy'].tolist() == [-12.5]
+  assert load.load_epochs(loaded, plan[0]['run_id'])[0]['test_accuracy'] == -12.5
+  for table in (tables.summary_table(loaded), tables.runs_table(loaded)):
+    assert any('its score stands there: R2, in percent' in note for note in table.notes)
+  assert '-12.5' in render.to_markdown(tables.summary_table(loaded)).replace('−', '-')
 
 
 def test_a_run_with_another_optimizer_is_not_the_papers(tmp_path):

@@ -177,7 +177,7 @@ def load_counts(workdir: Workdir, run_id: str) -> np.ndarray | None:
 def _columns() -> list[str]:
   return [
     'run_id', *IDENTITY, 'options', 'parts', 'paper', 'is_scoring', 'has_metrics', 'status',
-    'error', *NUMBERS, *COST, *(f'planned_{name}' for name in COST),
+    'error', *NUMBERS, 'score_name', *COST, *(f'planned_{name}' for name in COST),
     'scoring_forward_equivalents', *(f'seconds_{name}' for name in SECONDS), 'device', 'version',
     'commit', 'jax', 'data_fingerprint', 'config_hash',
   ]  # fmt: skip
@@ -193,6 +193,15 @@ def _full_cost(runs: pd.DataFrame) -> pd.Series:
   guess = {key: value.max() for key, value in guess}
   keys = zip(runs['dataset'], runs['epochs'], strict=True)
   return full.fillna(pd.Series([guess.get(key, math.nan) for key in keys], index=runs.index))
+
+
+def _scores(result: dict) -> dict:
+  """What a run's accuracies are; of a task that has none, its score stands in their place."""
+  name = str(result.get('score_name', 'accuracy' if result else ''))
+  if name in ('accuracy', ''):
+    return {'score_name': name}
+  score, best = (reading.number(result.get(key)) for key in ('score', 'best_score'))
+  return {'score_name': name, 'final_accuracy': score, 'best_accuracy': best}
 
 
 def _run_row(run: dict, config: dict, result: dict, last: dict) -> dict:
@@ -217,6 +226,7 @@ def _run_row(run: dict, config: dict, result: dict, last: dict) -> dict:
     'parts': run.get('parts', config.get('parts')),
     'paper': [entry for entry in run.get('paper') or [] if isinstance(entry, dict)],
     **{name: reading.number(result.get(name)) for name in NUMBERS},
+    **_scores(result),
     'realised_budget': reading.number(budgets.get('backward', result.get('realised_budget'))),
     **{name: reading.number(cost.get(name, last.get(f'cost_{name}'))) for name in COST},
     **{f'planned_{name}': reading.number(planned.get(name)) for name in COST},

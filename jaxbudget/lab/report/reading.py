@@ -140,6 +140,8 @@ def first_columns(file: pathlib.Path) -> list[str]:
 
 def _epoch_row(row: dict) -> dict:
   flat: dict[str, Any] = {name: number(row.get(name)) for name in EPOCH_NUMBERS}
+  if row.get('test_accuracy') is None:  # of a task without one: its score stands in its place
+    flat['test_accuracy'] = number(row.get('test_score'))
   if math.isnan(flat['epoch']):
     raise ValueError('a line without an epoch')
   cost = row.get('cost')

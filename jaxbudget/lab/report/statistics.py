@@ -121,10 +121,10 @@ def noise_floor(accuracy: float, n: float) -> float:
     n: test images.
 
   Returns:
-    Points of accuracy; NaN when n is not known.
+    Points of accuracy; NaN when n is not known, and of a score that is no share.
   """
   p = accuracy / 100
-  return 100 * math.sqrt(p * (1 - p) / n) if n > 0 else math.nan
+  return 100 * math.sqrt(p * (1 - p) / n) if n > 0 and 0 <= p <= 1 else math.nan
 
 
 def verdicts(tests: Sequence[Paired]) -> list[str]:

@@ -59,7 +59,7 @@ def summary_table(workdir: Workdir) -> Table:
     data=frame.drop(columns='paper').assign(best_in_block=best),
     notes=(
       *(STD_NOTE, COST_NOTE, *([BOLD_NOTE] if best.any() else [])),
-      *(*unsaid_note(workdir), *workdir.pooling),
+      *(*score_note(workdir), *unsaid_note(workdir), *workdir.pooling),
     ),
     labels=len(varying) + 2,
     rules=layout.rules(frame[block]),
@@ -81,6 +81,13 @@ def unsaid_note(workdir: Workdir) -> list[str]:
   """What the methods' labels leave out where it is what most cells have, as a note or none."""
   unsaid = [f'{key}={value}' for key, value in workdir.unsaid.items()]
   return [f'Where a method does not say otherwise: {", ".join(unsaid)}.'] if unsaid else []
+
+
+def score_note(workdir: Workdir) -> list[str]:
+  """What stands in the place of accuracies, where there are none, as a note or none."""
+  names = sorted(set(workdir.runs['score_name']) - {'accuracy', ''})
+  said = f'Where the task has no accuracy its score stands there: {", ".join(names)}, in percent.'
+  return [said] if names else []
 
 
 def _selection_share(cell) -> float:
@@ -107,7 +114,7 @@ def runs_table(workdir: Workdir) -> Table:
       render.number_cell(run['entropy_nats'], 3), render.number_cell(run['seconds_train'], 1),
     ))  # fmt: skip
   data = frame.drop(columns=['paper', 'options'])
-  notes = tuple(unsaid_note(workdir))
+  notes = (*score_note(workdir), *unsaid_note(workdir))
   return Table('runs', 'All runs', columns, rows, data, notes, labels=len(varying) + 2)
 
 
