@@ -24,7 +24,7 @@ from jaxbudget.lab.run import lock
 from jaxbudget.lab.sweep import jobs, plan_file, slurm, status
 
 ROOT = pathlib.Path(__file__).parents[1]
-CONFIG = f'--config={ROOT}/tests/fault_grid.py:cells=few,seeds=6,epochs=10'
+CONFIG = f'--config={ROOT}/tests/fault_grid.py:cells=few,seeds=6,epochs=100'
 RESOURCES = {'gpus': 0, 'cpus': 1, 'memory_gb': 0.0, 'minutes': 1, 'runs_per_task': 4}
 FLAGS = [f'--config.slurm.{key}={value}' for key, value in RESOURCES.items()]
 TIMEOUT = 1800  # seconds for all of it, on a busy machine
