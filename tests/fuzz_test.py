@@ -79,7 +79,7 @@ def test_what_does_not_fit_is_refused_by_name(linear_model, common, tmp_path, ke
 def test_the_path_of_a_data_set_is_an_option(linear_model, common, tmp_path):  # noqa: F811
   given = {'model': 'linear', 'dataset': 'npz'}
   path = common['dataset'].partition(':')[2]
-  told = {path: '', 3: 'path=3', None: 'path=None', '/x': 'no such file'}
+  told = {path: '', 3: 'path=3', None: 'path=None', '/x': 'npz:/x: no such file'}
   for value, wanted in told.items():
     drawn = {**given, 'dataset_options.path': value}
     outcome, said = fuzzing.attempt(common, drawn, tmp_path / 'work', 'plan')

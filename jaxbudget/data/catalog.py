@@ -98,7 +98,7 @@ def check(
     download.read_checksums(data_checksums)
   own = {'npz': 'file', 'folder': 'directory'}.get('' if part.outside else part.short)
   if own and not _expand('dataset', filled['path']).exists():
-    raise DataError(f'{name}: no such {own}')
+    raise DataError(f'{part.short}:{filled["path"]}: no such {own}')
 
 
 def _find(
