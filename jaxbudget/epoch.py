@@ -218,10 +218,11 @@ def evaluate(
     index = jnp.minimum(position, total - 1)
     image = parallel.split(data.image[index], mesh)
     output, _ = model.apply(params, model_state, transform(image), train=False)
+    output = output.astype(jnp.float32)
     target = as_target(data.label[index], output.shape[-1])
     loss = jnp.where(real, task.loss(output, target), 0.0)
     hit = task.correct(output, target) & real
-    return Evaluation(sums.correct + jnp.count_nonzero(hit), sums.loss + jnp.sum(loss))
+    return Evaluation(sums.correct + jnp.sum(hit, dtype=jnp.int32), sums.loss + jnp.sum(loss))
 
   return jax.lax.fori_loop(start, stop, body, sums)
 

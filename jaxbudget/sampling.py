@@ -61,12 +61,13 @@ def draw(key: Key, weight: jax.Array, samples: int, replacement: bool = False) -
     i32[n].
   """
   draw_key, order_key = jax.random.split(key)
+  weight = weight.astype(jnp.float32)
   weight = jnp.where(jnp.any(weight > 0), weight, jnp.float32(1))
   if replacement:
     point = jax.random.bits(draw_key, (2, samples), jnp.uint32)
     return at_points(cumulative(weight), point)
   index = jnp.arange(weight.shape[0], dtype=jnp.int32)
-  infeasible = jnp.count_nonzero(weight) < samples
+  infeasible = jnp.sum(weight > 0, dtype=jnp.int32) < samples
   floor = jnp.where(infeasible, jnp.log(jnp.float32(_TINY)), -jnp.inf)
   log_weight = jnp.where(weight > 0, jnp.log(weight / jnp.sum(weight)), floor)
   clock = log_weight + jax.random.gumbel(draw_key, weight.shape, jnp.float32)

@@ -69,10 +69,13 @@ def _block(model, transform, size, wants, task, mesh, params, model_state, data,
   index = jnp.minimum(start + jnp.arange(size, dtype=jnp.int32), data.label.shape[0] - 1)
   image = transform(parallel.split(data.image[index], mesh))
   logits, _ = model.apply(params, model_state, image, train=False)
+  logits = logits.astype(jnp.float32)
+  loss = task.loss(logits, as_target(data.label[index], logits.shape[-1]))
+  features = model.features(params, model_state, image) if 'features' in wants else None
   seen = Seen(
-    loss=task.loss(logits, as_target(data.label[index], logits.shape[-1])),
+    loss=loss,
     logits=logits if 'logits' in wants else None,
-    features=model.features(params, model_state, image) if 'features' in wants else None,
+    features=None if features is None else features.astype(jnp.float32),
   )
   return parallel.everywhere(seen, mesh)
 

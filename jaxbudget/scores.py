@@ -103,7 +103,7 @@ def is_class(outputs: Outputs, label: jax.Array) -> jax.Array:
   Returns:
     bool[n].
   """
-  return jnp.argmax(outputs.logits, axis=-1) == label
+  return jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32) == label
 
 
 def remember(table: jax.Array, batch: Batch, value: jax.Array) -> jax.Array:

@@ -82,7 +82,7 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
   def score(state):
     def forward(batch: Batch) -> Outputs:
       logits, _ = model.apply(state.params, state.model_state, batch.image, train=False)
-      logits = jax.lax.stop_gradient(logits)
+      logits = jax.lax.stop_gradient(logits).astype(jnp.float32)
       return task.told(logits, batch.target, task.loss(logits, batch.target))
 
     return forward
@@ -96,8 +96,8 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
       prefix = jax.tree.map(lambda x: x[:size], batch)
       return lambda: train(state, prefix, learning_rate)
 
-    needed = jnp.count_nonzero(batch.weight > 0)
-    branch = jnp.searchsorted(jnp.array(selector.sizes), needed)
+    needed = jnp.sum(batch.weight > 0, dtype=jnp.int32)
+    branch = jnp.searchsorted(jnp.array(selector.sizes, jnp.int32), needed)
     return jax.lax.switch(branch, [on_prefix(size) for size in selector.sizes])
 
   def train(state, batch, learning_rate):
@@ -109,6 +109,7 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
       logits, model_state = model.apply(
         params, state.model_state, batch.image, train=True, mask=mask
       )
+      logits = logits.astype(jnp.float32)  # whatever the network computes in
       loss = task.loss(logits, batch.target)
       weight = selector.weigh(state.selector, jax.lax.stop_gradient(loss), batch.weight)
       count = jnp.maximum(jnp.sum((weight > 0).astype(jnp.float32)), 1)
@@ -123,12 +124,13 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
     real = batch.weight > 0
     hit = task.correct(logits, batch.target) & real
     # Padding of a partial batch is not a sample.
-    trained = jnp.count_nonzero(real) if selector.partial else jnp.int32(batch.weight.shape[0])
+    examples = jnp.sum(real, dtype=jnp.int32)
+    trained = examples if selector.partial else jnp.int32(batch.weight.shape[0])
     metrics = RowMetrics.blank().replace(
       loss=mean,
-      correct=jnp.count_nonzero(hit).astype(jnp.int32),
-      examples=jnp.count_nonzero(real).astype(jnp.int32),
-      trained=trained.astype(jnp.int32),
+      correct=jnp.sum(hit, dtype=jnp.int32),
+      examples=examples,
+      trained=trained,
     )
     state = state.replace(
       params=optax.apply_updates(state.params, updates),

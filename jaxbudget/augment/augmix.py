@@ -76,8 +76,8 @@ def draw(key: Key, size: int, severity: float = 3.0, alpha: float = 1.0) -> Draw
   share, weight, depth, operation, level, sign = jax.random.split(key, 6)
   shape = (DEPTH, size, WIDTH)
   if alpha == 1:  # both laws in closed form: no loop of unknown length on the device
-    parts = jax.random.exponential(weight, (size, WIDTH))
-    drawn = jax.random.uniform(share, (size,)), parts / parts.sum(1, keepdims=True)
+    parts = jax.random.exponential(weight, (size, WIDTH), jnp.float32)
+    drawn = jax.random.uniform(share, (size,), jnp.float32), parts / parts.sum(1, keepdims=True)
   else:
     drawn = (
       jax.random.beta(share, alpha, alpha, (size,), jnp.float32),
@@ -85,10 +85,10 @@ def draw(key: Key, size: int, severity: float = 3.0, alpha: float = 1.0) -> Draw
     )
   return Draw(
     *drawn,
-    depth=jax.random.randint(depth, (size, WIDTH), 1, DEPTH + 1),
-    operation=jax.random.randint(operation, shape, 0, len(OPERATIONS)),
-    level=jax.random.uniform(level, shape, minval=0.1, maxval=severity),
-    negate=jax.random.bernoulli(sign, 0.5, shape),
+    depth=jax.random.randint(depth, (size, WIDTH), 1, DEPTH + 1, jnp.int32),
+    operation=jax.random.randint(operation, shape, 0, len(OPERATIONS), jnp.int32),
+    level=jax.random.uniform(level, shape, jnp.float32, minval=0.1, maxval=severity),
+    negate=jax.random.bernoulli(sign, jnp.float32(0.5), shape),
   )
 
 
@@ -156,7 +156,7 @@ def apply_operation(
 def _affine(shape, at, whole, level, negate):
   """The map of an operation's warp, f32[6]; the identity for all others."""
   height, width, _ = shape
-  sign = jnp.where(negate, -1.0, 1.0)
+  sign = jnp.where(negate, jnp.float32(-1), jnp.float32(1))
 
   def signed(name, value):
     return jnp.where(at(name), sign * value, 0.0)

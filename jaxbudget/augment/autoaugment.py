@@ -79,10 +79,10 @@ def draw(key: Key, size: int) -> Draw:
     The draw.
   """
   policy_key, applied_key, sign_key = jax.random.split(key, 3)
-  policy = jax.random.randint(policy_key, (size,), 0, len(POLICIES))
+  policy = jax.random.randint(policy_key, (size,), 0, len(POLICIES), jnp.int32)
   probability = jnp.asarray([[p for _, p, _ in pair] for pair in POLICIES], jnp.float32)
-  applied = jax.random.uniform(applied_key, (2, size)) < probability[policy].T
-  return Draw(policy, applied, jax.random.bernoulli(sign_key, 0.5, (2, size)))
+  applied = jax.random.uniform(applied_key, (2, size), jnp.float32) < probability[policy].T
+  return Draw(policy, applied, jax.random.bernoulli(sign_key, jnp.float32(0.5), (2, size)))
 
 
 def positions(draw: Draw) -> jax.Array:

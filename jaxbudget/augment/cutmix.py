@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbudget.augment.geometric import Stage
-from jaxbudget.augment.mix import check_alpha, combine
+from jaxbudget.augment.mix import check_alpha, combine, permutation
 from jaxbudget.types import Batch, Key
 
 
@@ -66,14 +66,14 @@ def draw(key: Key, size: int, side: tuple[int, int], alpha: float, probability: 
   """
   coin, share_key, centre_key, partner_key = jax.random.split(key, 4)
   if alpha == 1:  # Beta(1, 1) is uniform: no loop of unknown length on the device
-    share = jax.random.uniform(share_key)
+    share = jax.random.uniform(share_key, (), jnp.float32)
   else:
     share = jax.random.beta(share_key, alpha, alpha, dtype=jnp.float32)
   whole = jnp.asarray(side, jnp.int32)
-  centre = jax.random.randint(centre_key, (2,), 0, whole)
+  centre = jax.random.randint(centre_key, (2,), 0, whole, jnp.int32)
   low, high = rectangle(share, centre, side)
-  applied = jax.random.bernoulli(coin, probability)
-  return Draw(low, jnp.where(applied, high, low), jax.random.permutation(partner_key, size))
+  applied = jax.random.bernoulli(coin, jnp.float32(probability))
+  return Draw(low, jnp.where(applied, high, low), permutation(partner_key, size))
 
 
 def rectangle(

@@ -35,10 +35,10 @@ def cutout(size: int = 16, *, inside: bool = False) -> Stage:
     n, height, width, _ = batch.image.shape
     side = jnp.asarray([height, width], jnp.int32)
     if inside:
-      corner = jax.random.randint(key, (n, 2), 0, side[None] - size + 1)
+      corner = jax.random.randint(key, (n, 2), 0, side[None] - size + 1, jnp.int32)
     else:
-      corner = jax.random.randint(key, (n, 2), 0, side[None]) - size // 2
-    return batch._replace(image=erase(batch.image, corner, jnp.full((n, 2), size)))
+      corner = jax.random.randint(key, (n, 2), 0, side[None], jnp.int32) - size // 2
+    return batch._replace(image=erase(batch.image, corner, jnp.full((n, 2), size, jnp.int32)))
 
   return stage
 
@@ -98,19 +98,21 @@ def draw_rectangles(
   """
   n, height, width, _ = shape
   coin, area_key, ratio_key, place = jax.random.split(key, 4)
-  share = jax.random.uniform(area_key, (n, TRIES), minval=area[0], maxval=area[1])
+  share = jax.random.uniform(area_key, (n, TRIES), jnp.float32, minval=area[0], maxval=area[1])
   log_ratio = jnp.log(jnp.asarray(ratio, jnp.float32))
-  tall = jax.random.uniform(ratio_key, (n, TRIES), minval=log_ratio[0], maxval=log_ratio[1])
+  tall = jax.random.uniform(
+    ratio_key, (n, TRIES), jnp.float32, minval=log_ratio[0], maxval=log_ratio[1]
+  )
   pixels, tall = share * (height * width), jnp.exp(tall)
   size = jnp.stack([jnp.round(jnp.sqrt(pixels * tall)), jnp.round(jnp.sqrt(pixels / tall))], 2)
   side = jnp.asarray([height, width], jnp.int32)
   size = size.astype(jnp.int32)  # [n,TRIES,2]
   fits = jnp.all(size < side[None, None], axis=2)
-  first = jnp.argmax(fits, axis=1)
-  erased = jax.random.bernoulli(coin, probability, (n,)) & jnp.any(fits, axis=1)
+  first = jnp.argmax(fits, axis=1).astype(jnp.int32)
+  erased = jax.random.bernoulli(coin, jnp.float32(probability), (n,)) & jnp.any(fits, axis=1)
   size = jnp.take_along_axis(size, first[:, None, None], axis=1)[:, 0]
   size = jnp.where(erased[:, None], size, 0)
-  return jax.random.randint(place, (n, 2), 0, side[None] - size + 1), size
+  return jax.random.randint(place, (n, 2), 0, side[None] - size + 1, jnp.int32), size
 
 
 def erase(image: jax.Array, corner: jax.Array, size: jax.Array) -> jax.Array:

@@ -81,7 +81,7 @@ def random_crop(pad: int, mode: str = 'black') -> Stage:
   registry.check('mode', mode, PADDINGS)
 
   def stage(key, batch):
-    offset = jax.random.randint(key, (batch.image.shape[0], 2), 0, 2 * pad + 1)
+    offset = jax.random.randint(key, (batch.image.shape[0], 2), 0, 2 * pad + 1, jnp.int32)
     return batch._replace(image=crop(batch.image, offset, pad, mode))
 
   return stage if pad else chain()
@@ -148,7 +148,7 @@ def random_flip(probability: float) -> Stage:
     raise ValueError(f'flip={probability!r}: allowed is a probability in [0, 1]')
 
   def stage(key, batch):
-    mirrored = jax.random.bernoulli(key, probability, batch.image.shape[:1])
+    mirrored = jax.random.bernoulli(key, jnp.float32(probability), batch.image.shape[:1])
     return batch._replace(image=flip(batch.image, mirrored))
 
   return stage if probability else chain()
@@ -186,7 +186,8 @@ def alternating_side(index: jax.Array, epoch: jax.Array, seed: int = 42) -> jax.
   Returns:
     bool[n].
   """
-  coin = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(jax.random.key(seed), i)))
+  half, root = jnp.float32(0.5), jax.random.key(seed)
+  coin = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(root, i), half))
   return coin(index) ^ (epoch % 2 == 1)
 
 

@@ -77,12 +77,12 @@ def draw_mixup(key: Key, size: int, alpha: float, *, fold: bool = False) -> Mixu
   share_key, partner_key = jax.random.split(key)
   share = jax.random.beta(share_key, alpha, alpha, dtype=jnp.float32)
   share = jnp.maximum(share, 1 - share) if fold else share
-  return MixupDraw(share, jax.random.permutation(partner_key, size))
+  return MixupDraw(share, permutation(partner_key, size))
 
 
 def apply_mixup(batch: Batch, draw: MixupDraw, *, mix_image: bool = True) -> Batch:
   """Mixes a batch as drawn: lambda * x + (1 - lambda) * x[pi]."""
-  position = jnp.arange(batch.index.shape[0], dtype=draw.partner.dtype)
+  position = jnp.arange(batch.index.shape[0], dtype=jnp.int32)
   share = jnp.stack([draw.share, 1 - draw.share])
   if mix_image:
     image = share[0] * batch.image + share[1] * batch.image[draw.partner]
@@ -130,11 +130,9 @@ def draw_ricap(key: Key, size: int, side: tuple[int, int], alpha: float) -> Rica
   whole = jnp.asarray(side, jnp.int32)
   fraction = jax.random.beta(corner_key, alpha, alpha, (2,), dtype=jnp.float32)
   corner = jnp.round(whole.astype(jnp.float32) * fraction).astype(jnp.int32)  # half to even
-  order = jax.vmap(lambda k: jax.random.permutation(k, size))(
-    jax.random.split(order_key, RICAP_PARTS)
-  )
+  order = jax.vmap(lambda k: permutation(k, size))(jax.random.split(order_key, RICAP_PARTS))
   room = whole[None] - patch_sizes(corner, side)  # a crop fits at offsets 0..room
-  offset = jax.random.randint(offset_key, (RICAP_PARTS, 2), 0, room + 1)
+  offset = jax.random.randint(offset_key, (RICAP_PARTS, 2), 0, room + 1, jnp.int32)
   return RicapDraw(corner, order, offset)
 
 
@@ -177,6 +175,11 @@ def check_alpha(alpha: float) -> None:
     raise ValueError(f'alpha={alpha!r}: allowed is a number > 0')
   if not (alpha > 0 and math.isfinite(alpha)):
     raise ValueError(f'alpha={alpha!r}: allowed is a finite number > 0')
+
+
+def permutation(key: Key, size: int) -> jax.Array:
+  """A random order of a batch, i32[n]."""
+  return jax.random.permutation(key, jnp.arange(size, dtype=jnp.int32))
 
 
 def combine(batch: Batch, order: jax.Array, share: jax.Array) -> Batch:

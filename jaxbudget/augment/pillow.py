@@ -160,7 +160,7 @@ def look_up(image: jax.Array, fit: jax.Array, table: jax.Array) -> jax.Array:
     u8[H,W,c].
   """
   table = _fitted_table(image, fit, table)
-  channel = jnp.arange(image.shape[-1])[None, None]
+  channel = jnp.arange(image.shape[-1], dtype=jnp.int32)[None, None]
   return table.at[channel, image.astype(jnp.int32)].get(mode='promise_in_bounds').astype(jnp.uint8)
 
 
@@ -172,7 +172,7 @@ def _fitted_table(image, fit, table):
   high = image.max((0, 1)).astype(jnp.int32)[:, None]
   total = image.shape[0] * image.shape[1]
   step = (total - jnp.take_along_axis(count, high, axis=1)) // 255
-  below = jnp.cumsum(count, axis=1) - count
+  below = jnp.cumsum(count, axis=1, dtype=jnp.int32) - count
   # Both are a quotient, and the identity where there is nothing to divide by. (Pillow's
   # auto_contrast divides in float64 and may come out one below a whole result.)
   equalize = fit == EQUALIZE
@@ -188,13 +188,14 @@ def _histogram(image):
   channels = image.shape[-1]
   pixel = image.reshape(-1, channels).astype(jnp.int32)
   count = jnp.zeros((channels, 256), jnp.int32)
-  return count.at[jnp.arange(channels)[None], pixel].add(1, mode='promise_in_bounds')
+  channel = jnp.arange(channels, dtype=jnp.int32)[None]
+  return count.at[channel, pixel].add(1, mode='promise_in_bounds')
 
 
 def _degenerate(image, other):
   """What an operation blends with: f32[H,W,c], whole numbers; black by default."""
   grey = luma(image)
-  mean = (2 * grey.sum() + grey.size) // (2 * grey.size)  # rounded half up
+  mean = (2 * jnp.sum(grey, dtype=jnp.int32) + grey.size) // (2 * grey.size)  # rounded half up
   value = image.astype(jnp.int32)
   flat = jnp.where(other == MEAN, mean, 0)
   plain = jnp.where(other == GREY, grey, flat)

@@ -72,9 +72,9 @@ def draw_operations(key: Key, rounds: int, shape: tuple[int, int, int, int]) -> 
   extent = jnp.asarray([width - 1, height - 1], jnp.float32)
   operation_key, sign_key, centre_key = jax.random.split(key, 3)
   return Draw(
-    jax.random.randint(operation_key, (rounds, size), 0, len(OPERATIONS)),
-    jax.random.bernoulli(sign_key, 0.5, (rounds, size)),
-    1 + jax.random.uniform(centre_key, (rounds, size, 2)) * extent[None, None],
+    jax.random.randint(operation_key, (rounds, size), 0, len(OPERATIONS), jnp.int32),
+    jax.random.bernoulli(sign_key, jnp.float32(0.5), (rounds, size)),
+    1 + jax.random.uniform(centre_key, (rounds, size, 2), jnp.float32) * extent[None, None],
   )
 
 

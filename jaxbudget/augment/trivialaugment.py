@@ -6,6 +6,7 @@ Mueller and Hutter, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augme
 import functools
 
 import jax
+import jax.numpy as jnp
 
 from jaxbudget import registry
 from jaxbudget.augment import pillow
@@ -45,7 +46,7 @@ def trivialaugment(space: str = 'wide') -> Stage:
 
 def draw(key: Key, size: int) -> jax.Array:
   """Draws an operation, a level and a sign for each image: i32[n], a position in `table`."""
-  return jax.random.randint(key, (size,), 0, len(OPERATIONS) * LEVELS * 2)
+  return jax.random.randint(key, (size,), 0, len(OPERATIONS) * LEVELS * 2, jnp.int32)
 
 
 @functools.cache

@@ -114,7 +114,7 @@ def launch(
     print('stopped', file=sys.stderr)
     return 130
   except process.Signalled as e:
-    print(e, file=sys.stderr)
+    print(plain.text(e), file=sys.stderr)
     return 128 + e.number
   except slurm.Unwilling as e:
     print(plain.text(f'failed: {e}'), file=sys.stderr)
@@ -124,7 +124,7 @@ def launch(
     print(plain.text(said), file=sys.stderr)
     return FAILED
   except MemoryError as e:
-    print(f'failed: not enough memory: {e}', file=sys.stderr)
+    print(plain.text(f'failed: not enough memory: {e}'), file=sys.stderr)
     return FAILED
   except hosts.Elsewhere:
     return FAILED  # said there
@@ -183,11 +183,10 @@ def _launch(config, workdir, stage, options, console) -> int:
   hosts.first(plan_file.write, asked, workdir, options.command, runs)
   before = plan_file.of_before(workdir)
   if before:
-    console.print(
+    plain.say(
+      console,
       f'note: {workdir} holds {before} runs of before ids were changed, from 8 hex digits to 16: '
       'they stay, in the report too, but none counts for this plan, whose runs have new ids',
-      markup=False,
-      soft_wrap=True,
     )
   if stage == 'plan':
     return show_plan(asked, workdir, options.calibrate, console)

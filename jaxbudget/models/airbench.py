@@ -29,8 +29,8 @@ class Whiten(nnx.Module):
   def __init__(self, channels, convolve, dtype):
     self.convolve, self.dtype = convolve, dtype
     filters = 2 * channels * PATCH**2
-    self.kernel = Frozen(jnp.zeros((PATCH, PATCH, channels, filters)))
-    self.bias = nnx.Param(jnp.zeros(filters))
+    self.kernel = Frozen(jnp.zeros((PATCH, PATCH, channels, filters), jnp.float32))
+    self.bias = nnx.Param(jnp.zeros(filters, jnp.float32))
 
   def __call__(self, x):
     """Maps [n,h,w,c] to [n,h-1,w-1,8c]."""
@@ -147,8 +147,9 @@ def _initial(path, shape, fan_in):
   features_in, features = shape[2:]
 
   def with_identities(draw):
-    identities = jnp.zeros(shape).at[1, 1].set(jnp.eye(features_in, features))
-    return jnp.where(jnp.arange(features) < features_in, identities, fill(draw))
+    identities = jnp.zeros(shape, jnp.float32)
+    identities = identities.at[1, 1].set(jnp.eye(features_in, features, dtype=jnp.float32))
+    return jnp.where(jnp.arange(features, dtype=jnp.int32) < features_in, identities, fill(draw))
 
   return with_identities
 

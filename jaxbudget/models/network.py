@@ -197,7 +197,7 @@ def as_model(
 
   @jax.jit
   def init(key):
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), state_shapes)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), state_shapes)
     return draw(key, shapes, initial), fill(zeros, initial)
 
   def apply(params, model_state, image, train, mask=None):
@@ -221,7 +221,7 @@ def draw(key, shapes, initial):
   """Fills a tree from one draw of random numbers: one for each array takes seconds to compile."""
   leaves, structure = jax.tree.flatten(shapes)
   sizes = [math.prod(leaf.shape) for leaf in leaves]
-  draws = jnp.split(jax.random.uniform(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+  draws = jnp.split(jax.random.uniform(key, (sum(sizes),), jnp.float32), np.cumsum(sizes)[:-1])
   draws = [one.reshape(leaf.shape) for one, leaf in zip(draws, leaves, strict=True)]
   return fill(jax.tree.unflatten(structure, draws), initial)
 

@@ -58,8 +58,9 @@ class VisionTransformer(nnx.Module):
     height, wide, channels = image_shape
     self.patch, self.depth = patch, depth
     self.patches = nnx.Linear(patch * patch * channels, width, dtype=dtype, rngs=rngs)
-    self.class_token = nnx.Param(jnp.zeros((1, 1, width)))
-    self.position = nnx.Param(jnp.zeros((1, 1 + height // patch * (wide // patch), width)))
+    self.class_token = nnx.Param(jnp.zeros((1, 1, width), jnp.float32))
+    tokens = 1 + height // patch * (wide // patch)
+    self.position = nnx.Param(jnp.zeros((1, tokens, width), jnp.float32))
     for i in range(1, depth + 1):
       setattr(self, f'block{i}', Block(width, heads, hidden, dtype, rngs))
     self.norm = nnx.LayerNorm(width, rngs=rngs)

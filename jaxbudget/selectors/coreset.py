@@ -101,7 +101,7 @@ def coreset(
   def init(key):
     if scores is None:
       raise ValueError(f'coreset with score={score!r} cannot start without the scores')
-    return _highest_first(score_of(score, jnp.asarray(scores), key, samples), key)
+    return _highest_first(score_of(score, jnp.asarray(scores, jnp.float32), key, samples), key)
 
   subset = _fixed_subset(spec, budget, init)
   asks = ('confidence',) if score in ('forgetting', 'kcenter') else ('probabilities',)
@@ -148,7 +148,8 @@ def score_of(score: str, found: jax.Array, key: Key, samples: int) -> jax.Array:
 def _highest_first(scores: jax.Array, key: Key) -> jax.Array:
   """Orders samples by falling score, equal ones at random: i32[N]."""
   index = jnp.arange(scores.shape[0], dtype=jnp.int32)
-  return jax.lax.sort((-scores, jax.random.bits(key, scores.shape), index), num_keys=2)[2]
+  word = jax.random.bits(key, scores.shape, jnp.uint32)
+  return jax.lax.sort((-scores, word, index), num_keys=2)[2]
 
 
 class Forgetting(NamedTuple):

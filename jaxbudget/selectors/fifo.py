@@ -54,7 +54,8 @@ def pop(queue: Fifo, rest: bool | jax.Array = False) -> tuple[Fifo, Batch]:
   enough = queue.length >= size
   taken = jnp.where(enough, size, jnp.where(rest, queue.length, 0))
   batch = jax.tree.map(lambda slots: slots[:size], queue.slots)
-  batch = batch._replace(weight=jnp.where(jnp.arange(size) < taken, batch.weight, jnp.float32(0)))
+  real = jnp.arange(size, dtype=jnp.int32) < taken
+  batch = batch._replace(weight=jnp.where(real, batch.weight, jnp.float32(0)))
 
   def advance(slots):
     start = jnp.where(enough, size, 0)

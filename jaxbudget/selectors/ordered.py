@@ -46,7 +46,7 @@ def hardest(loss: jax.Array, weight: jax.Array, q: jax.Array) -> jax.Array:
 
 
 def _descending(loss, weight):
-  return jnp.argsort(jnp.where(weight > 0, -loss, jnp.inf), stable=True)
+  return jnp.argsort(jnp.where(weight > 0, -loss, jnp.inf), stable=True).astype(jnp.int32)
 
 
 def _planner(spec, rows, thresholds, levels, lr_drop):
@@ -105,7 +105,8 @@ def _compact_hooks(size: int):
       outputs = forward(batch)
       order = _descending(outputs.loss, batch.weight)
       ranked = jax.tree.map(lambda x: x[order], batch)
-      weight = jnp.where(jnp.arange(size) < state.q, ranked.weight * state.scale, jnp.float32(0))
+      kept = jnp.arange(size, dtype=jnp.int32) < state.q
+      weight = jnp.where(kept, ranked.weight * state.scale, jnp.float32(0))
       state = _count(state, batch, outputs, True)
       return state, ranked._replace(weight=weight), jnp.int32(size)
 

@@ -80,12 +80,12 @@ def _planner(spec, padded):
 
   def plan(counts, key, epoch):
     here = counts[epoch].astype(jnp.int32)
-    total, room = jnp.sum(here), padded * size
+    total, room = jnp.sum(here, dtype=jnp.int32), padded * size
     everyone = jnp.arange(spec.num_examples, dtype=jnp.int32)
     index = jnp.repeat(everyone, here, total_repeat_length=room)
-    real = jnp.arange(room) < total
+    real = jnp.arange(room, dtype=jnp.int32) < total
     # Padding (1) is sorted behind the samples (0), which come in random order.
-    words = jax.random.bits(key, (room,))
+    words = jax.random.bits(key, (room,), jnp.uint32)
     _, _, index = jax.lax.sort(((~real).astype(jnp.int32), words, index), num_keys=2)
     return counts, Plan(
       index=index.reshape(padded, size),

@@ -97,7 +97,7 @@ def rho_loss(
     del key
     if first is None or second is None:
       raise ValueError('rho_loss cannot start without the irreducible losses of both halves')
-    return jnp.asarray(crossed(first, second))
+    return jnp.asarray(crossed(first, second), jnp.float32)
 
   def plan(irreducible, key, epoch):
     del epoch

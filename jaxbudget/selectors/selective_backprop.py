@@ -108,7 +108,7 @@ def _select_sampled(size: int, tail: str, label_weights: str):
     history = jnp.concatenate([state.history[size:], loss])
     filled = jnp.minimum(state.filled + size, history.shape[0])
     chance = percentile(history, filled, loss) ** state.power
-    accepted = state.priming | (jax.random.uniform(key, (size,)) < chance)
+    accepted = state.priming | (jax.random.uniform(key, (size,), jnp.float32) < chance)
 
     queue = fifo.push(state.queue, batch, accepted)
     flushed = tail == 'flush' and state.rows_left == 1

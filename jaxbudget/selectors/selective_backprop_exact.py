@@ -37,7 +37,7 @@ def _select(size: int):
     # random among ties, so that there is a full batch whatever the losses are.
     impossible = (quantile == 0) & (state.power > 0)
     log_weight = state.power * jnp.log(jnp.maximum(quantile, jnp.float32(0.5 / count)))
-    clock = -(log_weight + jax.random.gumbel(key, (count,)))
+    clock = -(log_weight + jax.random.gumbel(key, (count,), jnp.float32))
     order = jnp.lexsort((clock, impossible))
     chosen = jax.tree.map(lambda x: x[order[:size]], batch)
     return state._replace(memory=memory), chosen, {'scored': scored}

@@ -67,7 +67,7 @@ def make_strips(dataset: Dataset, seed: int = 0) -> list[Strip]:
 def _augmented(name, augment, info, data, key, names):
   """Image j as it comes out of batch j: mixing has one draw per batch, so eight are shown."""
   position = jnp.arange(len(data.label), dtype=jnp.int32)
-  batch = plain_batch(data, position, jnp.ones(len(position)), info.num_classes)
+  batch = plain_batch(data, position, jnp.ones(len(position), jnp.float32), info.num_classes)
   first = lambda key, batch: with_epoch(augment.train, key, jnp.int32(0), batch)
   train = jax.jit(jax.vmap(first, in_axes=(0, None)))
   batches = train(jax.random.split(key, len(position)), batch)
