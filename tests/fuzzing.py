@@ -30,7 +30,7 @@ KEYS = {
   'rows_per_call': ([0, 1, 10**6], [-1]),
   'checkpoint_every': ([1e-9, 300.0], [0.0, -1.0, NAN]),
   'devices': ([0, 1], [-1]),
-  'threads': ([0], [-1, 1.5, True]),
+  'threads': ([0], [-1, 1.5, True, 20240501]),
   'train_part': ([(0, 1)], [(1, 1), (0, 0), (0,), 3, ('a', 2)]),
   'shared_by': ([1, 3], [0, -1, 0.5]),
   'data_dir': ([], [3]),
@@ -97,7 +97,7 @@ OPTIONS = {
     'replay': {'recording': ([], ['/no/such']), 'recording_digest': ([], ['abc'])},
   },
   'augment': {
-    'randaugment': {'n': ([1, 3], [0]), 'm': ([3, 0.5, 30], [-1, 31, NAN])},
+    'randaugment': {'n': ([1, 3], [0, 10**9]), 'm': ([3, 0.5, 30], [-1, 31, NAN])},
     'mixup': {'alpha': ([0.3, 1], [0, -1.0, NAN, INF])},
     'ricap': {'alpha': ([0.3, 1], [0, -1.0, NAN, INF])},
     'cutmix': {'alpha': ([0.3, 1], [0, NAN]), 'probability': ([0, 0.5], [-0.1, 1.5, NAN])},
@@ -122,7 +122,8 @@ OPTIONS = {
     'wrn': {**_NETWORK, 'depth': ([10, 16], [9, 4, 10**6])},
     'preact_resnet': {**_NETWORK, 'depth': ([8, 14], [10, 2])},
     'convmixer': {
-      **_NETWORK, 'depth': ([1, 2], [0, 10**6]), 'kernel': ([3], [0]), 'patch': ([1, 2], [0, 9]),
+      **_NETWORK, 'depth': ([1, 2], [0, 10**6]), 'kernel': ([3], [0, 10**6]),
+      'patch': ([1, 2], [0, 9]),
     },
     'mlp': {'hidden': ([8], [0, 10**6]), 'depth': ([1], [0, 10**6])},
     'transformer': {

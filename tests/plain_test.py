@@ -1,8 +1,10 @@
 """Nothing that comes from outside is ever markup: not in terminal, page, tables or figures."""
 
+import ast
 import html
 import io
 import json
+import pathlib
 import xml.etree.ElementTree as ElementTree
 
 import report_workdirs as workdirs
@@ -15,6 +17,7 @@ from jaxbudget.lab import plain, report
 from jaxbudget.lab.report import render
 from jaxbudget.lab.sweep import local, status
 
+LAB = pathlib.Path(plain.__file__).parent
 HOSTILE = r'w[lr=0.1] [dog] x[/y] :dog: $x$ \frac$ [bold]_b*'
 
 
@@ -50,6 +53,22 @@ def test_say_says_what_it_is_told():
   file = io.StringIO()
   plain.say(plain.make_console(file=file, width=40), HOSTILE + '\x1b[2J')
   assert file.getvalue() == HOSTILE + '\\x1b[2J\n'  # neither wrapped nor cut
+
+
+def test_whatever_is_printed_is_made_plain_first():
+  """A `print` has fixed words, JSON or what `plain` returned; a console gets no bare text."""
+  for file in LAB.rglob('*.py'):
+    for call in ast.walk(ast.parse(file.read_text())):
+      if not isinstance(call, ast.Call) or not call.args:
+        continue
+      name, value = ast.unparse(call.func), call.args[0]
+      fits = True
+      if name == 'print':
+        said = ast.unparse(value).startswith(('plain.text(', 'json.dumps('))
+        fits = said or isinstance(value, ast.Constant)
+      elif name.endswith('.print'):
+        fits = not isinstance(value, ast.Constant | ast.JoinedStr | ast.BinOp)
+      assert fits, f'{file.name}:{call.lineno}: {ast.unparse(call)}'
 
 
 def test_tables_of_the_report_in_the_terminal():

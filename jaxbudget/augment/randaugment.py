@@ -29,6 +29,9 @@ class Draw(NamedTuple):
   centre: jax.Array  # f32[rounds,n,2]     x and y of a cut-out square, in pixels
 
 
+MOST = 100  # operations; more are a mistake, and would fill the memory
+
+
 def randaugment(n: int = 2, m: float = 4) -> Stage:
   """Applies n random operations of magnitude m to each image.
 
@@ -36,7 +39,7 @@ def randaugment(n: int = 2, m: float = 4) -> Stage:
   monotone in m: posterize, solarize and the blends are *stronger* at small m.
 
   Args:
-    n: operations for each image, >= 1.
+    n: operations for each image, 1 to 100.
     m: magnitude in [0, 30].
 
   Returns:
@@ -45,8 +48,8 @@ def randaugment(n: int = 2, m: float = 4) -> Stage:
   Raises:
     ValueError: if n or m is out of range.
   """
-  if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1:
-    raise ValueError(f'n={n!r}: allowed is a whole number of operations >= 1')
+  if isinstance(n, bool) or not isinstance(n, numbers.Integral) or not 1 <= n <= MOST:
+    raise ValueError(f'n={n!r}: allowed is a whole number of operations, 1 to {MOST}')
   if isinstance(m, bool) or not isinstance(m, numbers.Real) or not 0 <= m <= MAX_M:
     raise ValueError(f'm={m!r}: allowed is a magnitude in [0, {MAX_M}]')
 

@@ -209,7 +209,7 @@ def run(
     outside.check(runs)
   if workdir is None:
     workdir = tempfile.mkdtemp(prefix='jaxbudget-')
-    print(f'workdir: {workdir}', flush=True)
+    print(plain.text(f'workdir: {workdir}'), flush=True)
   workdir = paths.expand(workdir)
   launcher.check_writable(workdir)
   console = plain.make_console(quiet=not progress)

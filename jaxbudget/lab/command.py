@@ -203,10 +203,11 @@ def _packaged(given: str) -> str:
 def _show_list() -> NoReturn:
   """Prints what there is; a reader that has seen enough may close the pipe."""
   from jaxbudget import listing
+  from jaxbudget.lab import plain
 
   text = listing.text(_LIST.value, shutil.get_terminal_size((100, 24)).columns)
   with contextlib.suppress(BrokenPipeError):
-    print(text, flush=True)
+    print(plain.text(text), flush=True)
   os._exit(0)  # nothing to end in order, and no second complaint about the pipe
 
 

@@ -103,6 +103,9 @@ def _gelu(x):
   return jax.nn.gelu(x.astype(jnp.float32), approximate=False)
 
 
+_WIDEST_KERNEL = 99  # of a side; more is a mistake, and would fill the memory
+
+
 def convmixer(
   num_classes: int,
   image_shape: tuple[int, int, int],
@@ -134,7 +137,8 @@ def convmixer(
   Raises:
     ValueError: naming an argument that is not allowed.
   """
-  network.whole(num_classes=num_classes, kernel=kernel, patch=patch)
+  network.whole(num_classes=num_classes, patch=patch)
+  network.whole(_WIDEST_KERNEL, kernel=kernel)
   network.whole(network.WIDEST, width=width)
   network.whole(network.DEEPEST, depth=depth)
   if patch > min(image_shape[:2]):

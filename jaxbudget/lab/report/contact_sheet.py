@@ -18,6 +18,7 @@ from jaxbudget import registry
 from jaxbudget.augment import make_augment, operations, pillow
 from jaxbudget.augment import randaugment as ra
 from jaxbudget.data import Dataset, load
+from jaxbudget.lab import plain
 from jaxbudget.lab.report import picture
 from jaxbudget.types import Data, plain_batch, with_epoch
 
@@ -160,8 +161,8 @@ def main(argv):
   try:
     contact_sheet(load(FLAGS.dataset, FLAGS.data_dir), FLAGS.path, FLAGS.seed)
   except ValueError as e:
-    sys.exit(f'refused: {e}')
-  print(FLAGS.path)
+    sys.exit(plain.text(f'refused: {e}'))
+  print(plain.text(FLAGS.path))
 
 
 if __name__ == '__main__':

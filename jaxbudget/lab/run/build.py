@@ -13,7 +13,7 @@ from jaxbudget.data import Info
 from jaxbudget.factories import Part
 from jaxbudget.lab import fidelity
 from jaxbudget.lab.config import OPTION_KEYS
-from jaxbudget.lab.run import fit
+from jaxbudget.lab.run import fit, provenance
 from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.models import for_data
 from jaxbudget.optimizers import make_optimizer
@@ -212,7 +212,8 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
   need('evaluate_every', lambda x: x >= 1, 'at least 1 epoch')
   need('evaluate_batch', lambda x: x >= 0, '0 (choose) or the most images in a forward pass')
   need('devices', lambda n: n >= 0, '0 (all) or a number of devices')
-  need('threads', lambda n: n >= 0, '0 (all cores) or a number of threads')
+  most = provenance.MOST_THREADS
+  need('threads', lambda n: 0 <= n <= most, f'0 (all cores) or a number of threads, at most {most}')
   need('rows_per_call', lambda x: x >= 0, '0 (choose) or a number of rows')
   need('checkpoint_every', lambda x: x > 0, 'a positive number of seconds')
   need('shared_by', lambda m: m >= 1, 'at least 1 run')

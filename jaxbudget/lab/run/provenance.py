@@ -17,6 +17,7 @@ _SOURCE = pathlib.Path(__file__).parents[2]
 # What XLA sizes its thread pool on CPU by, when it starts. With jax 0.10.2 contractions run on as
 # many threads; `--xla_cpu_multi_thread_eigen=false` and OMP_NUM_THREADS change nothing.
 _THREADS = 'NPROC'
+MOST_THREADS = 1024  # more are a mistake, and none could be started
 
 
 @functools.cache
@@ -75,10 +76,12 @@ def limit_threads(count: int) -> None:
     count: of threads; 0 leaves them as they are.
 
   Raises:
-    ValueError: JAX computes already, with another number.
+    ValueError: there are too many, or JAX computes already, with another number.
   """
   if not count or count == cpu_threads():
     return
+  if not 0 < count <= MOST_THREADS:
+    raise ValueError(f'threads={count} is refused: 0 (all cores) to {MOST_THREADS}')
   if xla_bridge.backends_are_initialized():
     raise ValueError(
       f'threads={count} comes too late: JAX has started with {cpu_threads()}; set the environment '
