@@ -110,6 +110,7 @@ def test_values_of_the_sources():
   np.testing.assert_allclose(halves[[4, 8, 12, 16]], [1, 0, 0.5, 0], atol=1e-6)
   fading = rates('clr', 17, cycles=2, mode='exp_range', decay=0.1)
   np.testing.assert_allclose(fading[[4, 12]], 0.1 ** np.array([0.25, 0.75]), rtol=1e-5)
+  assert int(np.argmax(rates('airbench', 100, peak=0.29))) == 29  # 0.29 * 100 < 29 in binary
   speedrun = rates('airbench', 476)
   np.testing.assert_allclose(speedrun[[0, 109, 475]], [0.2, 1, 0.0725], atol=5e-5)
   np.testing.assert_allclose(

@@ -1,5 +1,7 @@
 """Schedules of straight lines: up, perhaps flat, down."""
 
+import math
+from fractions import Fraction
 from typing import Literal
 
 import jax.numpy as jnp
@@ -71,7 +73,7 @@ def airbench(
   Args:
     epochs: E, epochs of the run.
     rows: plan rows in an epoch; S = E*rows.
-    learning_rate: rate of row int(peak*S).
+    learning_rate: rate of row floor(peak*S).
     final: not used.
     start: share of learning_rate in row 0.
     peak: share of the rows before the peak.
@@ -89,7 +91,8 @@ def airbench(
   check('airbench', start >= 0 and end >= 0, f'start={start}, end={end} must not be negative')
   total = epochs * rows
   values = [start * learning_rate, learning_rate, end * learning_rate]
-  lines = pieces([0, int(peak * total), total], values)
+  top = math.floor(total * Fraction(peak).limit_denominator(10_000))  # of 0.29, not a hair less
+  lines = pieces([0, top, total], values)
   return warm_up(lines, epochs, rows, warmup)
 
 

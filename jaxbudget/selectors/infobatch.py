@@ -4,6 +4,9 @@ Qin et al., `InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Prun
 <https://arxiv.org/abs/2303.04947>`_, 2024.
 """
 
+import math
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 
@@ -14,7 +17,7 @@ from jaxbudget.selectors.sgd import plain_facts
 from jaxbudget.types import Plan, Selector, Spec
 
 _UNSEEN = 3.0  # loss of a sample that was never trained on, as in the original
-_LEAST = 0.1  # share of the easy samples that an exact epoch keeps at least
+_LEAST = 10  # one in so many of the easy samples is kept at least in an exact epoch
 
 
 def _remember(state, batch, outputs):
@@ -41,7 +44,7 @@ def keep(key, loss: jax.Array, samples: jax.Array) -> tuple[jax.Array, jax.Array
   easy = (loss < jnp.mean(loss))[order]
   easies = jnp.sum(easy, dtype=jnp.int32)
   hards = count - easies
-  least = jnp.ceil(jnp.float32(_LEAST) * easies.astype(jnp.float32)).astype(jnp.int32)
+  least = (easies + (_LEAST - 1)) // _LEAST
   kept_easy = jnp.maximum(samples - hards, jnp.minimum(least, samples))
   kept_hard = samples - kept_easy
   place = jnp.where(easy, jnp.cumsum(easy, dtype=jnp.int32), jnp.cumsum(~easy, dtype=jnp.int32))
@@ -49,6 +52,26 @@ def keep(key, loss: jax.Array, samples: jax.Array) -> tuple[jax.Array, jax.Array
   each = jnp.where(easy, _over(easies, kept_easy), _over(hards, kept_hard))
   front = jnp.argsort(~kept, stable=True)
   return order[front], each[front], samples
+
+
+def _as_written(share: float) -> Fraction:
+  """What a float stands for: a decimal, or a third."""
+  return Fraction(share).limit_denominator(10_000)
+
+
+def share_of(count: jax.Array, share: Fraction) -> jax.Array:
+  """floor(count * share), exactly.
+
+  Args:
+    count: i32[].
+    share: in [0, 1], of a denominator below 2^31.
+
+  Returns:
+    i32[].
+  """
+  with jax.enable_x64(True):
+    whole = count.astype(jnp.int64) * share.numerator // share.denominator
+    return whole.astype(jnp.int32)
 
 
 def _over(a, b):
@@ -67,7 +90,7 @@ def infobatch(
   """Leaves out a share of the samples whose loss is below the mean, and weighs the others up.
 
   As published (`exact=False`, budget 1): every epoch keeps all hard samples and
-  int((1 - ratio) * easy) of the easy ones, at weight 1/(1 - ratio), until the last epochs, which
+  floor((1 - ratio) * easy) of the easy ones, at weight 1/(1 - ratio), until the last epochs, which
   see everybody; what it saves is less than `ratio` and shows in the cost. With `exact` it trains
   on floor(N*B) samples in each epoch, so that it can be compared at a budget: `ratio` follows
   from the budget and there are no last epochs.
@@ -102,7 +125,7 @@ def infobatch(
     planned = facts.planned._replace(trained=spec.epochs * count, backward=spec.epochs * count)
     facts = facts._replace(rows=rows, planned=planned, cost='bound', cap=spec.epochs * count + size)
   padded = max(count // size, facts.rows)
-  last = int(delta * spec.epochs)
+  last = math.floor(_as_written(delta) * spec.epochs)
 
   def init(key):
     del key
@@ -117,7 +140,7 @@ def infobatch(
   def original_plan(loss, key, epoch):
     easy = loss < jnp.mean(loss)
     pruned = jnp.where(epoch < last, jnp.sum(easy, dtype=jnp.int32), 0)
-    kept = (jnp.float32(1 - ratio) * pruned.astype(jnp.float32)).astype(jnp.int32)
+    kept = share_of(pruned, 1 - _as_written(ratio))
     order = shuffle(key, jnp.arange(count, dtype=jnp.int32))
     out = easy[order] & (epoch < last)
     stays = ~out | (jnp.cumsum(out, dtype=jnp.int32) <= kept)
