@@ -20,13 +20,14 @@ import importlib.util, os, signal, sys, time
 spec = importlib.util.spec_from_file_location('process', sys.argv[1])
 process = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(process)
-process.guard_streams()
 """
 
 
-def start(script: str, *, shell: str = '', **streams) -> subprocess.Popen:
+def start(
+  script: str, *, shell: str = '', guard: str = 'process.guard_streams()\n', **streams
+) -> subprocess.Popen:
   """Starts a guarded program, `shell` says what becomes of its streams."""
-  command = [sys.executable, '-S', '-c', PREAMBLE + script, process.__file__]
+  command = [sys.executable, '-S', '-c', PREAMBLE + guard + script, process.__file__]
   if shell:
     command = ['sh', '-c', f'"$@" {shell}', 'sh', *command]
   return subprocess.Popen(command, text=True, **streams)
@@ -66,6 +67,19 @@ def test_output_that_cannot_be_written_changes_nothing(streams, seen, tmp_path):
 
 def test_a_reader_that_leaves_ends_nothing(tmp_path):
   program = start(SPEAK, shell=f'{tmp_path / "file"} | head -c 3', stdout=-1, stderr=-1)
+  out, err = program.communicate(timeout=60)
+  assert out == 'out' and 'Error' not in err and (tmp_path / 'file').read_text() == 'whole'
+
+
+def test_a_program_that_keeps_its_stream_may_have_another_that_never_fails(tmp_path):
+  speak = """
+out = process.forgiving(sys.stdout)
+assert sys.stdout is sys.__stdout__
+for i in range(3):
+  print('out' * 99999, file=out, flush=True)
+os.write(os.open(sys.argv[2], os.O_CREAT | os.O_WRONLY), b'whole')
+"""
+  program = start(speak, guard='', shell=f'{tmp_path / "file"} | head -c 3', stdout=-1, stderr=-1)
   out, err = program.communicate(timeout=60)
   assert out == 'out' and 'Error' not in err and (tmp_path / 'file').read_text() == 'whole'
 

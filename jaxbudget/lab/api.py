@@ -11,6 +11,7 @@ The files are those of the launcher: a workdir may be begun here and finished th
 import dataclasses
 import os
 import pathlib
+import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from jaxbudget import factories, paths
 from jaxbudget.lab import alternatives, launcher, plain
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import report as report_lib
+from jaxbudget.lab.run import process
 from jaxbudget.lab.sweep import inputs, local, outside, plan_file
 from jaxbudget.lab.sweep import workers as workers_lib
 
@@ -207,12 +209,14 @@ def run(
     raise ValueError(f'workers={workers}: at most {workers_lib.most()}')
   if workers > 1:
     outside.check(runs)
+  # A reader of the output that leaves must not end what is trained.
+  out = process.forgiving(sys.stdout)
   if workdir is None:
     workdir = tempfile.mkdtemp(prefix='jaxbudget-')
-    print(plain.text(f'workdir: {workdir}'), flush=True)
+    print(plain.text(f'workdir: {workdir}'), file=out, flush=True)
   workdir = paths.expand(workdir)
   launcher.check_writable(workdir)
-  console = plain.make_console(quiet=not progress)
+  console = plain.make_console(file=out, quiet=not progress)
   plan_file.write(runs, workdir, _told(workdir, values))
   if workers > 1:
     code = workers_lib.run_all(config, runs, workdir, workers, console, resume)

@@ -14,6 +14,7 @@ import site
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import TextIO
 
 # What asks a process to end, and by default ends it at once: the terminal is closed, Ctrl-C, kill,
 # what clusters are asked to send before the time limit, and a limit of processor seconds.
@@ -122,6 +123,18 @@ def guard_streams() -> None:
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
   sys.stdout = _guarded(sys.stdout, sys.__stdout__, 1)
   sys.stderr = _guarded(sys.stderr, sys.__stderr__, 2)
+
+
+def forgiving(stream: TextIO | None) -> TextIO | None:
+  """A way to standard output that never fails, for programs whose own stream must stay theirs.
+
+  Args:
+    stream: `sys.stdout`.
+
+  Returns:
+    Another stream to the same place; `stream` itself if somebody has replaced it.
+  """
+  return stream if stream is None else _guarded(stream, sys.__stdout__, 1)
 
 
 def _guarded(stream, original, handle: int):
