@@ -132,9 +132,10 @@ def _name_recording(cell: ConfigDict) -> None:
 def _identify_recording(cell: ConfigDict) -> None:
   """Adds the digest of what is replayed, in place: a recording counts by its content."""
   options = cell.selector_options
-  if cell.selector == 'replay' and options.get('recording') and not options.get('recording_digest'):
-    found = recording.digest(options.recording)
-    config_lib.apply(cell, {'selector_options.recording_digest': found})
+  place = options.get('recording')  # what is no text is refused where the parts are built
+  known = not isinstance(place, str) or not place or options.get('recording_digest')
+  if cell.selector == 'replay' and not known:
+    config_lib.apply(cell, {'selector_options.recording_digest': recording.digest(place)})
 
 
 def tell(cells: Sequence[Cell], faults: Iterable[Sequence[str]]) -> str:

@@ -44,7 +44,9 @@ def replay(
     )
   found = digest(recording)
   if recording_digest not in ('', found):
-    raise ValueError(f'recording={recording!r} has digest {found}, expected {recording_digest}')
+    raise ValueError(
+      f'recording_digest={recording_digest!r} is refused: {recording!r} has digest {found}'
+    )
   counts = read(recording)  # [E,N]
   _refuse_misfits(counts, spec, budget, recording)
   facts, partial = _facts(counts, spec)
