@@ -49,6 +49,7 @@ def test_a_frame_has_a_row_for_each_run(study):
   cells = frame.groupby(['selector', 'budget'])['seed'].apply(sorted)
   assert len(cells) == 4 and all(seeds == [0, 1, 2] for seeds in cells)
   assert frame['seed'].dtype == frame['backward'].dtype == 'Int64'
+  assert set(frame['score_name']) == {'accuracy'}
   assert set(frame['status']) == {'done'} and not frame['final_accuracy'].isna().any()
   # 3TN forward equivalents are one: 48 samples, whole batches of 8, a quarter of 48 is 12.
   assert frame.loc[frame['budget'] == 0.25, 'cost'].tolist() == [8 / 48] * 6

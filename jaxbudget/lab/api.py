@@ -34,9 +34,10 @@ if TYPE_CHECKING:  # pandas and matplotlib are slow to import, and not wanted be
 _FRAME = (
   'run_id', 'cell_id', 'seed', 'dataset', 'model', 'augment', 'schedule', 'method', 'selector',
   'budget', 'budget_unit', 'epochs', 'batch_size', 'fidelity', 'is_scoring', 'status',
-  'final_accuracy', 'best_accuracy', 'cost', 'realised_budget', 'entropy_nats', 'rows',
-  'forward_scored', 'forward_trained', 'backward', 'forward_equivalents', 'forward_evaluated',
-  'flops', 'seconds_data', 'seconds_compile', 'seconds_train', 'seconds_evaluate',
+  'score_name', 'final_accuracy', 'best_accuracy', 'cost', 'realised_budget', 'entropy_nats',
+  'rows', 'forward_scored', 'forward_trained', 'backward', 'forward_equivalents',
+  'forward_evaluated', 'flops', 'seconds_data', 'seconds_compile', 'seconds_train',
+  'seconds_evaluate',
 )  # fmt: skip
 _WHOLE = (  # numbers of things; NA where a run has not come so far
   'seed', 'epochs', 'batch_size', 'rows', 'forward_scored', 'forward_trained', 'backward',
@@ -69,7 +70,8 @@ class Study:
   def frame(self) -> 'pd.DataFrame':
     """One row a run, planned or finished.
 
-    Accuracies are in percent, `entropy_nats` in nats, `seconds_*` in seconds. `rows` counts
+    Accuracies are in percent; of a task that has none, its score stands in their place, as
+    `score_name` says. `entropy_nats` in nats, `seconds_*` in seconds. `rows` counts
     steps, `forward_*`, `backward` and `forward_equivalents` samples, and `cost` is
     `forward_equivalents`, with those of the runs that it needs, in units of a full training
     (3TN: T epochs over N samples, a forward pass counting 1 and a backward pass 2).
