@@ -1,8 +1,12 @@
 """Default types: where float32 and int32 are meant, JAX_ENABLE_X64 makes no others."""
 
 import functools
+import json
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +22,8 @@ from jaxbudget.selectors import coreset, rho_loss
 from jaxbudget.task import CLASSIFICATION
 from jaxbudget.testing import SPEC, toy
 from jaxbudget.types import Data, plain_batch, with_epoch
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -144,3 +150,27 @@ def test_arrays_of_float64_are_taken_as_float32():
       rho_loss.rho_loss(SPEC, make('rho_loss')[1], first=weight, second=scores).init(key),
     )
   assert not wide(chosen)
+
+
+LAUNCH = """
+import pathlib, runpy, sys
+workdir, sys.argv[1:] = pathlib.Path(sys.argv[1]), ['p_sgd']
+runpy.run_path('examples/own_loop.py', run_name='__main__')
+from jaxbudget.lab import config, launcher
+cell = dict(dataset='digits', model='resnet8', model_options={'width': 2}, epochs=2, seeds=1,
+            batch_size=64, selector='selective_backprop', augment='mixup+randaugment', budget=0.5)
+sys.exit(launcher.launch(config.defaults(**cell), workdir))
+"""
+
+
+def test_own_loops_and_launches_work_under_x64(tmp_path):
+  environment = {**os.environ, 'JAX_ENABLE_X64': '1', 'PYTHONPATH': str(ROOT)}
+  command = [sys.executable, '-c', LAUNCH, tmp_path]
+  done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert done.returncode == 0, done.stdout + done.stderr
+  accuracy = re.search(r'test accuracy ([\d.]+)%', done.stdout)
+  assert float(accuracy.group(1)) > 80
+  (file,) = tmp_path.glob('runs/*/result.json')
+  result = json.loads(file.read_text())
+  assert result['conditions']['x64'] is True
+  assert list(tmp_path.glob('report/*.html'))
