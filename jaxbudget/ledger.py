@@ -47,11 +47,14 @@ class Budget:
       pass, in forward equivalents.
     spent: forward equivalents that the runs which this one needs have cost before it starts;
       charged under `compute`.
+    scoring: forward equivalents of a pass that ranks candidates, on average: less than 1 where
+      scores are reused or measured on smaller images. Methods divide their budget by it.
   """
 
   fraction: Fraction
   unit: str = 'backward'
   spent: int = 0
+  scoring: Fraction = Fraction(1)
 
   def __post_init__(self):
     if not 0 < self.fraction <= 1:
@@ -111,7 +114,7 @@ def left_of(spec: Spec, budget: Any) -> Budget:
       f'cost {float(before):.4f} of full training; raise the budget, or shared_by if others '
       'share them'
     )
-  return Budget(budget.fraction - before, budget.unit)
+  return dataclasses.replace(budget, fraction=budget.fraction - before, spent=0)
 
 
 def share(total: int, budget: Any) -> int:
@@ -126,6 +129,35 @@ def share(total: int, budget: Any) -> int:
   """
   fraction = budget.fraction if isinstance(budget, Budget) else exact(budget)
   return math.floor(total * fraction)
+
+
+def trainable(spec: Spec, budget: Any, scored: int | Fraction, name: str) -> int:
+  """Samples that each of T epochs may train on, beside the forward passes that rank candidates.
+
+  Args:
+    spec: sizes of the run.
+    budget: a `Budget`, or B.
+    scored: forward equivalents of the whole run that train nothing.
+    name: of the method, for the message.
+
+  Returns:
+    floor(N*B) under `backward`; under `compute` floor(N*B - scored/3T), of what is left after the
+    runs that come first.
+
+  Raises:
+    ValueError: nothing is left to train with.
+  """
+  budget = left_of(spec, budget)
+  fraction = budget.fraction
+  if budget.unit == 'compute':
+    before = Fraction(scored, 3 * spec.epochs * spec.num_examples)
+    if fraction <= before:
+      raise ValueError(
+        f"budget_unit='compute' is impossible for {name} at budget={budget}: its own forward "
+        f'passes alone cost {float(before):.4f} of full training'
+      )
+    fraction -= before
+  return share(spec.num_examples, fraction)
 
 
 def rows_of(samples: int, spec: Spec) -> int:

@@ -31,6 +31,21 @@ NAMES: dict[str, dict[str, str]] = {
     'bsbs': 'jaxbudget.selectors.bsbs:bsbs',
     'average_top_k': 'jaxbudget.selectors.loss_side:average_top_k',
     'focal': 'jaxbudget.selectors.loss_side:focal',
+    'curriculum': 'jaxbudget.selectors.curriculum:curriculum',
+    'kakurenbo': 'jaxbudget.selectors.kakurenbo:kakurenbo',
+    'seta': 'jaxbudget.selectors.seta:seta',
+    'self_paced': 'jaxbudget.selectors.self_paced:self_paced',
+    'mentornet': 'jaxbudget.selectors.self_paced:mentornet',
+    'auto_assist': 'jaxbudget.selectors.auto_assist:auto_assist',
+    'gradient_norm': 'jaxbudget.selectors.gradient_norm:gradient_norm',
+    'class_sampling': 'jaxbudget.selectors.class_sampling:class_sampling',
+    'repeat_before_forgetting': (
+      'jaxbudget.selectors.repeat_before_forgetting:repeat_before_forgetting'
+    ),
+    'local_to_global': 'jaxbudget.selectors.local_to_global:local_to_global',
+    'rais': 'jaxbudget.selectors.rais:rais',
+    'poisson_disk': 'jaxbudget.selectors.poisson_disk:poisson_disk',
+    'dpp': 'jaxbudget.selectors.dpp:dpp',
   },
   'augment': {
     'standard': 'jaxbudget.augment.named:standard',

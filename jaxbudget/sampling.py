@@ -135,3 +135,83 @@ def at_points(table: jax.Array, point: jax.Array) -> jax.Array:
     second = a0 * b1 + (first & low)
     place = a1 * b1 + (first >> 32) + (second >> 32)
     return jnp.searchsorted(table, place, side='right').astype(jnp.int32)
+
+
+def inclusion(weight: jax.Array, samples: int) -> jax.Array:
+  """Probabilities of being among n distinct samples, in proportion to weight as far as that goes.
+
+  Who would have more than 1 has 1, and the others share the rest, five times over. Nobody has
+  less than a millionth of the largest weight, so that inverse probabilities are finite.
+
+  Args:
+    weight: f32[N], finite and non-negative; all zero means equal.
+    samples: n <= N.
+
+  Returns:
+    f32[N] in (0, 1]; their sum is n but for rounding, and for what five rounds leave over.
+  """
+  weight = jnp.where(jnp.any(weight > 0), weight, jnp.ones_like(weight))
+  weight = jnp.maximum(weight / jnp.max(weight), jnp.float32(1e-6))
+  chance = jnp.float32(samples) * weight / jnp.sum(weight)
+  for _ in range(5):
+    full = chance >= 1
+    free = jnp.where(full, jnp.float32(0), chance)
+    room = jnp.float32(samples) - jnp.sum(full.astype(jnp.float32))
+    total = jnp.sum(free)
+    chance = jnp.where(full, jnp.float32(1), free * room / jnp.where(total > 0, total, 1))
+  return jnp.minimum(chance, 1)
+
+
+def systematic(key: Key, weight: jax.Array, samples: int) -> tuple[jax.Array, jax.Array]:
+  """Draws n distinct samples whose chances to be drawn are known exactly (Madow 1949).
+
+  The samples stand in random order, each as long as its chance; a comb of n teeth falls on them.
+
+  Args:
+    key: a typed key.
+    weight: f32[N], see `inclusion`.
+    samples: n <= N.
+
+  Returns:
+    (i32[n], distinct and in random order; f32[N], for each sample the chance to be drawn).
+  """
+  place_key, comb_key, order_key = jax.random.split(key, 3)
+  count = weight.shape[0]
+  order = shuffle(place_key, jnp.arange(count, dtype=jnp.int32))
+  chance = inclusion(weight, samples)
+  table = cumulative(chance[order])
+  start = jax.random.bits(comb_key, (2,), jnp.uint32)
+  with jax.enable_x64(True):
+    gap = (2**64 - 1) // samples
+    high, low = start.astype(jnp.uint64) * jnp.uint64(gap >> 32)
+    offset = high + (low >> 32)  # uniform in [0, gap), in steps of 2^-64 of it or more
+    tooth = jnp.arange(samples, dtype=jnp.uint64) * jnp.uint64(gap) + offset
+    point = jnp.stack([tooth >> 32, tooth & jnp.uint64(2**32 - 1)]).astype(jnp.uint32)
+  place = at_points(table, point)
+  # Rounding can let two teeth fall on one sample of chance 1: then the second takes the next.
+  rank = jnp.arange(samples, dtype=jnp.int32)
+  place = jnp.minimum(jax.lax.cummax(place - rank) + rank, count - samples + rank)
+  return shuffle(order_key, order[place]), chance
+
+
+def distinct_rows(key: Key, below: jax.Array, size: int) -> jax.Array:
+  """Draws rows of distinct numbers, each row uniform among the sets of its size (Floyd's rule).
+
+  Args:
+    key: a typed key.
+    below: i32[R], row r draws from [0, below[r]); at least `size`.
+    size: s.
+
+  Returns:
+    i32[R,s].
+  """
+  place = jnp.arange(size, dtype=jnp.int32)[None]
+  last = below[:, None] - size + place
+  tried = jax.random.randint(key, last.shape, 0, last + 1, jnp.int32)
+
+  def take(k, chosen):
+    wanted = tried[:, k]
+    taken = jnp.any((chosen == wanted[:, None]) & (place < k), axis=1)
+    return chosen.at[:, k].set(jnp.where(taken, last[:, k], wanted))
+
+  return jax.lax.fori_loop(0, size, take, jnp.zeros_like(last))

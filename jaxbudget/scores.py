@@ -106,6 +106,24 @@ def is_class(outputs: Outputs, label: jax.Array) -> jax.Array:
   return jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32) == label
 
 
+def own_bound(outputs: Outputs, label: jax.Array) -> jax.Array:
+  """||softmax - onehot||_2: the bound of a picture as one of the samples in it would have it.
+
+  Args:
+    outputs: of n pictures.
+    label: i32[n,M], labels to look at for each picture.
+
+  Returns:
+    f32[n,M]; for a plain image with its own label the `gradient_bound`.
+  """
+  if outputs.gradient_norm is not None:
+    return jnp.broadcast_to(outputs.gradient_norm[:, None], label.shape)
+  p = jax.nn.softmax(outputs.logits, axis=-1)
+  true = jnp.take_along_axis(p, label, axis=1)
+  others = jnp.sum(p**2, axis=-1, keepdims=True) - true**2
+  return jnp.sqrt(jnp.maximum(others, 0) + (1 - true) ** 2)
+
+
 def remember(table: jax.Array, batch: Batch, value: jax.Array) -> jax.Array:
   """Writes what a batch says of its samples into a table of latest values.
 
@@ -126,3 +144,23 @@ def remember(table: jax.Array, batch: Batch, value: jax.Array) -> jax.Array:
   total = nothing.at[index].add(share * value.ravel())
   seen = nothing.at[index].add(share)
   return jnp.where(seen > 0, total / jnp.where(seen > 0, seen, jnp.float32(1)), table)
+
+
+def remember_mean(table: jax.Array, batch: Batch, loss: jax.Array) -> jax.Array:
+  """Writes a batch's mean loss to the score of everybody in it: a running average from 0.
+
+  The batch loss score (BLS) of Zhou et al., CVPR 2026: no loss of a single sample is needed.
+
+  Args:
+    table: f32[N].
+    batch: n pictures; those of weight 0 are passed over.
+    loss: f32[n].
+
+  Returns:
+    f32[N], 0.9 of what it was and 0.1 of the mean.
+  """
+  real = (batch.weight > 0).astype(jnp.float32)
+  mean = jnp.sum(real * loss) / jnp.maximum(jnp.sum(real), 1)
+  value = jnp.broadcast_to(mean, batch.part_share.shape)
+  now = remember(jnp.full_like(table, jnp.nan), batch, value)
+  return jnp.where(jnp.isnan(now), table, 0.9 * table + 0.1 * now)

@@ -177,12 +177,12 @@ class Need(NamedTuple):
     takes: `scores` (what its selector learned of each sample, f32[N]), `recording` (how often
       each sample was trained on in each epoch, u16[E,N] or the like), or by its trained
       weights, of all N samples, `loss` (f32[N]), `logits` (f32[N,C]), `features` (f32[N,D]),
-      which costs N forward passes more.
+      which costs N forward passes more. `label` (i32[N]) is of the data: there is no other run.
     selector: of the other run.
     budget: B of the other run.
     schedule: of the other run.
     part: (i, n): trained on the i-th of n equal parts of the data only, see `parts.py`.
-    count: as many runs, with seeds of their own; the parameter takes a tuple if not 1.
+    count: as many runs, with seeds of their own; the parameter takes a tuple if more than 1.
     settings: further config keys that differ from this run's, e.g. `(('model', 'resnet8'),)`.
   """
 
@@ -195,6 +195,9 @@ class Need(NamedTuple):
   count: int = 1
   settings: tuple[tuple[str, Any], ...] = ()
 
+
+# The classes of the training samples, for the parameter `labels`.
+LABELS = Need('labels', 'label', count=0)
 
 Needed = Annotated[Any, 'needed']
 """Annotates the parameters of a factory that take what it needs (`Need`). They are never options,

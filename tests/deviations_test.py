@@ -12,7 +12,7 @@ import pytest
 from faulty import linear_model  # noqa: F401  a fixture
 from rich.console import Console
 
-from jaxbudget import data, ledger, sampling
+from jaxbudget import data, ledger, registry, sampling
 from jaxbudget.lab import cells, config
 from jaxbudget.lab.paper import deviations
 from jaxbudget.lab.run import build
@@ -215,6 +215,10 @@ def test_the_register_is_whole_and_its_documents_are_written_from_it():
   assert {'Q1', 'Q2', 'Q3', 'D4', 'D6', 'D7', 'D11', 'D22', 'D23'} == differing
   assert (ROOT / 'docs/deviations.md').read_text() == deviations.to_markdown()
   assert json.loads((ROOT / 'docs/deviations.json').read_text()) == json.loads(deviations.to_json())
-  for entry in deviations.REGISTER:
+  assert {e.id.partition('.')[0] for e in deviations.METHODS} <= set(registry.names('selector'))
+  run = {'selector': 'kakurenbo', 'augment': 'standard', 'schedule': 'step', 'dataset': 'digits'}
+  told = [e['effect'] for e in deviations.in_force({**run, 'budget_unit': 'backward', 'parts': 1})]
+  assert any('over the classes' in effect for effect in told)
+  for entry in (*deviations.REGISTER, *deviations.METHODS):
     file, _, name = entry.test.partition('::')
     assert f'def {name}(' in (ROOT / 'tests' / file).read_text(), entry.test

@@ -11,7 +11,7 @@ import typing
 import toys
 from hypothesis import strategies as st
 
-from jaxbudget import factories, registry
+from jaxbudget import factories, registry, selectors
 from jaxbudget.lab import config, launcher
 
 NAN, INF = float('nan'), float('inf')
@@ -36,6 +36,8 @@ KEYS = {
   'data_dir': ([], [3]),
   'data_manual_dir': ([], [3]),
   'data_checksums': ([], [3]),
+  'score_every': ([], [0, -1, 1.5, True]),  # refused where nothing is scored, see rescored_test
+  'score_size': ([], [-1, 10**6, 0.5]),
   'record_selection': ([True, False], ['yes', 2]),
   'validation': ([0], [-1, 1000, 0.5]),
   'name': (['<b>[/x]\n', 'ü'], [3]),
@@ -59,6 +61,7 @@ NAMES = {
   'task': ('classification',),
 }
 _SHARE = ([0.0, 0.25], [-0.1, 1.0, NAN])
+_INVERSE = {'mix': ([0, 0.5, 1], [-0.1, 1.5, NAN])}
 _MOMENTUM = ([0.5, 0.9], ['x'])
 _BETA, _EPS = ([0.0, 0.9], [1.0, -0.1, NAN]), ([1e-8, 1.0], [0.0, INF])
 _DECAY = {
@@ -72,8 +75,8 @@ _NETWORK = {
 # Options by kind and part: values in and out of range. Types are tried for all alike.
 OPTIONS = {
   'selector': {
-    'p_sgd': {'warmup': ([0, 1], [-1, 10**12])},
-    'c_sgd': {'warmup': ([0, 2], [-1])},
+    'p_sgd': {'warmup': ([0, 1], [-1, 10**12]), **_INVERSE},
+    'c_sgd': {'warmup': ([0, 2], [-1]), **_INVERSE},
     'selective_backprop': {
       'b': ([None, 0, 1.5], [-1.0, NAN, INF]), 'history': ([16, 64], [3, 10**12]),
       'staleness': ([1, 2], [0]),
@@ -85,15 +88,54 @@ OPTIONS = {
     },
     'online_batch_selection': {
       'pressure': ([1, 100.0], [0.5, INF, NAN]), 'final_pressure': ([1.01], [0.0, NAN]),
-      'refresh': ([0, 0.5], [-1.0, NAN, INF]),
+      'refresh': ([0, 0.5], [-1.0, NAN, INF]), **_INVERSE,
     },
     'gradient_bound': {
       'ratio': ([1, 2.5], [0.5, 1e9, NAN]), 'threshold': ([None, 0, 1.5], [-1.0, NAN, INF]),
     },
-    'active_bias': {'warmup': ([0, 1], [-1])},
+    'active_bias': {'warmup': ([0, 1], [-1]), **_INVERSE},
     'bsbs': {'moved': ([0, 0.15], [0.6, NAN]), 'decay': ([0, 0.7], [1.0, NAN])},
     'average_top_k': {'share': ([0.5, 1], [0.0, NAN]), 'step': ([1, 0.1], [0.0, INF, NAN])},
     'focal': {'gamma': ([0, 2.0], [-1.0, INF, NAN])},
+    'curriculum': {
+      'start': ([None, 0.2], [0, 2.0, NAN]), 'lengths': ([None, (0.5,)], [(), (0.0,), (2.0,)]),
+      'factor': ([None, 1.5], [0.5, INF, NAN]),
+    },
+    'kakurenbo': {
+      'fraction': ([0, 0.4], [1.0, -0.1, NAN]), 'confidence': ([0.5, 1], [-1.0, NAN]),
+      'exact': ([True], []),
+    },
+    'seta': {
+      'ratio': ([0, 0.2], [1.0, NAN]), 'groups': ([1, 3], [0, 10**9]), 'share': ([0.5], [0.0, NAN]),
+      'delta': ([0, 1], [1.5, NAN]), 'exact': ([True], []),
+    },
+    'self_paced': {
+      'start': ([0.3, 1], [0.0, NAN]), 'until': ([0.5], [0.0, NAN]),
+      'decay': ([0, 0.5], [1.0, NAN]),
+    },
+    'mentornet': {
+      'share': ([0.5, 1], [0.0, NAN]),
+      'decay': ([0, 0.5], [1.0, NAN]), 'drop': ([0, 0.5], [1.0, NAN]),
+      'later_drop': ([0, 0.5], [1.0, NAN]),
+    },
+    'auto_assist': {'base': ([0.3, 1], [0.0, NAN])},
+    'gradient_norm': {
+      'every': ([2, 5], [0]), 'smoothing': ([0, 1.0], [-1.0, INF, NAN]), **_INVERSE,
+    },
+    'class_sampling': _INVERSE,
+    'repeat_before_forgetting': {
+      'recall': ([0.3], [0.0, 1.0, NAN]),
+      'held_out': ([0.2, 0.5], [0.0, 0.9, NAN]), 'exact': ([True], []),
+    },
+    'local_to_global': {'groups': ([1, 2], [0]), 'exact': ([True], [])},
+    'rais': {'mix': _INVERSE['mix']},
+    'poisson_disk': {
+      'radius': ([0, 0.5], [-1.0, INF, NAN]),
+      'pool': ([1, 3], [0, 65]),
+    },
+    'dpp': {
+      'balance': ([0, 1], [-0.1, NAN]), 'ridge': ([0.1], [0.0, INF, NAN]), 'pool': ([2], [0, 65]),
+    },
     'replay': {'recording': ([], ['/no/such']), 'recording_digest': ([], ['abc'])},
   },
   'augment': {
@@ -206,10 +248,16 @@ def consistent(drawn: dict) -> dict:
     drawn['budget'] = 1.0
   if drawn['selector'] == 'replay':
     drawn['selector_options.recording'] = toys.recording()
-  if drawn['selector'] in ('coreset', 'replay', 'rho_loss'):
+  name = drawn['selector']
+  needs = name != 'replay' and selectors.needs(name, factories.find('selector', name).fill({}))
+  dear = ('replay', 'kakurenbo', 'gradient_bound')  # scoring leaves no full batch of so few
+  if needs or name in dear:
     drawn['budget_unit'] = 'backward'
   if drawn['selector'] == 'selective_backprop':
     drawn.setdefault('selector_options.history', 16)  # more than that no epoch has
+  if str(drawn.get('selector_options.form')).startswith('w'):  # it draws uniformly
+    for option in ('replacement', 'weights', 'mix'):
+      drawn.pop(f'selector_options.{option}', None)
   if drawn['schedule'] == 'wsd':
     drawn.pop('schedule_options.warmup', None)
   return drawn

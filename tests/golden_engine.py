@@ -101,7 +101,7 @@ def decisions(lib: Library, name: str, options: dict, budget: float) -> dict[str
   """Who is trained on, row by row, and what the method says of itself."""
   model, augment, optimizer, data = _tabulated(lib, name in BY_PROBABILITY)
   spec = lib.types.Spec(N, 8, CLASSES, 4, (2, 2, 1))
-  selector = lib.selectors.make_selector(name, spec, budget, options, common.needed(name))
+  selector = lib.selectors.make_selector(name, spec, budget, options, toys.needed(name, options))
   run = lib.engine.start(spec, model, augment, selector, optimizer, budget)
   epochs, before = [], np.zeros(N, int)
   for e in range(selector.facts.epochs):
@@ -220,11 +220,10 @@ def cases() -> dict[str, Any]:
   for variant, (name, options) in common.VARIANTS.items():
     if name == 'replay':
       options = {'recording': toys.recording()}
-    whole = name in ('sgd', 'forgetting_sgd') or variant == 'infobatch_original'
     given = {'history': 16, **options} if name == 'selective_backprop' else options
     if name == 'ordered_sgd':
       given = {'thresholds': (10.0, 30.0, 60.0), **options}
-    budget = 1.0 if whole else 0.5
+    budget = 1.0 if common.whole(variant) else 0.5
     found[f'decisions {variant}'] = functools.partial(
       decisions, name=name, options=given, budget=budget
     )

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import toys
-from selectors_common_test import VARIANTS, needed
+from selectors_common_test import VARIANTS, options_of, whole
 
 from jaxbudget import epoch, parallel
 from jaxbudget.models import make_model
@@ -29,15 +29,11 @@ CHUNK = 8
 
 def make(variant):
   """A selector with at least a chunk of rows, and its budget."""
-  name, options = VARIANTS[variant]
-  whole = name in ('sgd', 'forgetting_sgd') or variant == 'infobatch_original'
-  budget = 1.0 if whole else 0.75
-  if name == 'replay':
-    options = {'recording': toys.recording(96)}
+  name, options = VARIANTS[variant][0], options_of(variant, 96)
+  budget = 1.0 if whole(variant) else 0.75
   if name == 'selective_backprop':
-    options = {'history': 16, 'b': 0.5, **options}
-  given = dict.fromkeys(needed(name), np.arange(96, dtype=np.float32))
-  return make_selector(name, SPEC, budget, options, given), budget
+    options = {'b': 0.5, **options}
+  return make_selector(name, SPEC, budget, options, toys.needed(name, options, 96)), budget
 
 
 def on_mesh(program, state, split_bytes=parallel.SPLIT_BYTES):

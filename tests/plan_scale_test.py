@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxbudget import epoch
-from jaxbudget.sampling import sort_by
+from jaxbudget.sampling import draw, sort_by
 from jaxbudget.selectors import make_selector
-from jaxbudget.selectors.importance import draw
 from jaxbudget.types import Spec
 
 LARGE = 10_000_000

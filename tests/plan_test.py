@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxbudget import data
+from jaxbudget import data, registry
 from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.configs import methods
 from jaxbudget.lab.run import files
 from jaxbudget.lab.sweep import calibrate, grid, plan_file
 from jaxbudget.lab.sweep import needs as needs_lib
@@ -343,3 +344,32 @@ def test_records_hold_what_the_report_reads():
   assert record['paper'] == [{'table': 2}]
   assert record['options']['credit'] == 'aligned'
   assert dataclasses.replace(run, seed=1).record()['seed'] == 1
+
+
+def test_all_methods_fit_under_one_compute_budget_or_are_told(capsys):
+  config = methods.get_config('scale=smoke,budgets=(0.3,)')
+  runs = grid.make_runs(config)
+  found = {run.cell.selector for run in runs}
+  told = capsys.readouterr().err
+  for name in registry.names('selector'):
+    assert name in found or name in told or name in ('forgetting_sgd', 'replay'), name
+  full = 3 * config.epochs * 1437
+  for run in runs:
+    if run.cell.budget == 0.3:
+      spent = run.parts.budget.spent + run.planned.forward_equivalents
+      assert run.cell.budget_unit == 'compute' and spent <= 0.3 * full, run.run_id
+      assert run.planned.scored <= 0.15 * full and run.planned.trained > 0
+
+
+def test_labels_are_of_the_data_and_cost_no_run(tmp_path, train_split):
+  (run,) = runs_of({'selector': 'local_to_global', 'budget': 0.3})
+  assert run.needs == () and run.selection is None
+  ready = needs_lib.prepare(run, tmp_path, train_split)
+  state = ready.parts.selector.init(jax.random.key(0))
+  label = np.asarray(train_split.label)[np.asarray(state.order)]
+  assert len(set(label[: int(state.seen[0])])) == 2  # ten classes in five stages
+  (half,) = runs_of({'selector': 'local_to_global', 'budget': 0.3, 'train_part': (0, 2)})
+  prepared = needs_lib.prepare(half, tmp_path, train_split).parts.selector
+  assert prepared.init(jax.random.key(0)).order.shape == (half.parts.spec.num_examples,)
+  with pytest.raises(ValueError, match='cannot start without the labels'):
+    run.parts.selector.init(jax.random.key(0))

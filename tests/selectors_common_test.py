@@ -27,6 +27,11 @@ VARIANTS = {
   'gradient_bound_always': ('gradient_bound', {'threshold': 0.0}),
   'active_bias_isd': ('active_bias', {'form': 'isd'}),
   'active_bias_wpv': ('active_bias', {'form': 'wpv'}),
+  'kakurenbo_original': ('kakurenbo', {'exact': False, 'confidence': 0.0, 'fraction': 0.5}),
+  'seta_original': ('seta', {'exact': False}),
+  'rbf_original': ('repeat_before_forgetting', {'exact': False}),
+  'local_to_global_original': ('local_to_global', {'exact': False}),
+  'auto_assist_queue': ('auto_assist', {'exact': False}),
 }
 
 # One for each way through the engine: plain rows, steps not taken, padding, sizes, weights.
@@ -34,33 +39,33 @@ PATHS = ('p_sgd', 'sb_flush', 'sb_stale', 'ordered_sgd', 'ordered_compact')
 OTHERS = tuple(variant for variant in VARIANTS if variant not in PATHS)
 
 
-def make(variant, budget=0.5):
+def whole(variant):
+  """Whether a variant decides itself how much of everything it trains on."""
   name, options = VARIANTS[variant]
-  budget = 1.0 if name in ('sgd', 'forgetting_sgd') or variant == 'infobatch_original' else budget
+  return name in ('sgd', 'forgetting_sgd') or (
+    options.get('exact') is False and name != 'auto_assist'  # a queue ends where its budget does
+  )
+
+
+def options_of(variant, n=toys.SPEC.num_examples):
+  name, options = VARIANTS[variant]
   if name == 'replay':
-    options = {'recording': toys.recording()}
-  if name == 'selective_backprop':
-    options = {'history': 16, **options}
-  return make_selector(name, toys.SPEC, budget, options, needed(name)), budget
+    return {'recording': toys.recording(n)}
+  return {'history': 16, **options} if name == 'selective_backprop' else options
 
 
-def needed(name):
-  """What a method takes from other runs: arrays by parameter."""
-  parameters = {'coreset': ('scores',), 'rho_loss': ('first', 'second')}.get(name, ())
-  return dict.fromkeys(parameters, np.arange(48, dtype=np.float32))
+def make(variant, budget=0.5):
+  name, options = VARIANTS[variant][0], options_of(variant)
+  budget = 1.0 if whole(variant) else budget
+  return make_selector(name, toys.SPEC, budget, options, toys.needed(name, options)), budget
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_every_method_keeps_its_contract(variant):
-  name, options = VARIANTS[variant]
-  if name == 'replay':
-    options = {'recording': toys.recording()}
-  if name == 'selective_backprop':
-    options = {'history': 16, **options}
-  whole = name in ('sgd', 'forgetting_sgd') or variant == 'infobatch_original'
-  budgets = (1.0, 1.0) if whole else (0.5, 0.75)
+  name, options = VARIANTS[variant][0], options_of(variant)
+  budgets = (1.0, 1.0) if whole(variant) else (0.5, 0.75)
   factory = factories.find('selector', name).factory
-  check_selector(factory, budgets=budgets, needed=needed(name), **options)
+  check_selector(factory, budgets=budgets, needed=toys.needed(name, options), **options)
 
 
 @functools.cache

@@ -5,8 +5,7 @@ import numpy as np
 
 from jaxbudget import ledger
 from jaxbudget.parts import part_index
-from jaxbudget.sampling import shuffle
-from jaxbudget.selectors.importance import draw
+from jaxbudget.sampling import draw, shuffle
 from jaxbudget.selectors.sgd import as_plan, plain_facts
 from jaxbudget.types import Need, Needed, Scan, Selector
 

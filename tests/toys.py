@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import engine, epoch, ledger
+from jaxbudget import engine, epoch, factories, ledger, selectors
 from jaxbudget import recording as recording_lib
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.testing.toy import AUGMENT, MODEL, SPEC, data
@@ -41,6 +41,20 @@ def recording(n: int = SPEC.num_examples, epochs: int = 4) -> str:
   path = pathlib.Path(tempfile.mkdtemp()) / recording_lib.FILE
   path.write_bytes(recording_lib.to_bytes(planes, n))
   return str(path)
+
+
+def needed(name, options=None, n=SPEC.num_examples, classes=SPEC.num_classes):
+  """What a method takes from other runs and of the data: arrays by parameter."""
+  rising = np.arange(n)
+  arrays = {
+    'scores': rising.astype(np.float32),
+    'loss': rising.astype(np.float32),
+    'label': (rising % classes).astype(np.int32),
+    'logits': np.random.default_rng(0).random((n, classes), np.float32),
+    'features': np.random.default_rng(0).random((n, 4), np.float32),
+  }
+  filled = factories.find('selector', name).fill(options or {})
+  return {need.parameter: arrays[need.takes] for need in selectors.needs(name, filled)}
 
 
 def run(selector, budget, spec=SPEC, seed=0, unit='backward'):

@@ -83,6 +83,8 @@ def defaults(**overrides: Any) -> ConfigDict:
       'budget': 1.0,  # B in (0, 1]
       'shared_by': 1,  # runs that share what this one needs: each is charged a part of it
       'budget_unit': 'backward',  # or compute: selection is charged too
+      'score_every': 1,  # k: candidates are scored in every k-th epoch only, whatever the method
+      'score_size': 0,  # height of the images that candidates are scored on; 0: as they are
       'epochs': 200,  # T, the full epochs that budget 1 stands for
       'batch_size': 128,
       'fidelity': 'corrected',  # or released: as the published code did it

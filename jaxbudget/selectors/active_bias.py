@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from jaxbudget import ledger, registry, scores
 from jaxbudget.ledger import Budget
-from jaxbudget.sampling import draw, shuffle
+from jaxbudget.sampling import shuffle
+from jaxbudget.selectors import table
 from jaxbudget.selectors.sgd import as_plan, plain_facts
 from jaxbudget.types import Selector, Spec, take_all
 
@@ -101,6 +102,9 @@ def active_bias(
   *,
   form: Literal['sd', 'se', 'spv', 'stc', 'isd', 'wd', 'we', 'wpv', 'wtc'] = 'spv',
   warmup: int = 0,
+  replacement: bool = False,
+  weights: Literal['none', 'inverse'] = 'none',
+  mix: float = 1.0,
 ) -> Selector:
   """floor(N*B) samples an epoch, drawn or weighed by the history of their predictions.
 
@@ -111,6 +115,9 @@ def active_bias(
       m the mean of p(true); `isd` draws as `sd`, with replacement, and weighs by the inverse; `wd
       we wpv wtc` draw uniformly and weigh by the same.
     warmup: epochs of uniform sampling first.
+    replacement: draw with replacement; `isd` does.
+    weights: `inverse` makes the mean loss unbiased, see `table.weighted`; `isd` has it.
+    mix: share of the statistic in the chances; the rest is uniform. Of the forms that draw.
 
   Returns:
     A selector.
@@ -121,11 +128,17 @@ def active_bias(
   registry.check('form', form, FORMS)
   if warmup < 0:
     raise ValueError(f'warmup must be 0 or more epochs, got {warmup}')
+  table.check(weights, mix)
+  weighs = form in WEIGHTING
+  if weighs and (replacement or weights != 'none' or mix != 1):
+    raise ValueError(
+      f'form={form!r} draws uniformly: replacement, weights and mix are of the others'
+    )
   samples = ledger.share(spec.num_examples, budget)
-  inverse, weighs = form == 'isd', form in WEIGHTING
+  weights, replacement = ('inverse', True) if form == 'isd' else (weights, replacement)
   facts = plain_facts(spec, spec.epochs, samples)
-  facts = facts._replace(distinct=not inverse, asks=('probabilities',))
-  kind = dict(zip(WEIGHTING, SAMPLING, strict=True)).get(form, 'sd' if inverse else form)
+  facts = facts._replace(distinct=not replacement, asks=('probabilities',))
+  kind = dict(zip(WEIGHTING, SAMPLING, strict=True)).get(form, 'sd' if form == 'isd' else form)
   padded = spec.num_examples // facts.candidates
 
   def init(key):
@@ -136,15 +149,11 @@ def active_bias(
     value = statistic(state, kind)
     even = (epoch < warmup) | ~jnp.any(value > 0)
     value = jnp.where(even | weighs, jnp.ones_like(value), value)
-    if inverse:
-      index = draw(key, value, samples, replacement=True)
-      planned = as_plan(index, facts.rows, facts.candidates, padded)
-      weight = (jnp.mean(value) / value)[planned.index]
-      return state, planned._replace(weight=planned.weight * weight)
     if weighs:
       everyone = jnp.arange(spec.num_examples, dtype=jnp.int32)
       return state, as_plan(shuffle(key, everyone), facts.rows, facts.candidates, padded)
-    return state, as_plan(draw(key, value, samples), facts.rows, facts.candidates, padded)
+    index, weight = table.weighted(key, value, samples, weights, replacement, mix)
+    return state, as_plan(index, facts.rows, facts.candidates, padded, weight)
 
   select = weigh_by(kind) if weighs else take_all
   return Selector(facts, init, plan, select=select, update=enter, report=_report)

@@ -91,6 +91,16 @@ def _hooks(size: int):
   return select, update
 
 
+def _samples(spec, budget, candidates):
+  """Samples an epoch; under `compute` so many that every row could score its candidates."""
+  budget = ledger.left_of(spec, budget)
+  if budget.unit == 'backward':
+    return ledger.share(spec.num_examples, budget)
+  row = candidates * budget.scoring + 3 * spec.batch_size
+  rows = math.floor(3 * budget.fraction * spec.num_examples / row)
+  return rows * spec.batch_size
+
+
 def _report(state):
   return {'tau': state.tau}
 
@@ -106,7 +116,8 @@ def gradient_bound(
 
   Args:
     spec: sizes of the run.
-    budget: B of back-propagated samples; rows that score cost K more.
+    budget: B of back-propagated samples; rows that score cost K more. Under `compute` there are
+      so few rows that all could score.
     ratio: K/s; candidates are drawn with replacement, as published.
     threshold: of tau; None is (K + 3s)/(3s), where the gain pays for the scoring. 0 always
       scores.
@@ -123,8 +134,8 @@ def gradient_bound(
   if threshold is not None and not 0 <= threshold < math.inf:
     raise ValueError(f'threshold={threshold} must be 0 or more, or None')
   size = spec.batch_size
-  facts = plain_facts(spec, spec.epochs, ledger.share(spec.num_examples, budget))
   candidates = math.floor(ledger.exact(ratio) * size)
+  facts = plain_facts(spec, spec.epochs, _samples(spec, budget, candidates))
   scored = facts.epochs * facts.rows * candidates
   facts = facts._replace(
     candidates=candidates,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxbudget import ledger, registry, scores
 from jaxbudget.ledger import Budget
-from jaxbudget.sampling import draw
+from jaxbudget.selectors import table
 from jaxbudget.selectors.sgd import as_plan, plain_facts, unif_sgd
 from jaxbudget.selectors.wrappers import warm_up
 from jaxbudget.types import Selector, Spec
@@ -111,9 +111,10 @@ def _hardest(a, seen):
   return jnp.where(jnp.any(seen), jnp.max(a), jnp.float32(1))
 
 
-def _sampler(spec, budget, weights, warmup, average, replacement, credit):
-  """What p_sgd and c_sgd share: everything but `weights: state -> f32[N]`."""
+def _sampler(spec, budget, value, warmup, average, replacement, credit, weights, mix):
+  """What p_sgd and c_sgd share: everything but `value: state -> f32[N]`."""
   registry.check('credit', credit, scores.CREDITS)
+  table.check(weights, mix)
   samples = ledger.share(spec.num_examples, budget)
   facts = plain_facts(spec, spec.epochs, samples)
   facts = facts._replace(distinct=not replacement, asks=('probabilities',))
@@ -125,8 +126,8 @@ def _sampler(spec, budget, weights, warmup, average, replacement, credit):
 
   def plan(state, key, epoch):
     del epoch
-    index = draw(key, weights(state), samples, replacement)
-    return state, as_plan(index, facts.rows, facts.candidates, padded)
+    index, weight = table.weighted(key, value(state), samples, weights, replacement, mix)
+    return state, as_plan(index, facts.rows, facts.candidates, padded, weight)
 
   update = importance_update(average, credit)
   selector = Selector(facts, init, plan, update=update, report=report)
@@ -152,6 +153,8 @@ def p_sgd(
   smoothing: bool = True,
   replacement: bool = False,
   credit: Literal['aligned', 'first'] = 'aligned',
+  weights: Literal['none', 'inverse'] = 'none',
+  mix: float = 1.0,
 ) -> Selector:
   """floor(N*B) samples an epoch, drawn by difficulty (fidelity.md 2.4).
 
@@ -163,6 +166,8 @@ def p_sgd(
     smoothing: add the mean importance to every weight.
     replacement: draw with replacement.
     credit: `aligned` or `first`, see `scores.credited`.
+    weights: `inverse` makes the mean loss unbiased, see `table.weighted`.
+    mix: share of the importance in the chances; the rest is uniform.
 
   Returns:
     A selector.
@@ -170,8 +175,8 @@ def p_sgd(
   Raises:
     ValueError: an option out of range, or no full batch fits.
   """
-  weights = functools.partial(p_weights, smoothing=smoothing)
-  return _sampler(spec, budget, weights, warmup, average, replacement, credit)
+  value = functools.partial(p_weights, smoothing=smoothing)
+  return _sampler(spec, budget, value, warmup, average, replacement, credit, weights, mix)
 
 
 def c_sgd(
@@ -184,6 +189,8 @@ def c_sgd(
   unseen: Literal['max_c', 'code'] = 'max_c',
   replacement: bool = False,
   credit: Literal['aligned', 'first'] = 'aligned',
+  weights: Literal['none', 'inverse'] = 'none',
+  mix: float = 1.0,
 ) -> Selector:
   """floor(N*B) samples an epoch, drawn by uncertainty a(1-a) (fidelity.md 2.5).
 
@@ -196,6 +203,8 @@ def c_sgd(
     unseen: `max_c` or `code`, see `c_weights`.
     replacement: draw with replacement.
     credit: `aligned` or `first`, see `scores.credited`.
+    weights: `inverse` makes the mean loss unbiased, see `table.weighted`.
+    mix: share of the importance in the chances; the rest is uniform.
 
   Returns:
     A selector.
@@ -204,5 +213,5 @@ def c_sgd(
     ValueError: an option out of range, or no full batch fits.
   """
   registry.check('unseen', unseen, ('code', 'max_c'))
-  weights = functools.partial(c_weights, smoothing=smoothing, unseen=unseen)
-  return _sampler(spec, budget, weights, warmup, average, replacement, credit)
+  value = functools.partial(c_weights, smoothing=smoothing, unseen=unseen)
+  return _sampler(spec, budget, value, warmup, average, replacement, credit, weights, mix)

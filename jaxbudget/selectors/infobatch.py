@@ -24,6 +24,10 @@ def _remember(state, batch, outputs):
   return scores.remember(state, batch, scores.own_loss(outputs, batch.part_label))
 
 
+def _remember_batch(state, batch, outputs):
+  return scores.remember_mean(state, batch, outputs.loss)
+
+
 def keep(key, loss: jax.Array, samples: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Chooses `samples` samples: all that are hard if there is room, and easy ones at random.
 
@@ -85,6 +89,7 @@ def infobatch(
   ratio: float = 0.5,
   delta: float = 0.875,
   exact: bool = True,
+  batch_score: bool = False,
   normalise: bool = True,
 ) -> Selector:
   """Leaves out a share of the samples whose loss is below the mean, and weighs the others up.
@@ -101,6 +106,8 @@ def infobatch(
     ratio: of the easy samples that are left out; not used if `exact`.
     delta: share of the epochs that prune; not used if `exact`.
     exact: train on floor(N*B) samples an epoch.
+    batch_score: score samples by the mean losses of their batches (BLS), see
+      `scores.remember_mean`.
     normalise: scale the weights of an exact epoch to mean 1; without, they are N/n as those of
       the original, a learning rate ten times as high at B = 0.1.
 
@@ -129,7 +136,7 @@ def infobatch(
 
   def init(key):
     del key
-    return jnp.full(count, _UNSEEN, jnp.float32)
+    return jnp.full(count, 0 if batch_score else _UNSEEN, jnp.float32)
 
   def exact_plan(loss, key, epoch):
     del epoch
@@ -156,4 +163,5 @@ def infobatch(
     shape = padded, size
     return loss, Plan(index.reshape(shape), weight.reshape(shape), -(-used // size))
 
-  return Selector(facts, init, plan, update=_remember, partial=not exact)
+  update = _remember_batch if batch_score else _remember
+  return Selector(facts, init, plan, update=update, partial=not exact)

@@ -5,13 +5,15 @@ Loshchilov and Hutter, `Online Batch Selection for Faster Training of Neural Net
 """
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from jaxbudget import ledger, scores
 from jaxbudget.ledger import Budget, as_budget
-from jaxbudget.sampling import draw, shuffle
+from jaxbudget.sampling import shuffle
+from jaxbudget.selectors import table
 from jaxbudget.selectors.sgd import as_plan, plain_facts
 from jaxbudget.types import Scan, Selector, Spec
 
@@ -51,6 +53,8 @@ def online_batch_selection(
   pressure: float = 100.0,
   final_pressure: float = 1.01,
   refresh: float = 0.5,
+  weights: Literal['none', 'inverse'] = 'none',
+  mix: float = 1.0,
 ) -> Selector:
   """floor(N*B) draws an epoch with replacement, likelier the higher the loss ranks.
 
@@ -65,6 +69,8 @@ def online_batch_selection(
     final_pressure: s_e that the last epoch comes near to.
     refresh: all losses are measured anew, in eval mode, once N/refresh samples were trained on
       (the original: train mode, and as the last batches of an epoch); 0 is never.
+    weights: `inverse` makes the mean loss unbiased, see `table.weighted`.
+    mix: share of the ranks in the chances; the rest is uniform.
 
   Returns:
     A selector.
@@ -76,13 +82,15 @@ def online_batch_selection(
     raise ValueError(f'pressure={pressure}, final_pressure={final_pressure} must be 1 or more')
   if not 0 <= refresh < math.inf:
     raise ValueError(f'refresh={refresh} must be 0 (never) or more')
-  samples = ledger.share(spec.num_examples, budget)
-  facts = plain_facts(spec, spec.epochs, samples)
+  table.check(weights, mix)
   every = math.ceil(1 / (ledger.exact(refresh) * as_budget(budget).fraction)) if refresh else 0
   scans = len(range(every, spec.epochs, every)) if every else 0
+  scored = scans * spec.num_examples
+  samples = ledger.trainable(spec, budget, scored, 'online_batch_selection')
+  facts = plain_facts(spec, spec.epochs, samples)
   facts = facts._replace(
     scan=Scan(every, first=every) if scans else Scan(),
-    planned=facts.planned._replace(scored=scans * spec.num_examples),
+    planned=facts.planned._replace(scored=scored),
     distinct=False,
   )
   padded = spec.num_examples // facts.candidates
@@ -96,8 +104,11 @@ def online_batch_selection(
     done = epoch.astype(jnp.float32) / jnp.float32(spec.epochs)
     now = jnp.float32(pressure) * jnp.float32(final_pressure / pressure) ** done
     everyone = jnp.arange(spec.num_examples, dtype=jnp.int32)
-    ranked = draw(draw_key, rank_weights(loss, now, tie_key), samples, replacement=True)
+    value = rank_weights(loss, now, tie_key)
+    ranked, weight = table.weighted(draw_key, value, samples, weights, True, mix)
     index = jnp.where(epoch == 0, shuffle(draw_key, everyone)[:samples], ranked)
-    return loss, as_plan(index, facts.rows, facts.candidates, padded)
+    if weight is not None:
+      weight = jnp.where(epoch == 0, jnp.float32(1), weight)
+    return loss, as_plan(index, facts.rows, facts.candidates, padded, weight)
 
   return Selector(facts, init, plan, update=_remember, scan=_refresh)

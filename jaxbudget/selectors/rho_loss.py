@@ -78,11 +78,12 @@ def rho_loss(
   count, size = spec.num_examples, spec.batch_size
   share = budget.fraction
   if budget.unit == 'compute':  # N forward passes an epoch to score, the rest to train
-    share = budget.fraction - ledger.exact(1) / 3
+    price = budget.scoring / 3
+    share = budget.fraction - price
     if share <= 0:
       raise ValueError(
         f"budget_unit='compute' is impossible for rho_loss at budget={budget}: scoring all samples "
-        'in each epoch alone costs 0.3333 of full training'
+        f'in each epoch alone costs {float(price):.4f} of full training'
       )
   facts = plain_facts(spec, spec.epochs, ledger.share(count, share))
   candidates = count // facts.rows

@@ -148,7 +148,7 @@ def _affordable_acceptance(spec, budget, primed, measured):
 
   Scoring passes cost measured*N, primed epochs 3*primed*N, the rest 3aN an epoch.
   """
-  fixed = primed + Fraction(measured, 3)
+  fixed = primed + measured * budget.scoring / 3
   rate = (spec.epochs * budget.fraction - fixed) / max(1, spec.epochs - primed)
   if rate <= 0:
     raise ValueError(

@@ -13,23 +13,32 @@ from jaxbudget.sampling import shuffle
 from jaxbudget.types import Cost, Facts, Plan, Selector, Spec
 
 
-def as_plan(index: jax.Array, rows: int, candidates: int, padded_rows: int) -> Plan:
-  """Lays out the first rows*candidates indices as a plan, all with weight 1.
+def as_plan(
+  index: jax.Array,
+  rows: int,
+  candidates: int,
+  padded_rows: int,
+  weight: jax.Array | None = None,
+) -> Plan:
+  """Lays out the first rows*candidates indices as a plan.
 
   Args:
     index: i32[n], n >= rows*candidates.
     rows: rows that exist.
     candidates: K.
     padded_rows: R >= rows.
+    weight: f32[n], of each; None is 1.
 
   Returns:
     A plan of R rows; those that do not exist have weight 0.
   """
+  if weight is None:
+    weight = jnp.ones(rows * candidates, jnp.float32)
   used = index[: rows * candidates].reshape(rows, candidates).astype(jnp.int32)
   pad = ((0, padded_rows - rows), (0, 0))
   return Plan(
     index=jnp.pad(used, pad),
-    weight=jnp.pad(jnp.ones((rows, candidates), jnp.float32), pad),
+    weight=jnp.pad(weight[: rows * candidates].reshape(rows, candidates), pad),
     rows=jnp.int32(rows),
   )
 

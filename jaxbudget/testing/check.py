@@ -29,10 +29,10 @@ def check_selector(
   """Puts a method through its contract, on 48 tiny images and a linear model.
 
   Plans are in range, what is declared in `Facts` holds (cost, `asks`, `distinct`,
-  `uniform_on_ties`, the cost of a row), the cap is never passed, `scored` counts the calls of
-  `forward`, the state keeps its structure and dtypes, jit changes nothing, budgets and seeds share
-  one program, the same seed gives the same bits, also from a checkpoint, and nothing is moved to or
-  from the device inside an epoch.
+  `uniform_on_ties`, the cost of a row), the cap is never passed in either unit of budget, `scored`
+  counts the calls of `forward`, the state keeps its structure and dtypes, jit changes nothing,
+  budgets and seeds share one program, the same seed gives the same bits, also from a checkpoint,
+  and nothing is moved to or from the device inside an epoch.
 
   Args:
     factory: `(spec, budget, **needed, **options) -> Selector`.
@@ -51,7 +51,22 @@ def check_selector(
   # What runs cannot be judged while the hooks do not even fit together.
   faults = list(hooks.declared(selector))
   faults = faults or [*hooks.fitting(selector), *hooks.sharing(selector, make(budgets[1]))]
-  faults = faults or list(runs.kept(selector, budgets[0]))
+  faults = faults or list(runs.kept(selector, budgets[0], _charged(make, budgets[1])))
   if faults:
     name = getattr(factory, '__qualname__', repr(factory))
     raise Unsound('\n'.join([f'{name} is not sound:', *(f'- {fault}' for fault in faults)]))
+
+
+def _charged(make, budget) -> tuple[Selector, ledger.Budget] | None:
+  """The method under a compute budget.
+
+  None if it scores nothing, takes no such budget, or plans for more than there is: the cap will
+  cut its run short, which is no fault.
+  """
+  budget = ledger.as_budget(budget, 'compute')
+  try:
+    facts = make(budget).facts
+  except ValueError:
+    return None
+  fits = ledger.price(facts.planned, budget.unit) <= ledger.cap(SPEC, budget, facts)
+  return (make(budget), budget) if facts.planned.scored and fits else None

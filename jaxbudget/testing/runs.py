@@ -15,13 +15,21 @@ from jaxbudget.state import RowMetrics, from_bytes, to_bytes
 from jaxbudget.testing import toy
 from jaxbudget.testing.hooks import equal
 from jaxbudget.testing.toy import SPEC
-from jaxbudget.types import Selector
+from jaxbudget.types import Cost, Selector
 
 _SEEDS = 32  # of the runs that see whether ties are broken evenly
 
 
-def kept(selector: Selector, budget: float) -> Iterator[str]:
-  """Trains, and compares what happens with what was declared."""
+def kept(
+  selector: Selector, budget: float, charged: tuple[Selector, ledger.Budget] | None = None
+) -> Iterator[str]:
+  """Trains, and compares what happens with what was declared.
+
+  Args:
+    selector: the method.
+    budget: B of back-propagated samples.
+    charged: the method under a budget that charges every pass, if it scores candidates.
+  """
   calls: collections.Counter = collections.Counter()
   model = toy.counting(toy.MODEL, lambda kind, n: calls.update({kind: n}))
   begin = functools.partial(
@@ -54,6 +62,8 @@ def kept(selector: Selector, budget: float) -> Iterator[str]:
     unbroken, *_ = _epoch(unbroken, e)
   if not equal(unbroken.state, run.state):
     yield 'a run that went through a checkpoint differs: something is kept outside of the state'
+  if charged:
+    yield from _under_compute(model, *charged)
   if selector.facts.uniform_on_ties:
     yield from _ties(begin, selector.facts.epochs)
 
@@ -74,11 +84,25 @@ def _epoch(run: Engine, e: int, learning_rate: float = 0.1) -> tuple[Engine, Row
   return run, jax.device_get(progress.metrics), scanned
 
 
-def _cost(selector: Selector, budget: float, booked: collections.Counter) -> Iterator[str]:
-  facts = selector.facts
+def _under_compute(model, selector: Selector, budget: ledger.Budget) -> Iterator[str]:
+  """Whether a run that is charged for every pass spends what was planned, and no more."""
+  run = engine.start(SPEC, model, toy.AUGMENT, selector, make_optimizer(), budget)
+  booked = collections.Counter()
+  for e in range(selector.facts.epochs):
+    run, metrics, scanned = _epoch(run, e)
+    booked.update(scored=int(metrics.scored.sum()) + scanned, trained=int(metrics.trained.sum()))
+  yield from (f"budget_unit='compute': {fault}" for fault in _cost(selector, budget, booked))
+
+
+def _cost(
+  selector: Selector, budget: float | ledger.Budget, booked: collections.Counter
+) -> Iterator[str]:
+  facts, unit = selector.facts, ledger.as_budget(budget).unit
   cap = ledger.cap(SPEC, budget, facts)
-  if booked['trained'] > cap:
-    yield f'{booked["trained"]} samples were trained on, over the cap of {cap}'
+  passes = Cost(booked['scored'], booked['trained'], booked['trained'])
+  if ledger.price(passes, unit) > cap:
+    what = 'samples were trained on' if unit == 'backward' else 'forward equivalents were spent'
+    yield f'{ledger.price(passes, unit)} {what}, over the cap of {cap}'
   if not booked['trained']:
     yield 'nothing was trained on'
   spent = booked['scored'] + 3 * booked['trained']

@@ -5,10 +5,10 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from jaxbudget.lab import fidelity
+from jaxbudget.lab import fidelity, methods
 
 Config = Mapping[str, Any]  # a run's config.json: option dicts hold resolved values
 
@@ -349,6 +349,20 @@ REGISTER = (
 # D19 of fidelity.md is a slip of the paper's text and concerns no run.
 
 
+def _of_methods() -> Iterator[Deviation]:
+  """Where the methods beyond the study depart from their own sources, by default."""
+  for name, method in methods.METHODS.items():
+    for number, change in enumerate(method.changes, 1):
+      here = f'{change.here} ({change.why})'
+      yield Deviation(
+        f'{name}.{number}', f'{name} beside its source', change.original, change.original,
+        here, here, _uses(name), method.test,
+      )  # fmt: skip
+
+
+METHODS = tuple(_of_methods())
+
+
 def in_force(config: Config) -> list[dict[str, str]]:
   """The deviations that a run contains.
 
@@ -359,7 +373,7 @@ def in_force(config: Config) -> list[dict[str, str]]:
     Dicts with `id`, `title`, `paper`, `code` and `effect`, what the run does.
   """
   found = []
-  for entry in REGISTER:
+  for entry in (*REGISTER, *METHODS):
     if entry.concerns(config):
       effect = entry.effect(config) if entry.effect else entry.corrected
       kept = {key: getattr(entry, key) for key in ('id', 'title', 'paper', 'code')}
@@ -370,7 +384,7 @@ def in_force(config: Config) -> list[dict[str, str]]:
 def to_json() -> str:
   """The register as a machine-readable table."""
   keys = ('id', 'title', 'paper', 'code', 'released', 'corrected', 'test')
-  rows = [{key: getattr(entry, key) for key in keys} for entry in REGISTER]
+  rows = [{key: getattr(entry, key) for key in keys} for entry in (*REGISTER, *METHODS)]
   return json.dumps(rows, indent=1) + '\n'
 
 
@@ -389,7 +403,16 @@ def to_markdown() -> str:
         f'- **fidelity=corrected**: {e.corrected}.',
       ]
     lines += [f'- **Pinned by**: `tests/{e.test}`.\n']
-  return '\n'.join(lines)
+  lines += [_BEYOND]
+  lines += [f'- `{e.id}`: {e.paper} there; here {e.corrected}.' for e in METHODS]
+  return '\n'.join([*lines, ''])
+
+
+_BEYOND = """## Methods beyond the study
+
+Where they depart from their own sources, by default and under both presets;
+[methods.md](methods.md) has the sources and the tests.
+"""
 
 
 _HEAD = """# Deviation register

@@ -1,9 +1,13 @@
 """From a cell's config to the parts of a run; where every fault of a config comes to light."""
 
+import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
@@ -13,12 +17,13 @@ from jaxbudget.data import Info
 from jaxbudget.factories import Part
 from jaxbudget.lab import fidelity
 from jaxbudget.lab.config import OPTION_KEYS
-from jaxbudget.lab.run import fit, provenance
+from jaxbudget.lab.run import fit, flops, provenance
 from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.models import for_data
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.parts import check as check_part
 from jaxbudget.selectors import make_selector, needs
+from jaxbudget.selectors.rescored import Scoring, rescored
 from jaxbudget.task import Task, make_task
 from jaxbudget.types import Augment, Model, Selector, Spec
 
@@ -30,6 +35,7 @@ class Parts(NamedTuple):
     options: all options of the chosen factories, by kind; those of a chain of augmentations by
       the name of each.
     outside: the factories that are of other packages.
+    scoring: how the method's candidates are scored.
   """
 
   spec: Spec
@@ -42,6 +48,7 @@ class Parts(NamedTuple):
   schedule: optax.Schedule  # row -> learning rate
   options: dict[str, dict[str, Any]]
   outside: tuple[Part, ...]
+  scoring: Scoring = Scoring()
 
   @property
   def selector_options(self) -> dict[str, Any]:
@@ -100,8 +107,11 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
     parts=augment.parts,
     image_dtype='int32' if info.kind == 'tokens' else 'float32',
   )
+  scoring = _scoring(cell, info, model, options['model'])
   budget = as_budget(cell.budget, cell.budget_unit, spent)
+  budget = dataclasses.replace(budget, scoring=scoring.share(cell.epochs))
   selector = make_selector(cell.selector, spec, budget, options['selector'])
+  selector = rescored(selector, spec, scoring)
   _check_asked(cell, selector, task)
   if 'model' in others and selector.partial:
     fit.check_model(cell.model, model, info, partial=True)
@@ -119,7 +129,35 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
     cell.final_learning_rate,
     options['schedule'],
   )
-  return Parts(spec, budget, model, augment, selector, optimizer, task, schedule, options, outside)
+  return Parts(
+    spec, budget, model, augment, selector, optimizer, task, schedule, options, outside, scoring
+  )
+
+
+def _scoring(cell, info: Info, model: Model, options: Mapping[str, Any]) -> Scoring:
+  """How candidates are scored, with what a small image costs by its floating-point operations.
+
+  Raises:
+    ValueError: the network does not take images of that size.
+  """
+  if not cell.score_size:
+    return Scoring(cell.score_every)
+  height, width, channels = info.image_shape
+  shape = (cell.score_size, max(1, round(width * cell.score_size / height)), channels)
+  small = dataclasses.replace(info, image_shape=shape)
+  try:
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    weights = jax.eval_shape(model.init, jax.random.key(0))
+    jax.eval_shape(lambda w, x: model.apply(*w, x, train=False), weights, image)
+    full, part = (
+      flops.model_flops(cell.model, i, cell.batch_size, options)[0] for i in (info, small)
+    )
+  except Exception as e:  # whatever a network says to images of another size
+    raise ValueError(
+      f'score_size={cell.score_size} is refused: model {cell.model!r} does not take images of '
+      f'{shape[0]}x{shape[1]} ({type(e).__name__}: {str(e).splitlines()[0]})'
+    ) from e
+  return Scoring(cell.score_every, cell.score_size, max(1, math.ceil(1024 * part / full)))
 
 
 # The method comes after the augmentation: some of its options depend on what a picture shows.
@@ -216,6 +254,13 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
   need('threads', lambda n: 0 <= n <= most, f'0 (all cores) or a number of threads, at most {most}')
   need('rows_per_call', lambda x: x >= 0, '0 (choose) or a number of rows')
   need('checkpoint_every', lambda x: x > 0, 'a positive number of seconds')
+  need('score_every', lambda k: k >= 1, 'at least 1 epoch')
+  height = info.image_shape[0] if info.kind == 'images' else 1
+  need(
+    'score_size',
+    lambda h: 0 <= h < height,
+    f'0 (as they are) or a height below {height}, that of the images',
+  )
   need('shared_by', lambda m: m >= 1, 'at least 1 run')
   need('validation', lambda x: x >= 0, '0 (none) or a number of images')
   try:

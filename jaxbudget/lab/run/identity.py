@@ -193,7 +193,8 @@ def source_modules(cell: FrozenConfigDict) -> tuple[str, ...]:
   """The modules of the engine, and of the parts of ours that a cell chose."""
   parts = [part for kind in KINDS for part in factories.chain(kind, cell[kind])]
   chosen = [part.factory.__module__ for part in parts if not part.outside]
-  return tuple(dict.fromkeys((*_ENGINE_MODULES, *chosen)))
+  cheaper = ('jaxbudget.selectors.rescored',) if cell.score_every > 1 or cell.score_size else ()
+  return tuple(dict.fromkeys((*_ENGINE_MODULES, *chosen, *cheaper)))
 
 
 _ENGINE_MODULES = (

@@ -18,8 +18,10 @@ from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.run import build, files
 from jaxbudget.lab.run.run import Run
+from jaxbudget.parts import part_index
 from jaxbudget.selectors import make_selector
 from jaxbudget.selectors import needs as needs_of
+from jaxbudget.selectors.rescored import rescored
 from jaxbudget.types import Cost, Data, Need
 
 SEED = 2**31 - 1  # the largest there is: a seed of its own, unlike those of people
@@ -55,6 +57,8 @@ def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
     'schedule': need.schedule,
     'train_part': need.part,
     'shared_by': 1,
+    'score_every': 1,
+    'score_size': 0,
     'record_selection': need.takes == 'recording' or cell.record_selection,
     **dict(need.settings),
   }
@@ -129,18 +133,23 @@ def prepare(
   Raises:
     ValueError: a needed run is not finished, or its files do not fit.
   """
-  if not run.needs:
-    return run
   given, rest = {}, list(run.needs)
   for need in of(run.cell):
+    if need.takes == 'label':
+      place = part_index(data.label.shape[0], run.cell.train_part)
+      given[need.parameter] = np.asarray(data.label)[place]
+      continue
     found = tuple(
       _take(need, rest.pop(0), directory, run, data, between) for _ in range(need.count)
     )
     given[need.parameter] = found if need.count > 1 else found[0]
+  if not given:
+    return run
   parts = run.parts
   selector = make_selector(
     run.cell.selector, parts.spec, parts.budget, parts.selector_options, given
   )
+  selector = rescored(selector, parts.spec, parts.scoring)
   return dataclasses.replace(run, parts=parts._replace(selector=selector))
 
 

@@ -1,0 +1,155 @@
+"""AutoAssist: a linear model learns which samples are worth training on.
+
+Zhang, Yu and Dhillon, `AutoAssist: A Framework to Accelerate Training of Deep Neural Networks
+<https://arxiv.org/abs/1905.03381>`_, 2019.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxbudget import ledger
+from jaxbudget.ledger import Budget
+from jaxbudget.sampling import shuffle
+from jaxbudget.selectors import fifo
+from jaxbudget.selectors.sgd import as_plan, plain_facts
+from jaxbudget.types import Batch, Selector, Spec
+
+_MEAN = 0.75  # decay of the mean loss that labels are made by
+_RATE, _PENALTY = 0.01, 1e-3  # of the assistant's gradient steps
+_SPREAD = 0.001  # of its first weights
+
+
+class Assistant(NamedTuple):
+  """A logistic model of pixels and class."""
+
+  pixels: jax.Array  # f32[H*W*c]
+  classes: jax.Array  # f32[C]
+  total: jax.Array  # f32[]  running sum of losses
+  count: jax.Array  # f32[]  and of how many
+
+
+class State(NamedTuple):
+  """The assistant, and who waits if the method has a queue."""
+
+  assistant: Assistant
+  queue: fifo.Fifo | None
+
+
+def doubt(assistant: Assistant, batch: Batch) -> jax.Array:
+  """What the assistant makes of pictures: the logit of their being hard, f32[n]."""
+  image = batch.image.reshape(batch.image.shape[0], -1).astype(jnp.float32)
+  shown = jnp.sum(batch.part_share * assistant.classes[batch.part_label], axis=1)
+  return image @ assistant.pixels + shown
+
+
+def chance(assistant: Assistant, batch: Batch, base: float) -> jax.Array:
+  """The chance base + (1 - base) sigmoid(doubt): how likely pictures are accepted, f32[n]."""
+  return base + (1 - base) * jax.nn.sigmoid(doubt(assistant, batch))
+
+
+def learn(state: State, batch: Batch, outputs) -> State:
+  """A gradient step of the assistant on the batch: hard is a loss above the running mean."""
+  assistant, real = state.assistant, (batch.weight > 0).astype(jnp.float32)
+  total = _MEAN * assistant.total + jnp.sum(real * outputs.loss)
+  count = _MEAN * assistant.count + jnp.sum(real)
+  hard = (outputs.loss > total / jnp.maximum(count, 1)).astype(jnp.float32)
+
+  def objective(weights):
+    logit = doubt(assistant._replace(pixels=weights[0], classes=weights[1]), batch)
+    entropy = jax.nn.softplus(logit) - hard * logit
+    penalty = sum(jnp.sum(w**2) for w in weights)
+    return jnp.sum(real * entropy) / jnp.maximum(jnp.sum(real), 1) + _PENALTY / 2 * penalty
+
+  weights = assistant.pixels, assistant.classes
+  pixels, classes = jax.tree.map(lambda w, g: w - _RATE * g, weights, jax.grad(objective)(weights))
+  return state._replace(assistant=Assistant(pixels, classes, total, count))
+
+
+@functools.cache
+def _take_exactly(size: int, base: float):
+  """`select` that takes s of the K candidates; the same function object for all budgets."""
+
+  def select(state, key, batch, forward):
+    del forward
+    accept = chance(state.assistant, batch, base)
+    clock = jnp.log(accept) + jax.random.gumbel(key, accept.shape, jnp.float32)
+    top = jnp.argsort(-clock, stable=True)[:size]
+    return state, jax.tree.map(lambda x: x[top], batch), {'scored': jnp.int32(0)}
+
+  return select
+
+
+@functools.cache
+def _take_accepted(base: float):
+  """`select` that queues whom the assistant accepts, and trains once there are s of them."""
+
+  def select(state, key, batch, forward):
+    del forward
+    accept = chance(state.assistant, batch, base)
+    accepted = jax.random.uniform(key, accept.shape, jnp.float32) < accept
+    queue, chosen = fifo.pop(fifo.push(state.queue, batch, accepted))
+    return state._replace(queue=queue), chosen, {'scored': jnp.int32(0)}
+
+  return select
+
+
+def auto_assist(
+  spec: Spec, budget: Budget | float, *, base: float = 0.3, exact: bool = True
+) -> Selector:
+  """Candidates are accepted with a chance that a small model gives, which learns from the losses.
+
+  The assistant sees the pixels and the class, and learns at once from every batch (the original:
+  on another processor, with some delay). Its own work, a product with H*W*c weights for each
+  candidate, is not charged: it is millionths of a forward pass.
+
+  Args:
+    spec: sizes of the run.
+    budget: B.
+    base: the least chance; 1 accepts everybody.
+    exact: of each K = floor(N/rows) candidates s are taken, without replacement in proportion to
+      their chances: floor(N*B) samples an epoch. False: all candidates in turn, the accepted
+      queue up, and the run ends where its budget does.
+
+  Returns:
+    A selector.
+
+  Raises:
+    ValueError: an option out of range, or no full batch fits.
+  """
+  if not 0 < base <= 1:
+    raise ValueError(f'base={base} must be in (0, 1]')
+  count, size = spec.num_examples, spec.batch_size
+  samples = ledger.share(count, budget)
+  facts = plain_facts(spec, spec.epochs, samples if exact else count)
+  if exact:
+    facts = facts._replace(candidates=count // facts.rows)
+  else:
+    cap = ledger.share(spec.epochs * count, budget)
+    most = min(cap // size * size, facts.planned.trained)
+    planned = facts.planned._replace(trained=most, backward=most)
+    facts = facts._replace(planned=planned, cost='bound')
+  size_of_image = math.prod(spec.image_shape)
+
+  def init(key):
+    pixel_key, class_key = jax.random.split(key)
+    pixels = _SPREAD * jax.random.normal(pixel_key, (size_of_image,), jnp.float32)
+    classes = _SPREAD * jax.random.normal(class_key, (spec.num_classes,), jnp.float32)
+    assistant = Assistant(pixels, classes, jnp.float32(0), jnp.float32(0))
+    return State(assistant, None if exact else fifo.empty(spec))
+
+  def plan(state, key, epoch):
+    del epoch
+    index = shuffle(key, jnp.arange(count, dtype=jnp.int32))
+    return state, as_plan(index, facts.rows, facts.candidates, count // facts.candidates)
+
+  select = _take_exactly(size, float(base)) if exact else _take_accepted(float(base))
+  return Selector(facts, init, plan, select=select, update=learn, report=_report)
+
+
+def _report(state):
+  assistant = state.assistant
+  return {'mean_loss': assistant.total / jnp.maximum(assistant.count, 1)}

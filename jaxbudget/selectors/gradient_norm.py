@@ -1,0 +1,94 @@
+"""Importance sampling by a table of gradient norms that is refreshed now and then.
+
+Alain et al., `Variance Reduction in SGD by Distributed Importance Sampling
+<https://arxiv.org/abs/1511.06481>`_, 2016.
+"""
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxbudget import ledger, scores
+from jaxbudget.ledger import Budget
+from jaxbudget.selectors import table
+from jaxbudget.selectors.sgd import as_plan, plain_facts
+from jaxbudget.types import Scan, Selector, Spec
+
+_UNKNOWN = -1.0
+
+
+def _remember(state, batch, outputs):
+  return scores.remember(state, batch, scores.own_bound(outputs, batch.part_label))
+
+
+def _refresh(state, key, seen):
+  """Bounds of all samples: with p of the true class, ||p - y||^2 is sum p^2 - 2 p_y + 1."""
+  del state, key
+  p = jax.nn.softmax(seen.logits, axis=-1)
+  true = jnp.exp(-seen.loss)
+  return jnp.sqrt(jnp.maximum(jnp.sum(p**2, axis=-1) - 2 * true + 1, 0))
+
+
+def gradient_norm(
+  spec: Spec,
+  budget: Budget | float,
+  *,
+  every: int = 2,
+  smoothing: float = 0.1,
+  weights: Literal['none', 'inverse'] = 'inverse',
+  replacement: bool = True,
+  mix: float = 1.0,
+) -> Selector:
+  """floor(N*B) samples an epoch, drawn by the latest bound of their gradient's norm.
+
+  The bound is ||softmax - target||_2 (the original: the norm of the whole gradient, computed by
+  helpers beside the training). It is measured for all samples every few epochs, and on the pass
+  of every step. Before the first look everybody is as likely.
+
+  Args:
+    spec: sizes of the run.
+    budget: B.
+    every: epochs between two looks at all samples; the first comes before the second epoch.
+    smoothing: c, added to every bound (at most 1.42); large is uniform.
+    weights: `inverse` makes the mean loss unbiased, or `none`.
+    replacement: draw with replacement; without, the draw is systematic if weights are inverse.
+    mix: lam, the share of chances that goes by the bounds; 1 - lam is uniform.
+
+  Returns:
+    A selector.
+
+  Raises:
+    ValueError: an option out of range, no full batch fits, or a compute budget that the looks
+      alone use up.
+  """
+  table.check(weights, mix)
+  if every < 1:
+    raise ValueError(f'every={every} must be 1 or more epochs')
+  if not 0 <= smoothing < math.inf:
+    raise ValueError(f'smoothing={smoothing} must be 0 or more')
+  looks = len(range(1, spec.epochs, every))
+  scored = looks * spec.num_examples
+  samples = ledger.trainable(spec, budget, scored, 'gradient_norm')
+  facts = plain_facts(spec, spec.epochs, samples)
+  facts = facts._replace(
+    scan=Scan(every, first=1, wants=('logits',)) if looks else Scan(),
+    planned=facts.planned._replace(scored=scored),
+    distinct=not replacement,
+    asks=('probabilities', 'gradient_norm'),
+  )
+  padded = spec.num_examples // facts.candidates
+
+  def init(key):
+    del key
+    return jnp.full(spec.num_examples, _UNKNOWN, jnp.float32)
+
+  def plan(bound, key, epoch):
+    del epoch
+    known = jnp.all(bound >= 0)
+    value = jnp.where(known, bound + jnp.float32(smoothing), jnp.ones_like(bound))
+    index, weight = table.weighted(key, value, samples, weights, replacement, mix)
+    return bound, as_plan(index, facts.rows, facts.candidates, padded, weight)
+
+  return Selector(facts, init, plan, update=_remember, scan=_refresh)

@@ -1,0 +1,227 @@
+"""Candidates scored now and then, or on smaller images, whatever the method: cheaper selection."""
+
+import functools
+from fractions import Fraction
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxbudget.losses import cross_entropy
+from jaxbudget.types import Outputs, Selector, Spec, State
+
+_WHOLE = 1024  # units of price in a forward pass
+
+
+class Scoring(NamedTuple):
+  """How candidates are scored, whatever the method.
+
+  Attributes:
+    every: epochs that one scoring serves.
+    size: height of the images that are scored; 0: as they are.
+    price: what a pass of such an image costs, in 1/1024 of a forward pass.
+  """
+
+  every: int = 1
+  size: int = 0
+  price: int = _WHOLE
+
+  def share(self, epochs: int) -> Fraction:
+    """Forward equivalents that scoring a candidate costs, on average over the epochs of a run."""
+    return Fraction(self.price * -(-epochs // self.every), _WHOLE * epochs)
+
+
+def rescored(selector: Selector, spec: Spec, scoring: Scoring) -> Selector:
+  """A method whose candidates are scored now and then, or on smaller images.
+
+  Args:
+    selector: any that scores candidates.
+    spec: sizes of the run.
+    scoring: how.
+
+  Returns:
+    A selector; `selector` itself if nothing is asked for.
+
+  Raises:
+    ValueError: the method scores no candidates.
+  """
+  if scoring == Scoring():
+    return selector
+  if not selector.facts.row_cost.scored:
+    said = ', '.join(
+      f'score_{key}={value}' for key, value in scoring._asdict().items()
+      if key != 'price' and value != Scoring._field_defaults[key]
+    )  # fmt: skip
+    raise ValueError(f'{said} would change nothing: this method scores no candidates in its rows')
+  if scoring.every > 1:
+    selector = remembering(selector, spec, scoring.every)
+  return shrunk(selector, spec, scoring) if scoring.size else selector
+
+
+class Remembered(NamedTuple):
+  """State of a method that reuses what the model said."""
+
+  inner: State
+  logits: jax.Array  # f32[N,C]  as last said of each sample when it was scored; 0: never
+  measuring: jax.Array  # bool[]  this epoch scores
+
+
+def remembering(selector: Selector, spec: Spec, every: int) -> Selector:
+  """Lets a method score in every k-th epoch only; the epochs between reuse what was said there.
+
+  Of a sample that was not scored then the model is taken to have said nothing: all classes are as
+  likely. A picture of several samples is credited to each by its share, and recalled as the mean
+  of its samples by their shares.
+
+  Args:
+    selector: calls `forward` on all candidates of a row, or not at all.
+    spec: sizes of the run.
+    every: k.
+
+  Returns:
+    A selector.
+  """
+  facts, scans = selector.facts, _scanned(selector.facts, spec)
+  measured = -(-facts.epochs // every)
+  scored = facts.planned.scored - scans
+  even = scored % facts.epochs == 0  # else not all epochs score as many
+  each = -(-scored // (facts.epochs if even else max(1, facts.epochs - 1)))
+  kept = min(scored, each * measured)
+  cost = 'bound' if facts.cost == 'exact' and not even else facts.cost
+  asks = tuple(dict.fromkeys((*facts.asks, 'probabilities')))  # what was said is kept as logits
+  planned = facts.planned._replace(scored=scans + kept)
+  facts = facts._replace(planned=planned, cost=cost, asks=asks)
+
+  def init(key):
+    logits = jnp.zeros((spec.num_examples, spec.num_classes), jnp.float32)
+    return Remembered(selector.init(key), logits, jnp.array(True))
+
+  def plan(state, key, epoch):
+    inner, planned = selector.plan(state.inner, key, epoch)
+    return state._replace(inner=inner, measuring=epoch % every == 0), planned
+
+  def scan(state, key, seen):
+    return state._replace(inner=selector.scan(state.inner, key, seen))
+
+  return _inside(selector, facts, init, plan, scan, _recalling(selector.select))
+
+
+@functools.lru_cache(maxsize=64)
+def _recalling(inner_select):
+  """`select` of `remembering`; the same function object for all budgets."""
+
+  def select(state, key, batch, forward):
+    shown = jnp.sum(batch.part_share[..., None] * state.logits[batch.part_index], axis=1)
+    recalled = Outputs(shown, cross_entropy(shown, batch.target))
+
+    def recall(asked):
+      if asked.index.shape != batch.index.shape:
+        raise ValueError('score_every wants a method that scores all candidates of a row at once')
+      return recalled
+
+    # Whether a row scores does not depend on what is said there: so this run tells it.
+    wanted = inner_select(state.inner, key, batch, recall)[2]['scored'] > 0
+    fresh = state.measuring & wanted
+    outputs = jax.lax.cond(fresh, lambda: forward(batch), lambda: recalled)
+    inner, chosen, info = inner_select(state.inner, key, batch, lambda asked: outputs)
+    said = jnp.where(fresh, _credit(state.logits, batch, outputs.logits), state.logits)
+    state = Remembered(inner, said, state.measuring)
+    return state, chosen, {**info, 'scored': jnp.where(fresh, info['scored'], 0)}
+
+  return select
+
+
+def _credit(table, batch, logits):
+  """Writes what was said of pictures into the table, to each sample by its share."""
+  index, share = batch.part_index.ravel(), batch.part_share.ravel()
+  said = jnp.repeat(logits, batch.part_index.shape[1], axis=0)
+  total = jnp.zeros_like(table).at[index].add(share[:, None] * said)
+  seen = jnp.zeros(table.shape[0], jnp.float32).at[index].add(share)[:, None]
+  return jnp.where(seen > 0, total / jnp.where(seen > 0, seen, 1), table)
+
+
+class Owed(NamedTuple):
+  """State of a method that scores smaller images."""
+
+  inner: State
+  owed: jax.Array  # i32[]  less than one forward pass that is not in the books yet, in 1/1024
+
+
+def shrunk(selector: Selector, spec: Spec, scoring: Scoring) -> Selector:
+  """Lets a method score smaller images, and charges what these cost.
+
+  The books hold whole forward passes: what is left over is carried to the next row.
+
+  Args:
+    selector: any.
+    spec: sizes of the run.
+    scoring: height and price.
+
+  Returns:
+    A selector.
+  """
+  facts, scans = selector.facts, _scanned(selector.facts, spec)
+  most = facts.row_cost.scored * scoring.price
+  facts = facts._replace(
+    planned=facts.planned._replace(
+      scored=scans + (facts.planned.scored - scans) * scoring.price // _WHOLE
+    ),
+    row_cost=facts.row_cost._replace(scored=-(-(most + _WHOLE - 1) // _WHOLE)),
+  )
+  height, width, channels = spec.image_shape
+  shape = (scoring.size, max(1, round(width * scoring.size / height)), channels)
+
+  def init(key):
+    return Owed(selector.init(key), jnp.int32(0))
+
+  def plan(state, key, epoch):
+    inner, planned = selector.plan(state.inner, key, epoch)
+    return state._replace(inner=inner), planned
+
+  def scan(state, key, seen):
+    return state._replace(inner=selector.scan(state.inner, key, seen))
+
+  select = _shrinking(selector.select, shape, scoring.price)
+  return _inside(selector, facts, init, plan, scan, select)
+
+
+@functools.lru_cache(maxsize=64)
+def _shrinking(inner_select, shape, price):
+  """`select` of `shrunk`; the same function object for all budgets."""
+
+  def select(state, key, batch, forward):
+    def small(asked):
+      image = jax.image.resize(asked.image, (asked.image.shape[0], *shape), 'linear')
+      return forward(asked._replace(image=image))
+
+    inner, chosen, info = inner_select(state.inner, key, batch, small)
+    owed = state.owed + info['scored'] * price
+    return Owed(inner, owed % _WHOLE), chosen, {**info, 'scored': owed // _WHOLE}
+
+  return select
+
+
+def _scanned(facts, spec):
+  """Forward passes that scans cost, which no wrapper changes."""
+  return sum(facts.scan.due(e) for e in range(facts.epochs)) * spec.num_examples
+
+
+def _inside(selector, facts, init, plan, scan, select):
+  """A method whose state holds that of another one as `inner`."""
+  hooks = _inner_hooks(selector.weigh, selector.update, selector.report, selector.scores)
+  weigh, update, report, scores = hooks
+  return selector._replace(
+    facts=facts, init=init, plan=plan, scan=scan,
+    select=select, weigh=weigh, update=update, report=report, scores=scores,
+  )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=64)
+def _inner_hooks(weigh, update, report, scores):
+  """Hooks that see the inner state only; the same function objects for all budgets."""
+  return (
+    lambda state, loss, weight: weigh(state.inner, loss, weight),
+    lambda state, batch, outputs: state._replace(inner=update(state.inner, batch, outputs)),
+    lambda state: report(state.inner),
+    lambda state: scores(state.inner),
+  )

@@ -1,0 +1,152 @@
+"""Candidates that are scored now and then, or on smaller images, whatever the method."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from online_methods_test import KEY, batch_of
+from online_methods_test import spec as spec_of
+
+from jaxbudget import data, ledger, selectors
+from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.run import flops
+from jaxbudget.lab.sweep import grid
+from jaxbudget.selectors.rescored import Scoring, rescored
+from jaxbudget.types import Outputs
+
+
+def rho(spec, budget=0.5):
+  none = np.zeros(spec.num_examples, np.float32)
+  return selectors.make_selector('rho_loss', spec, budget, {}, {'first': none, 'second': none})
+
+
+def saying(logits):
+  """A model that says the same of sample i whenever it is asked."""
+
+  def forward(batch):
+    own = jnp.asarray(logits, jnp.float32)[batch.index]
+    return Outputs(own, -jax.nn.log_softmax(own)[:, 0])
+
+  return forward
+
+
+def test_between_two_scorings_what_was_said_counts():
+  spec = spec_of(16, 4)
+  selector = rescored(rho(spec), spec, Scoring(every=2))
+  state, _ = selector.plan(selector.init(KEY), KEY, jnp.int32(0))
+  first = np.random.default_rng(0).normal(size=(16, 3))
+  batch = batch_of(range(8))
+  state, chosen, info = selector.select(state, KEY, batch, saying(first))
+  loss = np.asarray(saying(first)(batch).loss)
+  hardest = set(np.argsort(-loss)[:4])
+  assert set(np.asarray(chosen.index).tolist()) == hardest and int(info['scored']) == 8
+  np.testing.assert_allclose(state.logits[:8], first[:8], rtol=1e-5)
+  state, _ = selector.plan(state, KEY, jnp.int32(1))
+  state, chosen, info = selector.select(state, KEY, batch, saying(-first))
+  assert set(np.asarray(chosen.index).tolist()) == hardest and int(info['scored']) == 0
+  # Of whom nothing was said, all classes are as likely.
+  easy = batch_of([0, 1, 2, 3, 12, 13, 14, 15])
+  state = state._replace(logits=state.logits.at[:4].set(jnp.array([9.0, 0, 0])))
+  _, chosen, _ = selector.select(state, KEY, easy, saying(first))
+  assert sorted(np.asarray(chosen.index).tolist()) == [12, 13, 14, 15]
+  state, _ = selector.plan(state, KEY, jnp.int32(2))
+  _, chosen, info = selector.select(state, KEY, batch, saying(-first))
+  expected = np.argsort(-np.asarray(saying(-first)(batch).loss))[:4]
+  assert set(np.asarray(chosen.index).tolist()) == set(expected) and int(info['scored']) == 8
+
+
+def test_pictures_of_several_are_credited_by_share():
+  spec = spec_of(16, 4)
+  selector = rescored(rho(spec), spec, Scoring(every=2))
+  share = jnp.tile(jnp.array([[0.75, 0.25]], jnp.float32), (8, 1))
+  parts = jnp.stack([jnp.arange(8), (jnp.arange(8) + 1) % 8], 1).astype(jnp.int32)
+  batch = batch_of(range(8))._replace(part_index=parts, part_share=share)
+  said = np.random.default_rng(1).normal(size=(8, 3)).astype(np.float32)
+  forward = lambda b: Outputs(jnp.asarray(said), jnp.zeros(8))
+  state, _, _ = selector.select(selector.init(KEY), KEY, batch, forward)
+  # Sample i is in picture i by 3/4, in picture i-1 by 1/4.
+  np.testing.assert_allclose(state.logits[:8], 0.75 * said + 0.25 * np.roll(said, 1, 0), rtol=1e-4)
+
+
+def test_small_images_are_charged_by_their_price():
+  spec = toys.SPEC
+  plain = rho(spec)
+  selector = rescored(plain, spec, Scoring(size=1, price=300))
+  count = plain.facts.candidates
+  assert selector.facts.planned.scored == plain.facts.planned.scored * 300 // 1024
+  assert selector.facts.planned.trained == plain.facts.planned.trained
+  state, shapes, booked = selector.init(KEY), [], []
+  batch = batch_of(range(count))._replace(image=jnp.ones((count, 2, 2, 1)))
+
+  def forward(asked):
+    shapes.append(asked.image.shape)
+    return Outputs(jnp.zeros((count, 3)), jnp.zeros(count))
+
+  for _ in range(5):
+    state, chosen, info = selector.select(state, KEY, batch, forward)
+    booked.append(int(info['scored']))
+    assert chosen.image.shape[1:] == (2, 2, 1)
+  assert set(shapes) == {(count, 1, 1, 1)}
+  assert np.cumsum(booked).tolist() == [count * 300 * (r + 1) // 1024 for r in range(5)]
+  assert max(booked) <= selector.facts.row_cost.scored
+
+
+def test_a_run_spends_what_is_planned():
+  budget = ledger.Budget(ledger.Fraction(1, 2), 'compute', scoring=Scoring(2, 2, 512).share(4))
+  selector = rescored(rho(toys.SPEC, budget), toys.SPEC, Scoring(2, 2, 512))
+  # n = N (1/2 - 1/2/2/3), of it full batches.
+  assert selector.facts.planned.trained == 4 * (48 * 5 // 12 // 8 * 8)
+  state, history = toys.run(selector, budget)
+  scored = [int(p.metrics.scored.sum()) for p in history]
+  each = selector.facts.rows * selector.facts.candidates // 2
+  assert scored == [each, 0, each, 0] and sum(scored) == selector.facts.planned.scored
+  other = ledger.Budget(ledger.Fraction(7, 10), 'compute', scoring=Scoring(2, 2, 512).share(4))
+  again = rescored(rho(toys.SPEC, other), toys.SPEC, Scoring(2, 2, 512))
+  for hook in ('select', 'weigh', 'update', 'report', 'scores'):
+    assert getattr(selector, hook) is getattr(again, hook)
+  assert int(state.times_trained.sum()) == selector.facts.planned.trained
+
+
+DIGITS = {'dataset': 'digits', 'model': 'resnet8', 'width': 2, 'epochs': 9, 'batch_size': 32}
+
+
+def planned(**values):
+  return grid.make_runs(config_lib.defaults(**{**DIGITS, 'seeds': 1, **values}))
+
+
+def test_keys_of_the_launcher():
+  values = {'selector': 'selective_backprop', 'budget': 0.5, 'budget_unit': 'compute'}
+  (plain,) = planned(**values)
+  (stale,) = planned(**values, score_every=3)
+  (small,) = planned(**values, score_size=4)
+  info = data.info('digits')
+  part, full = (
+    flops.model_flops('resnet8', i, 32, {'width': 2})[0]
+    for i in (info.__class__(**{**vars(info), 'image_shape': (4, 4, 1)}), info)
+  )
+  assert small.parts.scoring.price == math.ceil(1024 * part / full) < 512
+  ids = {run.run_id for run in (plain, stale, small)}
+  assert len(ids) == 3 and planned(**values, score_every=1)[0].run_id == plain.run_id
+  for cheap in (stale, small):  # what scoring does not cost is trained with
+    assert cheap.planned.scored < plain.planned.scored / 2
+    assert cheap.planned.trained > plain.planned.trained
+    assert cheap.planned.forward_equivalents <= 0.5 * 3 * 9 * 1437
+  *_, run = planned(selector='rho_loss', budget=0.5, score_every=2)
+  assert all(n.cell.score_every == 1 for n in run.needs) and run.parts.scoring.every == 2
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'score_every': 2}, 'score_every=2 would change nothing'),
+    ({'score_size': 4}, 'score_size=4 would change nothing'),
+    ({'score_every': 0}, 'score_every=0 is refused'),
+    ({'score_size': 8}, 'score_size=8 is refused: 0 .as they are. or a height below 8'),
+  ],
+)
+def test_what_does_not_fit_is_refused(values, message):
+  with pytest.raises(ValueError, match=message):
+    planned(selector='unif_sgd', budget=0.5, **values)
