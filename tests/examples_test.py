@@ -37,7 +37,7 @@ def test_every_method_in_somebodys_own_loop(name, capsys, monkeypatch, tmp_path)
     np.savez(tmp_path / 'needed.npz', **given)
     file = (tmp_path / 'needed.npz',)
   accuracy, trained = run('own_loop.py', capsys, monkeypatch, name, *file)
-  assert accuracy > 65  # of ten classes; mentornet leaves out half of the first batches
+  assert accuracy > (65 if name == 'mentornet' else 80)  # it leaves out half of the first batches
   full = 8 * DIGITS
   assert trained <= (1.0 if name in ('sgd', 'forgetting_sgd') else 0.3) * full + DIGITS
 

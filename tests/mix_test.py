@@ -236,7 +236,7 @@ def test_a_chain_has_one_crop_flip_and_normalisation(monkeypatch):
   assert made == {'random_crop': 1, 'random_flip': 1, 'normalize': 1} and found.parts == 8
   orders = []
   monkeypatch.setattr(augment_lib, 'chain', lambda *stages: orders.append(stages))
-  stages = {name: Stages(f'{name} on pixels', name) for name in 'ab'}
+  stages = {name: Stages(before=f'{name} on pixels', after=name) for name in 'ab'}
   augment_lib.assemble(INFO, stages['a'], Stages(), stages['b'])
   (order,) = orders
   assert order[:2] == ('a on pixels', 'b on pixels') and order[-2:] == ('a', 'b')

@@ -23,7 +23,7 @@ _OF_RUNS = (
 _FREE = (
   *_OF_RUNS, *config_lib.INCIDENTAL, 'selector', 'selector_options', 'budget', 'budget_unit',
   'data', 'data_checksums', 'run_id', 'cell_id', 'seed', 'config_hash', 'identity', 'conv',
-  'evaluate_batch', 'parts', 'shared_by', *conditions.POOL,
+  'evaluate_batch', 'parts', 'shared_by', 'score_every', 'score_size', *conditions.POOL,
 )  # fmt: skip
 
 
