@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from jaxbudget import ledger, registry
-from jaxbudget.lab import methods
+from jaxbudget.lab.paper import methods
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -8,7 +8,8 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from jaxbudget.lab import fidelity, methods
+from jaxbudget.lab import fidelity
+from jaxbudget.lab.paper import methods
 
 Config = Mapping[str, Any]  # a run's config.json: option dicts hold resolved values
 

@@ -1,6 +1,6 @@
 """Every method of ours: where it comes from, what it costs, and where it departs from its source.
 
-`python -m jaxbudget.lab.methods` writes docs/methods.md from it; the options and the line on
+`python -m jaxbudget.lab.paper.methods` writes docs/methods.md from it; the options and the line on
 each are read off the factories.
 """
 
@@ -450,8 +450,8 @@ def _section(name: str, method: Method, entry: listing.Entry) -> list[str]:
 _HEAD = """# Methods
 
 Every way of choosing samples that this package knows, under one account of cost. Written by
-`python -m jaxbudget.lab.methods`; options and the line on each are those of the factories, what
-they mean is in their docstrings (`--list=selector`).
+`python -m jaxbudget.lab.paper.methods`; options and the line on each are those of the factories,
+what they mean is in their docstrings (`--list=selector`).
 
 **Cost** is in forward equivalents an epoch (forward 1, backward 2) with default options: N samples
 there are, n trained on (floor(N B) in full batches), L candidates of all rows, S looks at all
@@ -470,5 +470,5 @@ their weights. Tables are read once an epoch, when the plan is made.
 
 
 if __name__ == '__main__':
-  page = pathlib.Path(__file__).parents[2] / 'docs' / 'methods.md'
+  page = pathlib.Path(__file__).parents[3] / 'docs' / 'methods.md'
   page.write_text(to_markdown(), encoding='utf-8')
