@@ -1,6 +1,6 @@
 """Any method in your own loop, right and counted: `python examples/own_loop.py NAME [FILE]`.
 
-FILE is what a method takes from other runs, an npz of its arrays; for `replay` a recording.
+FILE is what a method takes from other runs, an npz of its arrays. A recording: `replay:PATH`.
 """
 
 import sys
@@ -16,14 +16,14 @@ from jaxbudget import data
 name, file = [*sys.argv[1:], *('p_sgd', '')[len(sys.argv) - 1 :]]
 train, test = data.place(data.load('digits'))
 spec = jb.Spec(train.label.size, batch_size=32, num_classes=10, epochs=8, image_shape=(8, 8, 1))
-given = dict(np.load(file)) if file and name != 'replay' else {}
-options = {'recording': file} if name == 'replay' else {}
-budget = 1.0 if name in ('sgd', 'forgetting_sgd') else 0.3
-selector = jb.make_selector(name, spec, budget, options, given)  # or your own
+given = dict(np.load(file)) if file else {}
+budget = 1.0 if name in ('sgd', 'dynamics_sgd') else 0.3
+selector = jb.make_selector(name, spec, budget, needed=given)  # or your own
 to_float = lambda image: image.astype(jnp.float32) / 255
 model = jb.Model(  # yours
   init=lambda key: (jnp.zeros((64, 10)), ()),
   apply=lambda w, _, image, train, mask=None: (image.reshape(len(image), -1) @ w, _),
+  features=lambda w, _, image: image.reshape(len(image), -1),
 )
 augment = jb.Augment(lambda key, batch: batch._replace(image=to_float(batch.image)), to_float)
 optimizer = optax.scale_by_adam()

@@ -60,7 +60,7 @@ def observe(
     together = np.concatenate if isinstance(parts[0], np.ndarray) else jnp.concatenate
     return together(parts)[:total]
 
-  return jax.tree.map(join, *blocks)
+  return jax.tree.map(join, *blocks)._replace(label=data.label)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))

@@ -159,11 +159,13 @@ class Seen(NamedTuple):
     loss: f32[N].
     logits: f32[N,C], if wanted.
     features: f32[N,D], if wanted; on the host.
+    label: i32[N].
   """
 
   loss: jax.Array  # f32[N]
   logits: jax.Array | None = None  # f32[N,C]
   features: Any = None  # f32[N,D]
+  label: jax.Array | None = None  # i32[N]
 
 
 class Need(NamedTuple):
@@ -174,10 +176,12 @@ class Need(NamedTuple):
 
   Attributes:
     parameter: of the factory, annotated `Needed`, that takes what the other run leaves.
-    takes: `scores` (what its selector learned of each sample, f32[N]), `recording` (how often
-      each sample was trained on in each epoch, u16[E,N] or the like), or by its trained
+    takes: `scores` (what its selector learned of each sample, f32[N] or more), `recording` (how
+      often each sample was trained on in each epoch, u16[E,N] or the like), or by its trained
       weights, of all N samples, `loss` (f32[N]), `logits` (f32[N,C]), `features` (f32[N,D]),
-      which costs N forward passes more. `label` (i32[N]) is of the data: there is no other run.
+      which cost N forward passes together, and `gradient_norm` (f32[N], of each sample's loss
+      by all parameters), which costs N forward and N backward passes. `label` (i32[N]) is of
+      the data: a need of nothing else needs no run. Several: the parameter takes a dict.
     selector: of the other run.
     budget: B of the other run.
     schedule: of the other run.
@@ -187,13 +191,23 @@ class Need(NamedTuple):
   """
 
   parameter: str
-  takes: str = 'scores'
+  takes: str | tuple[str, ...] = 'scores'
   selector: str = 'sgd'
   budget: float = 1.0
   schedule: str = 'step'
   part: tuple[int, int] = (0, 1)
   count: int = 1
   settings: tuple[tuple[str, Any], ...] = ()
+
+  @property
+  def taken(self) -> tuple[str, ...]:
+    """What is taken, as a tuple."""
+    return (self.takes,) if isinstance(self.takes, str) else tuple(self.takes)
+
+  @property
+  def runs(self) -> int:
+    """How many runs are needed."""
+    return 0 if set(self.taken) <= {'label'} else self.count
 
 
 # The classes of the training samples, for the parameter `labels`.
@@ -303,8 +317,8 @@ class Selector(NamedTuple):
     sizes: train sizes, rising; the step runs on the smallest listed prefix that holds
       all examples of weight > 0. Empty: always the whole batch.
     partial: a batch may hold padding (weight 0), which BatchNorm must leave out.
-    scores: `state -> f32[N]`, what the method learned of each sample; written as scores.npy
-      when the run ends.
+    scores: `state -> f32[N]` or more, what the method learned of each sample; written as
+      scores.npy when the run ends.
     scan: `(state, key, seen) -> state`, before the epochs that `facts.scan` names.
   """
 

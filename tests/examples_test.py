@@ -32,14 +32,14 @@ def test_every_method_in_somebodys_own_loop(name, capsys, monkeypatch, tmp_path)
   assert len((EXAMPLES / 'own_loop.py').read_text().splitlines()) <= 40
   file = ()
   if name == 'replay':
-    file = (toys.recording(DIGITS),)
+    name = f'replay:{toys.recording(DIGITS)}'
   elif given := toys.needed(name, n=DIGITS, classes=10):
     np.savez(tmp_path / 'needed.npz', **given)
     file = (tmp_path / 'needed.npz',)
   accuracy, trained = run('own_loop.py', capsys, monkeypatch, name, *file)
   assert accuracy > (65 if name == 'mentornet' else 80)  # it leaves out half of the first batches
   full = 8 * DIGITS
-  assert trained <= (1.0 if name in ('sgd', 'forgetting_sgd') else 0.3) * full + DIGITS
+  assert trained <= (1.0 if name in ('sgd', 'dynamics_sgd') else 0.3) * full + DIGITS
 
 
 def test_the_hooks_in_a_plain_nnx_loop(capsys, monkeypatch):

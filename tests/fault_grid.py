@@ -20,7 +20,7 @@ ALL = (
     'selector_options.backward': 'compact',
   },
   {'selector': 'random_subset'},
-  {'selector': 'coreset'},  # and forgetting_sgd, its scoring run
+  {'selector': 'coreset'},  # and dynamics_sgd, its scoring run
   {'selector': 'p_sgd', 'augment': 'randaugment'},
   {'selector': 'unif_sgd', 'augment': 'mixup'},
   {'selector': 'p_sgd', 'augment': 'ricap'},

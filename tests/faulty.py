@@ -41,7 +41,7 @@ VARIANTS = {
     'selector': 'ordered_sgd', 'selector_options': {'backward': 'compact', 'thresholds': (30.0,)},
   },
   'random_subset': {'selector': 'random_subset'},
-  'coreset': {'selector': 'coreset'},  # brings its scoring run, forgetting_sgd, along
+  'coreset': {'selector': 'coreset'},  # brings its scoring run, dynamics_sgd, along
   # A scan of one batch: one of several, stopped in each, would begin again for ever.
   'scan': {'selector': 'loss_scan', 'evaluate_batch': 64},
   'held_out': {'selector': 'held_out'},  # brings two runs on half of the data along

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from jaxbudget import factories, registry, selectors
 from jaxbudget.lab import config, launcher
+from jaxbudget.scoring.table import SCORES
+from jaxbudget.selectors import coreset
 
 NAN, INF = float('nan'), float('inf')
 # Plain keys: what fits every valid config drawn here, and what must be refused by the key's name.
@@ -72,6 +74,7 @@ _NETWORK = {
   'width': ([1, 2], [0, -1, 10**6]), 'compute_dtype': (['float32', 'bfloat16'], ['float16']),
   'conv': (['auto', 'lax'], ['fast']),
 }  # fmt: skip
+_PERIOD, _WARMUP, _MEMORY = ([1, 5], [0, -1]), ([0, 2], [-1]), ([1.0], [0.0, NAN])
 # Options by kind and part: values in and out of range. Types are tried for all alike.
 OPTIONS = {
   'selector': {
@@ -82,6 +85,26 @@ OPTIONS = {
       'staleness': ([1, 2], [0]),
     },
     'ordered_sgd': {'thresholds': ([(20.0, 30.0), [50]], [(90, 80), (), (101,), (0,)])},
+    'coreset': {
+      # Not those that look at less than the first of so few epochs.
+      'score': ([s for s in SCORES if s not in ('dual', 'el2n_training')], ['luck']),
+      'offset': ([0.0, 0.2], [-0.1, 1.5, NAN]), 'cutoff': ([0.0, 0.1], [-0.1, 1.5, NAN]),
+      'bins': ([1, 10], [0]), 'concentration': ([1, 5.5], [0.0, NAN]), 'window': ([2, 4], [1]),
+      'scoring': ([None, 1.0, 0.75], [0.0, 1.5, NAN]), 'runs': ([1, 2, None], [0]),
+      'neighbours': ([1, 5], [0]), 'proxy': (['', 'linear'], ['resnet']),
+      'scoring_schedule': (['', 'cosine'], ['cosin']),
+    },
+    'craig': {'period': _PERIOD, 'warmup': _WARMUP, 'memory_gib': _MEMORY},
+    'gradmatch': {
+      'ridge': ([None, 0, 0.5], [-1.0, NAN]),
+      'tolerance': ([0.0, 1e-3], [-1.0, NAN]), 'period': _PERIOD, 'warmup': _WARMUP,
+      'memory_gib': _MEMORY,
+    },
+    'glister': {
+      'rate': ([0.0, 0.1], [-1.0, NAN]), 'held_out': ([10, 12], [1, 1000]), 'period': _PERIOD,
+      'warmup': _WARMUP,
+    },
+    'rcap': {'temperature': ([0.5, 3], [0.0, NAN])},
     'infobatch': {
       'ratio': ([0, 0.5], [1.0, -0.1, NAN]), 'delta': ([0.5, 1], [1.5, NAN]),
       'exact': ([True], []),  # as published it takes the whole budget, see `consistent`
@@ -244,7 +267,7 @@ def valid(draw) -> dict:
 
 def consistent(drawn: dict) -> dict:
   """Sees to what one value asks of another."""
-  if drawn['selector'] in ('sgd', 'forgetting_sgd'):
+  if drawn['selector'] in ('sgd', 'dynamics_sgd'):
     drawn['budget'] = 1.0
   if drawn['selector'] == 'replay':
     drawn['selector_options.recording'] = toys.recording()
@@ -253,6 +276,14 @@ def consistent(drawn: dict) -> dict:
   dear = ('replay', 'kakurenbo', 'gradient_bound')  # scoring leaves no full batch of so few
   if needs or name in dear:
     drawn['budget_unit'] = 'backward'
+  if drawn['selector'] == 'glister':
+    drawn['budget'] = 0.75  # a part is held out
+  if drawn['selector'] == 'coreset':
+    drawn['budget'] = 0.75
+    own = coreset._OF_CHOICE.get(drawn.get('selector_options.choice'), ())
+    for option in coreset._UNSET:
+      if option not in own:
+        drawn.pop(f'selector_options.{option}', None)
   if drawn['selector'] == 'selective_backprop':
     drawn.setdefault('selector_options.history', 16)  # more than that no epoch has
   if str(drawn.get('selector_options.form')).startswith('w'):  # it draws uniformly

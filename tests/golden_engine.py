@@ -28,7 +28,7 @@ FILE = pathlib.Path(__file__).parent / 'golden' / 'engine.json'
 CLOSE = 1e-5  # relative above 1, absolute below
 N, CLASSES = 48, 8
 # Methods that look at probabilities; all others look at losses.
-BY_PROBABILITY = ('p_sgd', 'c_sgd', 'active_bias', 'gradient_bound')
+BY_PROBABILITY = ('p_sgd', 'c_sgd', 'active_bias', 'gradient_bound', 'rcap')
 # Of these the weights after eight rows too: a plain step, weights, a queue, padding.
 TRAINED = {
   'unif_sgd': ('unif_sgd', {}),

@@ -175,3 +175,47 @@ def test_a_recording_can_be_needed_and_makes_its_run_record(dataset, tmp_path):
   seen = np.load(tmp_path / first.run_id / 'counts.npy')
   kept = np.load(tmp_path / run.run_id / 'counts.npy') > 0
   assert seen[kept].min() >= seen[~kept].max()
+
+
+def test_a_core_set_of_all_that_scoring_runs_leave(dataset, tmp_path):
+  """Two scoring runs of half the epochs, two models on half of the data, and one subset."""
+  runs, datasets = faulty.planned(
+    faulty.settings(
+      dataset, selector='coreset', batch_size=4,
+      selector_options={
+        'score': 'el2n', 'choice': 'strata', 'cutoff': 0.2, 'bins': 4, 'quota': 'drop',
+        'scoring': 0.5, 'runs': 2,
+      },
+    )
+  )  # fmt: skip
+  *scoring, chosen = runs
+  assert [(r.cell.selector, r.cell.schedule) for r in scoring] == [('dynamics_sgd', 'constant')] * 4
+  assert [(r.info.num_train, r.parts.selector.facts.epochs) for r in scoring] == [
+    (48, 2), (48, 2), (24, 2), (24, 2),
+  ]  # fmt: skip
+  full = 3 * 48 * 2  # of a scoring run; a look at all samples is taken with each of the four
+  assert chosen.selection['forward_equivalents'] == 3 * full + 4 * 48
+  assert local.run_all(runs, datasets, tmp_path, Console()) == 0
+  kept = np.load(tmp_path / chosen.run_id / 'counts.npy') > 0
+  assert kept.sum() == 24
+  record = np.load(tmp_path / scoring[0].run_id / 'scores.npy')
+  assert record.shape == (4, 2, 48) and record.dtype == np.float16 and np.isfinite(record).all()
+
+
+def test_norms_of_gradients_are_charged_forward_and_backward(dataset):
+  runs, _ = faulty.planned(
+    faulty.settings(
+      dataset, selector='coreset', selector_options={'score': 'grand', 'scoring': 1.0}
+    )
+  )
+  assert runs[-1].selection['forward_equivalents'] == 10 * (3 * 48 * 4 + 3 * 48)
+
+
+def test_labels_need_no_run(dataset, tmp_path):
+  runs, result = launch(tmp_path, dataset, selector='rcap')
+  assert len(runs) == 1 and runs[0].selection is None
+  label = np.arange(48) % 4
+  counts = np.load(tmp_path / runs[0].run_id / 'counts.npy')
+  assert counts.sum() == 4 * 24
+  assert [counts[label == c].sum() for c in range(4)] == pytest.approx([24] * 4, abs=4)
+  assert result['cost']['forward_scored'] == 0

@@ -122,7 +122,7 @@ CORESETS = tuple(
 def test_one_scoring_run_serves_all_core_sets():
   runs = runs_of(*CORESETS, {'selector': 'unif_sgd', 'budget': 0.3}, seeds=2)
   scoring, *others = runs
-  assert scoring.cell.selector == 'forgetting_sgd' and scoring.needs == ()
+  assert scoring.cell.selector == 'dynamics_sgd' and scoring.needs == ()
   assert (scoring.cell.budget, scoring.cell.schedule, scoring.cell.augment) == (
     1.0,
     'step',
@@ -167,7 +167,7 @@ def test_selection_is_shown_in_full_and_shared():
 def test_only_keeps_the_scoring_run_that_is_needed():
   runs = runs_of(*CORESETS, {'selector': 'sgd', 'budget': 1.0})
   kept = grid.only(runs, 'selector=coreset,budget=0.3')
-  assert [run.cell.selector for run in kept] == ['forgetting_sgd', 'coreset', 'coreset']
+  assert [run.cell.selector for run in kept] == ['dynamics_sgd', 'coreset', 'coreset']
   assert [run.cell.selector for run in grid.only(runs, 'selector=sgd')] == ['sgd']
   assert grid.only(runs, '') == runs
   for wanted, said in (
@@ -221,19 +221,22 @@ def test_prepare_reads_scores(tmp_path, train_split):
     needs_lib.prepare(run, tmp_path, train_split)
   directory = tmp_path / scoring.run_id
   directory.mkdir()
-  scores = np.random.default_rng(0).permutation(1437).astype(np.float32)
-  np.save(directory / 'scores.npy', scores)
+  scores = np.arange(1437) % 5  # times that samples are forgotten: x, or o x o x, and so on
+  margin = np.where(np.arange(9)[:, None] % 2 == 0, 1, -1) * np.ones((9, 1437))
+  margin[np.arange(9)[:, None] >= 2 * scores[None] + 1] = 1
+  record = np.stack([np.zeros((9, 1437)), np.zeros((9, 1437)), margin, np.zeros((9, 1437))])
+  np.save(directory / 'scores.npy', record.astype(np.float16))
   ready = needs_lib.prepare(run, tmp_path, train_split)
   order = ready.parts.selector.init(jax.random.key(0))
-  assert set(np.asarray(order[:431])) == set(np.argsort(-scores)[:431])
+  assert np.bincount(scores[np.asarray(order[:431])]).tolist() == [0, 0, 0, 144, 287]
   assert (ready.run_id, ready.planned) == (run.run_id, run.planned)
   assert needs_lib.prepare(scoring, tmp_path, train_split) is scoring
   for damaged in (b'', b'\x93NUMPY rubbish'):
     (directory / 'scores.npy').write_bytes(damaged)
     with pytest.raises(ValueError, match='scores.npy'):
       needs_lib.prepare(run, tmp_path, train_split)
-  np.save(directory / 'scores.npy', scores[:-1])
-  with pytest.raises(ValueError, match='1437 numbers'):
+  np.save(directory / 'scores.npy', record[..., :-1])
+  with pytest.raises(ValueError, match=r'scores of the scoring run must be \(4, ..., 1437\)'):
     needs_lib.prepare(run, tmp_path, train_split)
 
 
@@ -352,7 +355,7 @@ def test_all_methods_fit_under_one_compute_budget_or_are_told(capsys):
   found = {run.cell.selector for run in runs}
   told = capsys.readouterr().err
   for name in registry.names('selector'):
-    assert name in found or name in told or name in ('forgetting_sgd', 'replay'), name
+    assert name in found or name in told or name in ('dynamics_sgd', 'replay'), name
   full = 3 * config.epochs * 1437
   for run in runs:
     if run.cell.budget == 0.3:

@@ -42,7 +42,7 @@ OTHERS = tuple(variant for variant in VARIANTS if variant not in PATHS)
 def whole(variant):
   """Whether a variant decides itself how much of everything it trains on."""
   name, options = VARIANTS[variant]
-  return name in ('sgd', 'forgetting_sgd') or (
+  return name in ('sgd', 'dynamics_sgd') or (
     options.get('exact') is False and name != 'auto_assist'  # a queue ends where its budget does
   )
 

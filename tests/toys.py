@@ -54,7 +54,10 @@ def needed(name, options=None, n=SPEC.num_examples, classes=SPEC.num_classes):
     'features': np.random.default_rng(0).random((n, 4), np.float32),
   }
   filled = factories.find('selector', name).fill(options or {})
-  return {need.parameter: arrays[need.takes] for need in selectors.needs(name, filled)}
+  return {
+    need.parameter: arrays.get(need.takes, arrays['scores'])  # a core-set takes scores of one's own
+    for need in selectors.needs(name, filled)
+  }
 
 
 def run(selector, budget, spec=SPEC, seed=0, unit='backward'):

@@ -70,17 +70,18 @@ def _plan(values: Mapping[str, Any], common: Mapping[str, Any]) -> Run:
 
 
 def _needed(name: str, common) -> tuple[str, ...]:
-  """Ids of the runs that a method needs."""
-  runs = _plan({'selector': name, 'budget': 1.0, 'shared_by': _MOST}, common).needs
+  """Ids of the runs that a method needs, which are those of every budget."""
+  runs = _plan({'selector': name, 'budget': 0.75, 'shared_by': _MOST}, common).needs
   return tuple(run.run_id for run in runs)
 
 
 def _slower(name: str, epochs: int) -> Iterator[dict[str, Any]]:
   """What makes a method look less often, by and by."""
   yield {}
-  own = 'every' in factories.find('selector', name).options  # it looks at everybody
+  options = factories.find('selector', name).options
+  own = [key for key in ('every', 'period') if key in options]  # it looks at everybody
   for k in range(2, epochs + 1):
-    yield {'selector_options': {'every': k}} if own else {'score_every': k}
+    yield {'selector_options': {own[0]: k}} if own else {'score_every': k}
 
 
 def _cell(name: str, budget: float, shared_by: int, common) -> dict[str, Any] | None:

@@ -1,275 +1,290 @@
-"""Fixed subsets: random ones, and core-sets of the samples that some score ranks highest.
+"""Core-sets: subsets that a score and a choice make of all samples, before training starts.
 
-A core-set needs a score of every sample before training starts. Scores come of a *scoring
-run*: a full run of `forgetting_sgd`, an ordinary run of the plan (fidelity.md 2.8, 2.9).
+Scores come of a *scoring run* of `dynamics_sgd`, an ordinary run of the plan: of its record of
+training, or of what its trained model says of all samples (`jaxbudget.scoring`). Any score
+goes with any choice.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import ledger, registry
+from jaxbudget import factories, ledger, registry
 from jaxbudget.ledger import Budget
-from jaxbudget.sampling import shuffle
-from jaxbudget.scores import is_class
-from jaxbudget.selectors.sgd import as_plan, plain_facts, sgd
-from jaxbudget.types import Batch, Key, Need, Needed, Outputs, Selector, Spec
+from jaxbudget.scoring import dynamics, quotas
+from jaxbudget.scoring.choices import CHOICES, Ranked
+from jaxbudget.scoring.table import SCORES, Setting, score_of
+from jaxbudget.selectors.subset import fixed_subset
+from jaxbudget.types import Need, Needed, Selector, Spec
 
-SCORES = ('forgetting', 'least_confidence', 'entropy', 'kcenter')
-
-
-def _fixed_subset(spec: Spec, budget: Budget | float, init: Callable[[Key], jax.Array]) -> Selector:
-  """Trains on one subset throughout.
-
-  The state is i32[N], all samples with the subset in front, so that its shape, and with it
-  the compiled row program, is that of every budget.
-  """
-  samples = ledger.share(spec.num_examples, budget)
-  facts = plain_facts(spec, spec.epochs, samples)
-  padded = spec.num_examples // facts.candidates
-
-  def plan(order, key, epoch):
-    del epoch
-    index = shuffle(key, order[:samples])
-    return order, as_plan(index, facts.rows, facts.candidates, padded)
-
-  return Selector(facts, init, plan)
-
-
-def random_subset(spec: Spec, budget: Budget | float) -> Selector:
-  """One uniform subset of floor(N*B) samples, drawn before the run (fidelity.md 2.8).
-
-  The subsets of equal seeds are nested: a larger budget adds samples.
-
-  Args:
-    spec: sizes of the run.
-    budget: B, the share of samples kept.
-
-  Returns:
-    A selector.
-
-  Raises:
-    ValueError: the budget leaves no full batch.
-  """
-
-  def init(key):
-    return shuffle(key, jnp.arange(spec.num_examples, dtype=jnp.int32))
-
-  return _fixed_subset(spec, budget, init)
+QUOTAS = ('none', 'proportional', 'drop')
+# Options that only some choices know.
+_OF_CHOICE = {
+  'offset': ('offset',),
+  'strata': ('cutoff', 'bins'),
+  'beta': ('concentration',),
+  'graph': ('cutoff', 'neighbours'),
+}
+_UNSET = {'offset': 0.0, 'cutoff': 0.0, 'bins': 50, 'concentration': 4.0, 'neighbours': 5}
+# What a choice takes of the scoring run beside the scores.
+_TAKEN = {'strata': ('scores',), 'beta': ('scores',), 'graph': ('scores', 'features')}
 
 
 def coreset(
   spec: Spec,
   budget: Budget | float,
   scores: Needed = None,
+  first_half: Needed = None,
+  second_half: Needed = None,
   *,
-  score: Literal['forgetting', 'least_confidence', 'entropy', 'kcenter'] = 'forgetting',
+  score: Literal[
+    'forgetting',
+    'aum',
+    'aum_probability',
+    'aum_last',
+    'data_map',
+    'dyn_unc',
+    'dual',
+    'el2n_training',
+    'least_confidence',
+    'entropy',
+    'margin',
+    'el2n',
+    'grand',
+    'grand_last_layer',
+    'kcenter',
+    'moderate',
+    'herding',
+    'none',
+  ] = 'forgetting',  # fmt: skip
+  choice: Literal['top', 'bottom', 'middle', 'offset', 'random', 'strata', 'beta', 'graph'] = 'top',
+  quota: Literal['none', 'proportional', 'drop'] = 'none',
+  offset: float = 0.0,
+  cutoff: float = 0.0,
+  bins: int = 50,
+  concentration: float = 4.0,
+  neighbours: int = 5,
+  window: int = 10,
+  scoring: float | None = None,
+  scoring_schedule: str = '',
+  runs: int | None = None,
+  proxy: str = '',
 ) -> Selector:
-  """The floor(N*B) samples of highest score, ties broken at random (fidelity.md 2.9).
+  """floor(N*B) samples that a score and a choice make, before the run (fidelity.md 2.9).
+
+  The defaults keep the samples that were forgotten most often. Methods by other names:
+  `moderate` with `middle` (Moderate), any score with `strata` and a cut-off (CCS), `dual` with
+  `beta` (DUAL), any score with `graph` (D2), `none` with `random` and the quota `drop` (DRoP),
+  `el2n` (Data Diet), `least_confidence` with a proxy (Selection via Proxy).
 
   Args:
     spec: sizes of the run.
     budget: B, the share of samples kept.
-    scores: what the scoring run left: f32[N] forgetting events, its model's logits f32[N,C],
-      or for `kcenter` its features f32[N,D]; None gives a selector that can be planned but
-      not started.
-    score: `forgetting` (forgetting events), or from the scoring run's trained model
-      `least_confidence`, `entropy` or `kcenter`, see `score_of`.
+    scores: what the scoring run left, or each of several; f32[N] are scores of your own, high
+      for samples to keep first; None gives a selector that can be planned but not started.
+    first_half: under the quota `drop`, logits f32[N,C] of a model that was trained on the first
+      half of the data.
+    second_half: the same of the second half.
+    score: a key of `scoring.table.SCORES`.
+    choice: a key of `scoring.choices.CHOICES`.
+    quota: `none`; the choice is made in each class by itself, in proportion to the classes
+      (`proportional`) or by the errors of models on samples held out from them (`drop`).
+    offset: of the choice `offset`.
+    cutoff: of `strata` and `graph`: the share of the samples, the hardest, that is left out.
+    bins: of the choice `strata`.
+    concentration: c of the choice `beta`.
+    neighbours: of each sample, of the choice `graph`.
+    window: epochs in a window of `dyn_unc` and `dual`.
+    scoring: share of the full epochs that a scoring run has; None: what the score's paper has.
+    scoring_schedule: of the scoring runs, over their own length; empty: the step schedule for
+      those of all epochs, else the rate with which that starts.
+    runs: scoring runs, whose scores are averaged; None: as many as the score's paper has.
+    proxy: model of the scoring runs; empty: that of the run.
 
   Returns:
     A selector.
 
   Raises:
     ValueError: an option out of range, scores that do not fit, no full batch fits, or a
-      compute budget that the scoring run alone uses up.
+      compute budget that the scoring runs alone use up.
   """
   registry.check('score', score, SCORES)
+  registry.check('choice', choice, CHOICES)
+  registry.check('quota', quota, QUOTAS)
+  given = dict(
+    offset=offset, cutoff=cutoff, bins=bins, concentration=concentration, neighbours=neighbours
+  )
+  make = functools.partial(CHOICES[choice], **_options_of(choice, given))
+  early = _check_scoring(spec, score, scoring, window, runs)
+  _check_parts(proxy, scoring_schedule)
   budget = ledger.left_of(spec, budget)
   samples = ledger.share(spec.num_examples, budget)
-  if scores is not None:
-    scores = np.asarray(scores, np.float32)
-    rank = 1 if score == 'forgetting' else 2
-    if len(scores) != spec.num_examples or scores.ndim != rank or np.isnan(scores).any():
-      raise ValueError(
-        f'scores must be {spec.num_examples} numbers{"" if rank == 1 else " or more"}, one a '
-        f'training sample, got shape {scores.shape} with {np.isnan(scores).sum()} NaN'
-      )
+  _check_choice(1 - samples / spec.num_examples, **given)
+  found = _check_scores(spec, scores)
+
+  def choose(key):
+    ranked = _rank(score, choice, found, Setting(key, samples, early, window))
+    if quota == 'none':
+      return make(ranked, samples)
+    label = np.asarray(found[0]['label'])
+    size = np.bincount(label)
+    if quota == 'drop':
+      share = quotas.drop(size, samples, quotas.held_out_recall(first_half, second_half, label))
+    else:
+      share = quotas.proportional(size, samples)
+    return quotas.in_classes(make, ranked, label, share)
 
   def init(key):
-    if scores is None:
+    if found is None:
       raise ValueError(f'coreset with score={score!r} cannot start without the scores')
-    return _highest_first(score_of(score, jnp.asarray(scores, jnp.float32), key, samples), key)
+    if quota != 'none' and 'label' not in found[0]:
+      raise ValueError(f'quota={quota!r} needs the labels beside the scores')
+    if not isinstance(key, jax.core.Tracer):
+      return jnp.asarray(choose(key))
+    # Traced, for shapes or within somebody's program: the host is called once that runs.
+    again = lambda data: choose(jax.random.wrap_key_data(data))
+    order = jax.ShapeDtypeStruct((spec.num_examples,), jnp.int32)
+    return jax.pure_callback(again, order, jax.random.key_data(key))
 
-  subset = _fixed_subset(spec, budget, init)
-  asks = ('confidence',) if score in ('forgetting', 'kcenter') else ('probabilities',)
-  return subset._replace(facts=subset.facts._replace(uniform_on_ties=False, asks=asks))
-
-
-def _coreset_needs(options: Mapping[str, Any]) -> tuple[Need, ...]:
-  """A full run of `forgetting_sgd`, and of it the events, or what its model says at the end."""
-  takes = {'forgetting': 'scores', 'kcenter': 'features'}.get(options['score'], 'logits')
-  return (Need('scores', takes, 'forgetting_sgd'),)
-
-
-coreset.needs = _coreset_needs
-
-
-def score_of(score: str, found: jax.Array, key: Key, samples: int) -> jax.Array:
-  """Scores of all samples, high for those to keep.
-
-  `least_confidence` is 1 - max p, `entropy` that of the predicted distribution (Coleman et
-  al., `Selection via Proxy <https://arxiv.org/abs/1906.11829>`_, 2020). `kcenter` ranks the
-  centres in the order in which `kcenter_order` finds them on penultimate activations.
-
-  Args:
-    score: one of `SCORES`.
-    found: what the scoring run left, see `coreset`.
-    key: for the first centres of kcenter.
-    samples: how many samples will be kept (kcenter stops there).
-
-  Returns:
-    f32[N].
-  """
-  if score == 'forgetting':
-    return found
-  if score == 'kcenter':
-    order = kcenter_order(found, key, samples)
-    falling = jnp.arange(samples, 0, -1, dtype=jnp.float32)
-    return jnp.zeros(found.shape[0], jnp.float32).at[order].set(falling)
-  p = jax.nn.softmax(found, axis=-1)
-  if score == 'least_confidence':
-    return 1 - jnp.max(p, axis=-1)
-  return jnp.sum(jax.scipy.special.entr(p), axis=-1)
-
-
-def _highest_first(scores: jax.Array, key: Key) -> jax.Array:
-  """Orders samples by falling score, equal ones at random: i32[N]."""
-  index = jnp.arange(scores.shape[0], dtype=jnp.int32)
-  word = jax.random.bits(key, scores.shape, jnp.uint32)
-  return jax.lax.sort((-scores, word, index), num_keys=2)[2]
-
-
-class Forgetting(NamedTuple):
-  """What is known of each sample's presentations so far; 6 bytes a sample."""
-
-  correct: jax.Array  # bool[N]  at the latest presentation; at first not
-  learned: jax.Array  # bool[N]  ever
-  events: jax.Array  # i32[N]  presentations that turned correct into wrong
-
-
-def count_events(state: Forgetting, batch: Batch, outputs: Outputs) -> Forgetting:
-  """Takes note of a batch, in which no sample occurs twice.
-
-  Args:
-    state: before the batch.
-    batch: what was trained on; examples of weight 0 are passed over.
-    outputs: of the training pass (train mode, augmented images).
-
-  Returns:
-    The state after it.
-  """
-  correct = is_class(outputs, batch.label)
-  before = state.correct[batch.index]
-  # Padding goes to a place out of range, where it is dropped.
-  place = jnp.where(batch.weight > 0, batch.index, state.correct.shape[0])
-  return Forgetting(
-    correct=state.correct.at[place].set(correct, mode='drop'),
-    learned=state.learned.at[place].max(correct, mode='drop'),
-    events=state.events.at[place].add((before & ~correct).astype(jnp.int32), mode='drop'),
+  subset = fixed_subset(spec, budget, init)
+  return subset._replace(
+    facts=subset.facts._replace(uniform_on_ties=False, asks=('probabilities',))
   )
 
 
-def forgetting_scores(state: Forgetting) -> jax.Array:
-  """Forgetting events; a sample that was never classified correctly counts as inf.
-
-  Args:
-    state: of `forgetting_sgd`.
-
-  Returns:
-    f32[N].
-  """
-  return jnp.where(state.learned, state.events.astype(jnp.float32), jnp.inf)
-
-
-def forgetting_sgd(spec: Spec, budget: Budget | float = 1.0) -> Selector:
-  """SGD that counts how often each sample is forgotten: the scoring run (fidelity.md 2.9).
-
-  Toneva et al., `An Empirical Study of Example Forgetting during Deep Neural Network
-  Learning <https://arxiv.org/abs/1812.05159>`_, 2019.
-
-  Args:
-    spec: sizes of the run.
-    budget: must be 1.
-
-  Returns:
-    A selector; its `scores` are forgetting events.
-
-  Raises:
-    ValueError: a budget below 1.
-  """
-  plain = sgd(spec, budget)
-
-  def init(key):
-    del key
-    nothing = jnp.zeros(spec.num_examples, bool)
-    return Forgetting(nothing, nothing.copy(), jnp.zeros(spec.num_examples, jnp.int32))
-
-  def plan(state, key, epoch):
-    return state, plain.plan((), key, epoch)[1]
-
-  facts = plain.facts._replace(asks=('confidence',))
-  return Selector(facts, init, plan, update=count_events, scores=forgetting_scores)
+def _needs(options: Mapping[str, Any]) -> tuple[Need, ...]:
+  """Scoring runs, and of them the record or what their models say at the end."""
+  score = SCORES.get(options['score'], SCORES['none'])
+  share = score.early if options['scoring'] is None else options['scoring']
+  runs = score.runs if options['runs'] is None else options['runs']
+  proxy = (('model', options['proxy']),) if options['proxy'] else ()
+  run = functools.partial(
+    Need,
+    selector='dynamics_sgd',
+    budget=share,
+    schedule=options['scoring_schedule'] or ('step' if share == 1 else 'constant'),
+    settings=proxy,
+  )
+  takes = tuple(dict.fromkeys((*score.takes, *_TAKEN.get(options['choice'], ()), 'label')))
+  needs = (run('scores', takes, count=runs),)
+  if options['quota'] == 'drop':
+    needs += run('first_half', 'logits', part=(0, 2)), run('second_half', 'logits', part=(1, 2))
+  return needs
 
 
-_READ = 2**33  # bytes of features that a call reads, about a second's work for a CPU
+coreset.needs = _needs
 
 
-def kcenter_order(
-  features: jax.Array,
-  key: Key,
-  samples: int,
-  initial: int = 1000,
-  between: Callable[[], None] = lambda: None,
-) -> jax.Array:
-  """Greedy k-centre: the next centre is the sample farthest from all centres so far.
-
-  Args:
-    features: f32[N,D]; distances are Euclidean.
-    key: a typed key.
-    samples: k <= N, centres to find.
-    initial: centres drawn at random before the greedy ones.
-    between: called between calls to the device; may raise to stop.
-
-  Returns:
-    i32[k], distinct, in the order found.
-  """
-  count = features.shape[0]
-  first = shuffle(key, jnp.arange(count, dtype=jnp.int32))
-  order = jnp.zeros(samples, jnp.int32)
-  distance = jnp.full(count, jnp.inf, jnp.float32)
-  step = max(1, _READ // features.nbytes)
-  for start in range(0, samples, step):
-    place = jnp.int32(start), jnp.int32(min(start + step, samples))
-    order, distance = _add_centres(features, first, order, distance, jnp.int32(initial), *place)
-    jax.block_until_ready(order)
-    between()
-  return order
+def _options_of(choice: str, given: Mapping[str, Any]) -> dict[str, Any]:
+  """The options of a choice; refuses those that are set, but are of another one."""
+  own = _OF_CHOICE.get(choice, ())
+  for key, value in given.items():
+    if key not in own and value != _UNSET[key]:
+      knows = ' and '.join(name for name, options in _OF_CHOICE.items() if key in options)
+      raise ValueError(f'{key}={value} is of choice={knows}, not of choice={choice}')
+  return {key: given[key] for key in own}
 
 
-@jax.jit
-def _add_centres(features, first, order, distance, initial, start, stop):
-  """Finds the centres from `start` on and before `stop`."""
+def _check_choice(left_out: float, offset, cutoff, bins, concentration, neighbours) -> None:
+  """Whether the options of a choice are in range, where a share of all samples is left out."""
+  for key, value in (('offset', offset), ('cutoff', cutoff)):
+    if not 0 <= value <= left_out + 1e-9:
+      raise ValueError(
+        f'{key}={value} must be in [0, {left_out:.4g}], the share that this budget leaves out'
+      )
+  for key, value in (('bins', bins), ('neighbours', neighbours)):
+    if value < 1:
+      raise ValueError(f'{key} must be at least 1, got {value}')
+  if not 0 < concentration < float('inf'):
+    raise ValueError(f'concentration must be positive, got {concentration}')
 
-  def add(k, carry):
-    order, distance = carry
-    farthest = jnp.argmax(distance).astype(jnp.int32)
-    centre = jnp.where(k < initial, first[k], farthest)
-    squared = jnp.sum((features - features[centre][None, :]) ** 2, axis=-1)
-    # -1: a centre is never found again, not even among copies of itself.
-    distance = jnp.minimum(distance, squared).at[centre].set(-1)
-    return order.at[k].set(centre), distance
 
-  return jax.lax.fori_loop(start, stop, add, (order, distance))
+def _check_scoring(
+  spec: Spec, score: str, scoring: float | None, window: int, runs: int | None
+) -> int:
+  """Whether the scoring run can be; the epochs that the score looks at."""
+  kind = SCORES[score]
+  if scoring is not None and not 0 < scoring <= 1:
+    raise ValueError(f'scoring must be a share of the full run in (0, 1], got {scoring}')
+  if runs is not None and runs < 1:
+    raise ValueError(f'runs must be at least 1, got {runs}')
+  if window < 2:
+    raise ValueError(f'window must be at least 2 epochs, got {window}')
+  lasts = ledger.share(spec.epochs, kind.early if scoring is None else scoring)
+  of_record = 'scores' in kind.takes  # of which it looks at the start; else at the trained model
+  most = ledger.share(spec.epochs, kind.early) if of_record else spec.epochs
+  early, least = min(lasts, most), window if kind.windowed else 1
+  if early < least:
+    ways = ['raise `scoring`'] * (lasts < most) + ['raise the epochs']
+    ways += ['lower `window`'] * (least > 1)
+    raise ValueError(
+      f'score={score!r} needs {least} epochs of its scoring run, but looks at {early} of '
+      f'{spec.epochs}: {" or ".join(ways)}'
+    )
+  return early
+
+
+def _check_parts(proxy: str, schedule: str) -> None:
+  """Whether there are such parts for the scoring run."""
+  for key, kind, name in (('proxy', 'model', proxy), ('scoring_schedule', 'schedule', schedule)):
+    try:
+      if name:
+        factories.find(kind, name)
+    except ValueError as e:
+      raise ValueError(f'{key}={name!r} is refused: {e}') from e
+
+
+def _check_scores(spec: Spec, scores: Any) -> tuple[Mapping[str, Any], ...] | None:
+  """What each scoring run left."""
+  if scores is None:
+    return None
+  if isinstance(scores, tuple | Mapping):
+    found = scores if isinstance(scores, tuple) else (scores,)
+    for one in found:
+      _check_found(spec, one)
+    return found
+  own = np.asarray(scores, np.float32)
+  if own.shape != (spec.num_examples,) or np.isnan(own).any():
+    raise ValueError(
+      f'scores must be {spec.num_examples} numbers, one a training sample, got shape '
+      f'{own.shape} with {np.isnan(own).sum()} NaN'
+    )
+  return ({'own': own},)
+
+
+def _check_found(spec: Spec, found: Mapping[str, Any]) -> None:
+  """Whether what a scoring run left is of as many samples as there are."""
+  for name, values in found.items():
+    shape = np.shape(values)
+    wanted = (4, ..., spec.num_examples) if name == 'scores' else (spec.num_examples, ...)
+    fits = shape[::2] == wanted[::2] if name == 'scores' else shape[:1] == wanted[:1]
+    if not fits:
+      told = str(wanted).replace('Ellipsis', '...')
+      raise ValueError(f'{name} of the scoring run must be {told} numbers, got shape {shape}')
+
+
+def _rank(score: str, choice: str, found, setting: Setting) -> Ranked:
+  """What the choice may look at, the mean of all scoring runs."""
+  missing = [taken for taken in _TAKEN.get(choice, ()) if taken not in found[0]]
+  if missing:
+    raise ValueError(f'choice={choice} needs {", ".join(missing)} of a scoring run beside scores')
+
+  def mean(function):
+    return np.mean([function(one) for one in found], axis=0, dtype=np.float32)
+
+  values = mean(lambda one: one['own'] if 'own' in one else score_of(score, one, setting))
+  if choice in _TAKEN and not np.isfinite(values).all():
+    raise ValueError(f'choice={choice} needs finite scores')
+  ranked = Ranked(values, np.asarray(jax.random.bits(setting.key, values.shape, jnp.uint32)))
+  if choice in ('strata', 'graph'):
+    ranked = ranked._replace(aum=mean(lambda one: dynamics.aum(one['scores'], 'probability')))
+  if choice == 'beta':
+    p = lambda one: dynamics.data_map(one['scores'], setting.early).confidence
+    ranked = ranked._replace(confidence=mean(p))
+  if choice == 'graph':  # nearness in one model's features
+    ranked = ranked._replace(features=np.asarray(found[0]['features']))
+  return ranked

@@ -70,8 +70,16 @@ def plain_facts(spec: Spec, epochs: int, samples: int) -> Facts:
   return Facts(epochs, rows, s, Cost(0, total, total), Cost(0, s, s))
 
 
-def _shuffled_rows(spec: Spec, facts: Facts) -> Selector:
-  """Every epoch: shuffle all samples, train on the first rows*s of them."""
+def shuffled_rows(spec: Spec, facts: Facts) -> Selector:
+  """Every epoch: shuffle all samples, train on the first rows*s of them.
+
+  Args:
+    spec: sizes of the run.
+    facts: of the method; its rows are trained on as they are planned.
+
+  Returns:
+    A selector without state.
+  """
 
   def init(key):
     del key
@@ -104,7 +112,7 @@ def sgd(spec: Spec, budget: Budget | float = 1.0) -> Selector:
       f"selector 'sgd' sees everything: budget must be 1, got {budget} "
       "(for fewer epochs use 'scan_sgd', for fewer samples 'unif_sgd')"
     )
-  return _shuffled_rows(spec, plain_facts(spec, spec.epochs, spec.num_examples))
+  return shuffled_rows(spec, plain_facts(spec, spec.epochs, spec.num_examples))
 
 
 def scan_sgd(spec: Spec, budget: Budget | float) -> Selector:
@@ -121,7 +129,7 @@ def scan_sgd(spec: Spec, budget: Budget | float) -> Selector:
     ValueError: the budget leaves no epoch.
   """
   epochs = ledger.share(spec.epochs, budget)
-  return _shuffled_rows(spec, plain_facts(spec, epochs, spec.num_examples))
+  return shuffled_rows(spec, plain_facts(spec, epochs, spec.num_examples))
 
 
 def unif_sgd(spec: Spec, budget: Budget | float) -> Selector:
@@ -138,4 +146,4 @@ def unif_sgd(spec: Spec, budget: Budget | float) -> Selector:
     ValueError: the budget leaves no full batch.
   """
   samples = ledger.share(spec.num_examples, budget)
-  return _shuffled_rows(spec, plain_facts(spec, spec.epochs, samples))
+  return shuffled_rows(spec, plain_facts(spec, spec.epochs, samples))

@@ -10,7 +10,7 @@ more than half of a budget scores less often; what still does not fit is named, 
 that it takes. Any key goes behind the colon; `methods` and `budgets` choose, `scale=smoke` is the
 smallest there is.
 
-Cost: 59 cells x 6 seeds of a small network on digits and the 4 runs that they need, 72 full
+Cost: 67 cells x 6 seeds of a small network on digits and the 4 runs that they need, 81 full
 trainings of 20 epochs.
 """
 
@@ -20,7 +20,7 @@ from jaxbudget import registry
 from jaxbudget.lab import config, equal_compute
 
 METHODS = tuple(
-  name for name in registry.names('selector') if name not in ('sgd', 'forgetting_sgd', 'replay')
+  name for name in registry.names('selector') if name not in ('sgd', 'dynamics_sgd', 'replay')
 )
 SCALES = {
   'digits': {'dataset': 'digits', 'model': 'resnet8', 'width': 4, 'epochs': 20, 'batch_size': 32},

@@ -91,10 +91,49 @@ METHODS: dict[str, Method] = {
     'yes, a fixed subset',
     'coreset_test.py::test_coreset_keeps_the_highest_scores',
   ),
-  'forgetting_sgd': Method(
-    '[Toneva et al. 2019](https://arxiv.org/abs/1812.05159)',
+  'dynamics_sgd': Method(
+    '[Toneva et al. 2019](https://arxiv.org/abs/1812.05159), '
+    '[Pleiss et al. 2020](https://arxiv.org/abs/2001.10528)',
     'no',
-    'coreset_test.py::test_forgetting_events_hand_traced',
+    'coreset_test.py::test_the_scoring_run_is_sgd_that_takes_notes',
+  ),
+  'craig': Method(
+    '[Mirzasoleiman et al. 2020](https://arxiv.org/abs/1906.01827)',
+    'yes, until all are kept',
+    'reselection_test.py::test_craig_by_hand',
+    _SCANS,
+    (
+      Change('ceil(f N/K) of each class', 'classes in proportion, f N in all', 'budgets are exact'),
+      Change('looks at augmented images', 'looks at plain ones', 'one look serves all methods'),
+    ),
+  ),
+  'gradmatch': Method(
+    '[Killamsetty et al. 2021](https://arxiv.org/abs/2103.00123)',
+    'yes, as little as its weights allow',
+    'reselection_test.py::test_matching_pursuit_by_hand',
+    _SCANS,
+    (
+      Change('gradients in train mode', 'in eval mode', 'a look leaves BatchNorm as it is'),
+      Change(
+        'starts with epochs of everything', 'starts with fresh subsets of the same cost',
+        'rows of an epoch are as many throughout',
+      ),
+    ),
+  ),
+  'glister': Method(
+    '[Killamsetty et al. 2021](https://arxiv.org/abs/2012.10630)',
+    'yes',
+    'reselection_test.py::test_glister_steps_as_the_last_layer_would',
+    _SCANS,
+    (Change('gradients in train mode', 'in eval mode', 'a look leaves BatchNorm as it is'),),
+  ),
+  'rcap': Method(
+    '[Hassan et al. 2025](https://proceedings.mlr.press/v286/hassan25a.html)',
+    'yes',
+    'rcap_test.py::test_classes_get_by_size_and_by_the_q_mass_drawn_last',
+    changes=(
+      Change('a full class leaves its rest unspent', 'gives it to the others', 'budgets are exact'),
+    ),
   ),
   'replay': Method(
     'the project',
@@ -360,7 +399,7 @@ def make(name: str, budget: float = 0.5, unit: str = 'backward', spec: Spec = SP
   """
   part = factories.find('selector', name)
   options = part.fill({})
-  budget = 1.0 if name in ('sgd', 'forgetting_sgd') else budget
+  budget = 1.0 if name in ('sgd', 'dynamics_sgd') else budget
   arrays = {
     'label': np.arange(spec.num_examples, dtype=np.int32) % spec.num_classes,
     'features': np.zeros((spec.num_examples, 1), np.float32),

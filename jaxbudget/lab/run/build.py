@@ -115,7 +115,8 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
   _check_asked(cell, selector, task)
   if 'model' in others and selector.partial:
     fit.check_model(cell.model, model, info, partial=True)
-  wanted = [n.takes for n in needs(cell.selector, options['selector']) if not n.settings]
+  needed = needs(cell.selector, options['selector'])
+  wanted = [kind for need in needed if not need.settings for kind in need.taken]
   if 'features' in (*wanted, *selector.facts.scan.wants) and model.features is None:
     raise ValueError(
       f'selector {cell.selector!r} with these options looks at penultimate activations, and model '

@@ -66,10 +66,10 @@ def _add(runs: dict[str, Run], cell, seeds, paper, assemble) -> list[Run]:
   """Enters the runs of a cell, behind those that they need; gives them back."""
   needed = []
   for need in needs.of(cell):
-    first = needs.cell_of(need, cell)
-    needed += _add(runs, first, [needs.SEED - k for k in range(need.count)], (), assemble)
-  before = sum(run.planned.forward_equivalents for run in needed)
-  info, data_content, parts = assemble(cell, before)
+    if need.runs:
+      first = needs.cell_of(need, cell)
+      needed += _add(runs, first, [needs.SEED - k for k in range(need.runs)], (), assemble)
+  info, data_content, parts = assemble(cell, needs.charge(cell, needed))
   content = identity.content(cell, data_content, parts, [run.run_id for run in needed])
   digest = identity.digest(content)
   cell_id, added = f'{label(cell)}-{digest}', []
@@ -99,7 +99,7 @@ def _with_selection(runs: Mapping[str, Run]) -> list[Run]:
 _STAND_IN = data.Info('', 10**6, 10**4, 10, (32, 32, 3), (0.5,) * 3, (0.5,) * 3, flip=0.0, pad=4)
 
 
-def _assemble(cell, before, datasets):
+def _assemble(cell, charge, datasets):
   dataset = datasets.get(data_key(cell))
   try:
     options = cell.dataset_options.to_dict()
@@ -113,7 +113,7 @@ def _assemble(cell, before, datasets):
       raise ValueError(f'{fault}\n{others}') from None
     raise data.DataError(fault) from e
   info = dataclasses.replace(info, num_train=part_size(info.num_train, cell.train_part))
-  charged = needs.spent(cell, before, info.num_train)
+  charged = charge.spent(cell.shared_by, info.num_train)
   content = identity.data_content(cell.dataset, dataset if must_be_read(cell) else None)
   return info, content, build(cell, info, charged)
 

@@ -5,9 +5,12 @@ methods that need the same (design: `types.Need`).
 """
 
 import dataclasses
+import itertools
+import math
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,16 +20,20 @@ from jaxbudget import epoch, recording, scan
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.run import build, files
+from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.run.run import Run
 from jaxbudget.parts import part_index
+from jaxbudget.scoring import trained
 from jaxbudget.selectors import make_selector
 from jaxbudget.selectors import needs as needs_of
 from jaxbudget.selectors.rescored import rescored
 from jaxbudget.types import Cost, Data, Need
 
 SEED = 2**31 - 1  # the largest there is: a seed of its own, unlike those of people
-# What is read of a finished run, by what is taken from it; all else is asked of its weights.
+# What is read of a finished run, by what is taken from it; all else is asked of its weights,
+# but for the labels, which are those of the data.
 _FILES = {'scores': 'scores.npy', 'recording': recording.FILE}
+_LOOKS = {'loss', 'logits', 'features', 'gradient_norm'}
 
 
 def of(cell: FrozenConfigDict) -> tuple[Need, ...]:
@@ -59,7 +66,7 @@ def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
     'shared_by': 1,
     'score_every': 1,
     'score_size': 0,
-    'record_selection': need.takes == 'recording' or cell.record_selection,
+    'record_selection': 'recording' in need.taken or cell.record_selection,
     **dict(need.settings),
   }
   first = ConfigDict(cell.to_dict())
@@ -70,24 +77,80 @@ def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
   return FrozenConfigDict(first)
 
 
-def own_cost(cell: FrozenConfigDict, num_examples: int) -> Cost:
-  """What taking from trained weights costs: a pass over all samples for each."""
-  passes = sum(need.count for need in of(cell) if need.takes not in _FILES)
-  return Cost(scored=passes * num_examples)
-
-
-def spent(cell: FrozenConfigDict, before: int, num_examples: int) -> int:
-  """Forward equivalents that a run is charged for what it needs.
+def looks(wanted: Sequence[Need], needed: Sequence[Run]) -> Iterator[tuple[Run, Cost]]:
+  """What taking from trained weights costs a sample: a pass, backward too for norms.
 
   Args:
-    cell: its config; `shared_by` runs share the needed ones.
-    before: forward equivalents of the runs it needs.
-    num_examples: N.
+    wanted: of a cell's method.
+    needed: all their runs.
+
+  Yields:
+    A needed run that is looked with, and the cost.
+  """
+  rest = iter(needed)
+  for need in wanted:
+    for run in itertools.islice(rest, need.runs):
+      if _LOOKS & set(need.taken):
+        yield run, Cost(scored=1, backward=int('gradient_norm' in need.taken))
+
+
+def price(run: Run, cell: FrozenConfigDict) -> Fraction:
+  """What a pass of a needed run's network costs, over one of the cell's own, by FLOPs.
+
+  Args:
+    run: a needed one.
+    cell: that needs it.
 
   Returns:
-    Those over `shared_by`, rounded up, and its own passes over the data.
+    1 for the same network, else the ratio of their multiply-adds, exactly.
   """
-  return -(-before // max(1, cell.shared_by)) + own_cost(cell, num_examples).forward_equivalents
+  theirs = run.cell.model, run.parts.options['model']
+  try:
+    own = cell.model, build.choose(cell, 'model')[1]
+  except ValueError:  # the cell is at fault, which `build` tells
+    return Fraction(1)
+  if theirs == own:
+    return Fraction(1)
+  flops = [model_flops(name, run.info, cell.batch_size, o)[0] for name, o in (theirs, own)]
+  return Fraction(*(max(1, round(forward)) for forward in flops))
+
+
+class Charge(NamedTuple):
+  """What a cell's needs cost, in forward equivalents of its own network."""
+
+  before: Fraction  # of the runs themselves
+  look: Fraction  # of looking at one sample with each
+
+  def spent(self, shared_by: int, num_examples: int) -> int:
+    """What a run is charged: the runs before over `shared_by`, and its own looks, rounded up."""
+    return math.ceil(self.before / max(1, shared_by)) + math.ceil(self.look * num_examples)
+
+
+def charge(cell: FrozenConfigDict, needed: Sequence[Run]) -> Charge:
+  """What the needs of a cell cost.
+
+  Args:
+    cell: its config.
+    needed: the runs it needs.
+
+  Returns:
+    The charge.
+
+  Raises:
+    ValueError: features are taken of a network that has none.
+  """
+  wanted, rest = of(cell), iter(needed)
+  for need in wanted:
+    for run in itertools.islice(rest, need.runs):
+      if 'features' in need.taken and run.parts.model.features is None:
+        raise ValueError(
+          f'selector {cell.selector} needs features; model={run.cell.model} has none'
+        )
+  looked = looks(wanted, needed)
+  return Charge(
+    sum((run.planned.forward_equivalents * price(run, cell) for run in needed), Fraction(0)),
+    sum((cost.forward_equivalents * price(run, cell) for run, cost in looked), Fraction(0)),
+  )
 
 
 def record(run: Run, sharing: Mapping[str, int]) -> dict[str, Any]:
@@ -98,22 +161,45 @@ def record(run: Run, sharing: Mapping[str, int]) -> dict[str, Any]:
     sharing: by run_id, how many runs of the plan need it.
 
   Returns:
-    `needs`, `shared_by` (the most), forward passes and `forward_equivalents` in full, and
-    `forward_equivalents_shared`, this run's share if all of the plan's runs share equally.
+    `needs`, `shared_by` (the most), passes in full, of whatever network, `forward_equivalents`
+    of the run's own network, and `forward_equivalents_shared`, this run's share if all of the
+    plan's runs share equally.
   """
-  own = own_cost(run.cell, run.parts.spec.num_examples)
-  costs = [own, *(needed.planned for needed in run.needs)]
-  cost = Cost(*(sum(parts) for parts in zip(*costs, strict=True)))
-  shares = (n.planned.forward_equivalents / sharing[n.run_id] for n in run.needs)
+  num_examples = run.parts.spec.num_examples
+  own = [
+    Cost(*(part * num_examples for part in cost)) for _, cost in looks(of(run.cell), run.needs)
+  ]
+  cost = Cost(*(sum(parts) for parts in zip(*own, *(n.planned for n in run.needs), strict=True)))
+  charged = charge(run.cell, run.needs)
+  shares = (
+    n.planned.forward_equivalents * price(n, run.cell) / sharing[n.run_id] for n in run.needs
+  )
+  looked = math.ceil(charged.look * num_examples)
   return {
     'needs': [needed.run_id for needed in run.needs],
     'shared_by': max(sharing[needed.run_id] for needed in run.needs),
     'forward_scored': cost.scored,
     'forward_trained': cost.trained,
     'backward': cost.backward,
-    'forward_equivalents': cost.forward_equivalents,
-    'forward_equivalents_shared': own.forward_equivalents + sum(shares),
+    'forward_equivalents': charged.spent(1, num_examples),
+    'forward_equivalents_shared': float(looked + sum(shares)),
   }
+
+
+def relative_totals(run: Run) -> tuple[Fraction, Fraction]:
+  """What a run costs, in full trainings: the budget at which uniform sampling costs the same.
+
+  Args:
+    run: of a plan.
+
+  Returns:
+    With the runs that it needs charged to it alone, and shared equally by all of the plan's
+    runs that need them; what it looks at itself is charged in full either way.
+  """
+  spec, own = run.parts.spec, run.planned.forward_equivalents
+  found = run.selection or {}
+  before = (found.get(f'forward_equivalents{part}', 0) for part in ('', '_shared'))
+  return tuple((own + Fraction(cost)) / (3 * spec.epochs * spec.num_examples) for cost in before)
 
 
 def prepare(
@@ -133,18 +219,15 @@ def prepare(
   Raises:
     ValueError: a needed run is not finished, or its files do not fit.
   """
-  given, rest = {}, list(run.needs)
-  for need in of(run.cell):
-    if need.takes == 'label':
-      place = part_index(data.label.shape[0], run.cell.train_part)
-      given[need.parameter] = np.asarray(data.label)[place]
-      continue
-    found = tuple(
-      _take(need, rest.pop(0), directory, run, data, between) for _ in range(need.count)
-    )
-    given[need.parameter] = found if need.count > 1 else found[0]
-  if not given:
+  wanted, given, rest = of(run.cell), {}, list(run.needs)
+  if not wanted:
     return run
+  for need in wanted:
+    left = [
+      _take(need, rest.pop(0) if need.runs else None, directory, run, data, between)
+      for _ in range(max(1, need.count))
+    ]
+    given[need.parameter] = tuple(left) if need.count > 1 else left[0]
   parts = run.parts
   selector = make_selector(
     run.cell.selector, parts.spec, parts.budget, parts.selector_options, given
@@ -153,34 +236,48 @@ def prepare(
   return dataclasses.replace(run, parts=parts._replace(selector=selector))
 
 
-def _take(need, needed: Run, directory: pathlib.Path, run: Run, data: Data, between) -> np.ndarray:
-  """What a finished run leaves to another one."""
-  path = directory / needed.run_id / _FILES.get(need.takes, files.LAST)
+def _take(need: Need, needed: Run | None, directory, run: Run, data: Data, between) -> Any:
+  """What a finished run leaves to another one: an array, or several by name."""
+  found: dict[str, Any] = {}
+  for kind in need.taken:
+    if kind == 'label':
+      place = part_index(data.label.shape[0], run.cell.train_part)
+      found[kind] = np.asarray(data.label)[place]
+    elif kind in _FILES:
+      path = _left(directory, run, needed, _FILES[kind])
+      found[kind] = recording.read(str(path)) if kind == 'recording' else _read(path)
+  looks = tuple(kind for kind in need.taken if kind in _LOOKS)
+  if looks:
+    found |= _look(looks, needed, _left(directory, run, needed, files.LAST), data, between)
+  return found[need.takes] if isinstance(need.takes, str) else found
+
+
+def _left(directory: pathlib.Path, run: Run, needed: Run, name: str) -> pathlib.Path:
+  """A file of a needed run, whole."""
+  path = directory / needed.run_id / name
   if not path.is_file():
     raise ValueError(f'{run.run_id} needs run {needed.run_id}, which has not left {path.name}')
   files.verify(path)
-  if need.takes == 'scores':
-    return _read(path)
-  if need.takes == 'recording':
-    return recording.read(str(path))
+  return path
+
+
+def _look(kinds: tuple[str, ...], needed: Run, path, data: Data, between) -> dict[str, np.ndarray]:
+  """Looks at all samples with the trained weights of a needed run."""
   parts = needed.parts
   try:
-    params, model_state = jax.device_put(files.read_weights(path, parts.model))
+    weights = jax.device_put(files.read_weights(path, parts.model))
   except ValueError as e:
     raise ValueError(f'{path} does not hold weights of {needed.cell.model}: {e}') from e
-  wants = (need.takes,) if need.takes != 'loss' else ()
-  seen = scan.observe(
-    parts.model,
-    parts.augment.test,
-    params,
-    model_state,
-    data,
-    epoch.forward_batch(data.label.shape[0], parts.spec, needed.cell.evaluate_batch),
-    wants,
-    parts.task,
-    between=between,
-  )
-  return np.asarray(getattr(seen, need.takes))
+  size = epoch.forward_batch(data.label.shape[0], parts.spec, needed.cell.evaluate_batch)
+  look = parts.model, parts.augment.test, *weights, data, size
+  found = {}
+  if 'gradient_norm' in kinds:
+    found['gradient_norm'] = trained.gradient_norms(*look, between=between)
+  wants = tuple(kind for kind in kinds if kind != 'gradient_norm')
+  if wants:
+    seen = scan.observe(*look, wants, parts.task, between=between)
+    found |= {kind: np.asarray(getattr(seen, kind)) for kind in wants}
+  return found
 
 
 def _read(path: pathlib.Path) -> np.ndarray:
