@@ -16,6 +16,7 @@ from jaxbudget.lab import plain
 from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.differences import departures, flatten, value_text
 from jaxbudget.lab.run.run import Run
+from jaxbudget.lab.sweep import needs
 from jaxbudget.selectors import make_selector
 from jaxbudget.types import Augment, Data, plain_batch, with_epoch
 
@@ -194,6 +195,7 @@ def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> ri
   )
   table.add_column('cell', footer='total')
   table.add_column('paper')
+  table.add_column('unif B', justify='right', no_wrap=True)
   columns = len(_COLUMNS) if calibration else len(_COLUMNS) - 1  # time comes last
   for name, total in list(zip(_COLUMNS, _shown(totals), strict=True))[:columns]:
     table.add_column(name, justify='right', footer=total, no_wrap=True)
@@ -205,9 +207,8 @@ def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> ri
   for (cell_id, part), others in list(zip(cells.items(), named, strict=True))[:ROWS]:
     places = dict.fromkeys(_place(place) for place in part[0].paper)
     label = ' '.join([_label(part[0], with_fidelity=both), *map('='.join, others.items())])
-    table.add_row(
-      *map(plain.rich_text, (label, ' '.join(places))), *_shown(figures[cell_id])[:columns]
-    )
+    texts = label, ' '.join(places), _uniform_budget(part[0])
+    table.add_row(*map(plain.rich_text, texts), *_shown(figures[cell_id])[:columns])
   return table
 
 
@@ -252,6 +253,12 @@ def _figures(part: list[Run], seconds: dict[str, float]) -> tuple[float, ...]:
   )
 
 
+def _uniform_budget(run: Run) -> str:
+  """What a run costs in full trainings, with the runs before it in full and in equal shares."""
+  totals = needs.relative_totals(run)
+  return ' / '.join(dict.fromkeys(f'{float(total):.3g}' for total in totals))
+
+
 def _shown(figures: Iterable[float]) -> tuple[str, ...]:
   runs, rows, cost, trainings, seconds = figures
   return f'{runs}', _short(rows), _short(cost), f'{trainings:.2f}', duration(seconds)
@@ -283,7 +290,13 @@ def _place(place) -> str:
 def _caption(runs, calibration) -> str:
   notes = [
     'fwd eq.: forward passes of one sample, a backward pass counts 2; selection in the step is '
-    'charged, test passes are not. full: the same in full trainings, 3TN.'
+    'charged, test passes are not. full: the same in full trainings, 3TN. unif B: the budget at '
+    'which uniform sampling costs what one run does'
+    + (
+      ', with the runs that it needs charged in full / in equal shares.'
+      if any(run.needs for run in runs)
+      else '.'
+    )
   ]
   if calibration:
     notes.append(f'time: on {calibration["device"]}, with test passes, without compilation.')
