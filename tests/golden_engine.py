@@ -29,6 +29,8 @@ CLOSE = 1e-5  # relative above 1, absolute below
 N, CLASSES = 48, 8
 # Methods that look at probabilities; all others look at losses.
 BY_PROBABILITY = ('p_sgd', 'c_sgd', 'active_bias', 'gradient_bound', 'rcap')
+# Eigenvectors decide, which processors round differently.
+BY_ROUNDING = ('dpp',)
 # Of these the weights after eight rows too: a plain step, weights, a queue, padding.
 TRAINED = {
   'unif_sgd': ('unif_sgd', {}),
@@ -218,6 +220,8 @@ def cases() -> dict[str, Any]:
   """What is recorded: by name a function of the library."""
   lib, found = LIBRARY, {}
   for variant, (name, options) in common.VARIANTS.items():
+    if name in BY_ROUNDING:
+      continue
     if name == 'replay':
       options = {'recording': toys.recording()}
     given = {'history': 16, **options} if name == 'selective_backprop' else options
