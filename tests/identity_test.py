@@ -79,7 +79,7 @@ PINNED = {
     {'augment': 'randaugment+ricap', 'augment_options': {'ricap.alpha': 0.5}},
     '63fbf30715255ca1',
   ),
-  'needs': ({'selector': 'coreset', 'dataset': 'cifar10', 'model': 'resnet18'}, 'e31f8ba8e1a17511'),
+  'needs': ({'selector': 'coreset', 'dataset': 'cifar10', 'model': 'resnet18'}, '764524426e4a9a5b'),
 }
 
 

@@ -17,7 +17,7 @@ trainings of 20 epochs.
 import sys
 
 from jaxbudget import registry
-from jaxbudget.lab import config, equal_compute
+from jaxbudget.lab import config, equal_compute, plain
 
 METHODS = tuple(
   name for name in registry.names('selector') if name not in ('sgd', 'dynamics_sgd', 'replay')
@@ -39,7 +39,7 @@ def get_config(arg: str | None = None):
   seeds = config.seed_tuple(common.pop('seeds', 1 if scale == 'smoke' else 6))
   fitted = equal_compute.fit(methods, budgets, len(seeds), common)
   for line in fitted.left_out:
-    print(f'note: {line}', file=sys.stderr)
+    print(plain.text(f'note: {line}'), file=sys.stderr)
   whole = {'selector': 'sgd', 'budget': 1.0, 'budget_unit': 'compute'}
   return config.defaults(
     **{'name': 'methods', **common, 'seeds': seeds, 'grid': (whole, *fitted.cells)}
