@@ -85,17 +85,7 @@ def test_a_report_is_written(study):
   assert 'Study(' in repr(study) and '12 done' in repr(study)
 
 
-@pytest.fixture
-def interruptible():
-  """A process that heeds Ctrl-C, even if these tests run in the background of a shell."""
-  before = signal.signal(signal.SIGINT, signal.default_int_handler)
-  yield
-  signal.signal(signal.SIGINT, before)
-
-
-def test_an_interrupt_saves_and_the_same_call_goes_on(
-  study, images, tmp_path, monkeypatch, interruptible
-):
+def test_an_interrupt_saves_and_the_same_call_goes_on(study, images, tmp_path, monkeypatch):
   values = {'dataset': images, **COMMON, **SWEPT, 'workdir': tmp_path / 'w'}
 
   def interrupt(*arguments, **more):

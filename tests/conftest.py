@@ -7,6 +7,7 @@ people have it (`make test-all`).
 
 import os
 import pathlib
+import signal
 
 import jax
 import pytest
@@ -28,6 +29,10 @@ if not os.environ.get('JAXBUDGET_TEST_OPTIMIZED'):
 # Small programs are worth keeping too: workers and launches share them.
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+
+# Under nohup, or in the background of a shell, these are ignored, and launches inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = pathlib.Path(__file__).parents[1]
 _CACHES = {'.pytest_cache', '.hypothesis', '.ruff_cache', '.jax_cache', '__pycache__'}

@@ -22,7 +22,7 @@ from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.models import for_data
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.parts import check as check_part
-from jaxbudget.selectors import make_selector, needs
+from jaxbudget.selectors import make_selector
 from jaxbudget.selectors.rescored import Scoring, rescored
 from jaxbudget.task import Task, make_task
 from jaxbudget.types import Augment, Model, Selector, Spec
@@ -115,13 +115,8 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
   _check_asked(cell, selector, task)
   if 'model' in others and selector.partial:
     fit.check_model(cell.model, model, info, partial=True)
-  needed = needs(cell.selector, options['selector'])
-  wanted = [kind for need in needed if not need.settings for kind in need.taken]
-  if 'features' in (*wanted, *selector.facts.scan.wants) and model.features is None:
-    raise ValueError(
-      f'selector {cell.selector!r} with these options looks at penultimate activations, and model '
-      f'{cell.model!r} has no `features`'
-    )
+  if 'features' in selector.facts.scan.wants:
+    fit.check_features(cell.selector, cell.model, model)
   schedule = schedules.make_schedule(
     cell.schedule,
     selector.facts.epochs,

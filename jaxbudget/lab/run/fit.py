@@ -94,3 +94,21 @@ def _expect(what: str, made: Any, wanted: Any) -> None:
   made, wanted = (jax.tree.map(lambda x: f'{x.dtype}{list(x.shape)}', x) for x in (made, wanted))
   if made != wanted:
     raise TypeError(f'{what} is {made}, {wanted} is needed')
+
+
+def check_features(selector: str, name: str, model: Model) -> None:
+  """Refuses a network without `features` for a method that looks at them.
+
+  Args:
+    selector: name of the method.
+    name: of the network.
+    model: the network.
+
+  Raises:
+    ValueError: it has none.
+  """
+  if model.features is None:
+    raise ValueError(
+      f'selector {selector!r} with these options looks at penultimate activations, and model '
+      f'{name!r} has no `features`'
+    )

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from jaxbudget import epoch, recording, scan
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.config import OPTION_KEYS
-from jaxbudget.lab.run import build, files
+from jaxbudget.lab.run import build, files, fit
 from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.run.run import Run
 from jaxbudget.parts import part_index
@@ -142,10 +142,8 @@ def charge(cell: FrozenConfigDict, needed: Sequence[Run]) -> Charge:
   wanted, rest = of(cell), iter(needed)
   for need in wanted:
     for run in itertools.islice(rest, need.runs):
-      if 'features' in need.taken and run.parts.model.features is None:
-        raise ValueError(
-          f'selector {cell.selector} needs features; model={run.cell.model} has none'
-        )
+      if 'features' in need.taken:
+        fit.check_features(cell.selector, run.cell.model, run.parts.model)
   looked = looks(wanted, needed)
   return Charge(
     sum((run.planned.forward_equivalents * price(run, cell) for run in needed), Fraction(0)),
