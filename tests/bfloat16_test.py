@@ -44,6 +44,7 @@ def test_digits_are_learned_as_well_in_bfloat16(tmp_path):
   )
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not REAL, reason='set JAXBUDGET_TEST_DATA to a directory with CIFAR-10')
 def test_real_images_are_learned_as_well_in_bfloat16(tmp_path):
   folder = pathlib.Path(REAL)

@@ -47,7 +47,7 @@ def checkout():
 
 
 # Long files that would come last in the alphabet, lest the workers wait for one of them.
-FIRST = ('slurm_test', 'train_test', 'workers_test')
+FIRST = ('slurm_test', 'selectors_common_test', 'train_test', 'workers_test')
 
 
 def pytest_collection_modifyitems(items):

@@ -27,7 +27,20 @@ def run(name: str, capsys, monkeypatch, *arguments) -> tuple[float, int]:
   return accuracy, int(trained.group(1)) if trained else 0
 
 
-@pytest.mark.parametrize('name', registry.names('selector'))
+# A plain method, and one for each hook: the others differ in what their hooks compute.
+HOOKS = (
+  'sgd', 'p_sgd', 'selective_backprop', 'ordered_sgd', 'coreset', 'online_batch_selection',
+  'rho_loss', 'gradient_bound', 'focal', 'replay', 'mentornet', 'craig',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    name if name in HOOKS else pytest.param(name, marks=pytest.mark.long)
+    for name in registry.names('selector')
+  ],
+)
 def test_every_method_in_somebodys_own_loop(name, capsys, monkeypatch, tmp_path):
   assert len((EXAMPLES / 'own_loop.py').read_text().splitlines()) <= 40
   file = ()

@@ -72,9 +72,9 @@ def needed(name, options):
     return np.broadcast_to(rising[:, None], shapes[takes]) if takes in shapes else rising
 
   def of(need):
-    several = isinstance(need.takes, tuple)
-    found = {takes: one(takes) for takes in need.takes} if several else one(need.takes)
-    return (found,) * need.count if need.count > 1 else found
+    if isinstance(need.takes, tuple):  # a core-set takes scores of one's own, too
+      return rising
+    return (one(need.takes),) * need.count if need.count > 1 else one(need.takes)
 
   part = factories.find('selector', name)
   return {need.parameter: of(need) for need in needs(name, part.fill(options))}

@@ -127,6 +127,7 @@ def whole_runs(tmp_path_factory):
   return found
 
 
+@pytest.mark.long
 def test_a_whole_run_agrees_within_seed_noise(whole_runs):
   (run, one, _), (same_run, two, _) = whole_runs.values()
   assert run.run_id == same_run.run_id, 'the number of devices is no part of an experiment'

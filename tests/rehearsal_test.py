@@ -12,6 +12,7 @@ from jaxbudget import data, ledger
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run.run import data_key
 from jaxbudget.lab.sweep import grid, local
+from jaxbudget.scoring import dynamics
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 EXACT = ('sgd', 'scan_sgd', 'unif_sgd', 'p_sgd', 'c_sgd', 'coreset', 'ordered_sgd')
@@ -59,7 +60,7 @@ def test_cells_of_every_file_run(name, arg, count, tmp_path):
     assert result['entropy_nats'] == pytest.approx(ledger.entropy_nats(counts))
     assert result['seconds'].keys() >= {'data', 'compile', 'train', 'evaluate'}
     if run.needs:  # trained on its subset and nothing else
-      scores = np.load(tmp_path / run.needs[0].run_id / 'scores.npy')
+      scores = dynamics.forgetting(np.load(tmp_path / run.needs[0].run_id / 'scores.npy'))
       trained = scores[counts > 0]
       subset = ledger.share(1437, run.cell.budget)
       assert np.count_nonzero(counts) <= subset

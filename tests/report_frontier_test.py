@@ -67,6 +67,7 @@ def test_interpolation_and_its_error_bar_by_hand(known):
   assert row['curvature'] > 0  # a concave baseline lies above its chord
 
 
+@pytest.mark.long
 def test_intervals_at_equal_compute_cover_as_they_say(known):
   """Truth: the method lies on the chord; noise in method and baseline alike."""
   loaded = report.load_workdir(known)

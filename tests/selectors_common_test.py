@@ -60,7 +60,13 @@ def make(variant, budget=0.5):
   return make_selector(name, toys.SPEC, budget, options, toys.needed(name, options)), budget
 
 
-@pytest.mark.parametrize('variant', VARIANTS)
+@pytest.mark.parametrize(
+  'variant',
+  [
+    v if v in PATHS or v in registry.names('selector') else pytest.param(v, marks=pytest.mark.long)
+    for v in VARIANTS
+  ],
+)
 def test_every_method_keeps_its_contract(variant):
   name, options = VARIANTS[variant][0], options_of(variant)
   budgets = (1.0, 1.0) if whole(variant) else (0.5, 0.75)

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 
 import campaign
+import faulty
 import parts_test
 import pytest
 import slurm_cluster
@@ -24,7 +25,7 @@ from jaxbudget.lab.run import lock
 from jaxbudget.lab.sweep import jobs, plan_file, slurm, status
 
 ROOT = pathlib.Path(__file__).parents[1]
-CONFIG = f'--config={ROOT}/tests/fault_grid.py:cells=few,seeds=6,epochs=100'
+CONFIG = f'--config={ROOT}/tests/fault_grid.py:cells=few,seeds=6,epochs=60'
 RESOURCES = {'gpus': 0, 'cpus': 1, 'memory_gb': 0.0, 'minutes': 1, 'runs_per_task': 4}
 FLAGS = [f'--config.slurm.{key}={value}' for key, value in RESOURCES.items()]
 TIMEOUT = 1800  # seconds for all of it, on a busy machine
@@ -145,8 +146,11 @@ def test_tasks_past_their_time_limit_saved_and_went_on(disturbed):
 
 def test_the_results_are_those_of_one_process(disturbed, place):
   workdir, _, _ = disturbed
-  launch(place / 'alone', '--stage=train')
-  campaign.assert_same(workdir, campaign.outcomes(place / 'alone'))
+  found = campaign.outcomes(workdir)
+  launch(place / 'alone', '--stage=train', '--only=seed=0|4')  # of the first task and the last
+  alone = campaign.outcomes(place / 'alone')
+  assert len(found) == 12 and len(alone) == 4
+  assert not any(faulty.differences(found[run], alone[run]) for run in alone)
 
 
 def test_tasks_import_parts_of_the_launch_folder(place):
