@@ -63,7 +63,13 @@ def test_rows_hold_plain_convolutions(variant):
     assert_plain_convolutions(text, steps, forwards=0 if selector.select is take_all else 1)
 
 
-@pytest.mark.parametrize('variant', VARIANTS)
+@pytest.mark.parametrize(
+  'variant',
+  [
+    v if v in registry.names('selector') else pytest.param(v, marks=pytest.mark.long)
+    for v in VARIANTS
+  ],
+)
 def test_every_method_lowers_for_accelerators(variant):
   """Its hooks, that is: around a linear model, for a network lowers as it does elsewhere."""
   selector, budget = make(variant)
