@@ -20,7 +20,7 @@ quickstart: $(STAMP)
 	$(BIN)/python launch.py --config=configs/quickstart.py --workers=2 --workdir=runs/quickstart
 
 # While you work: style, and the tests of what decides numbers. Under two minutes on two cores.
-CORE := epoch ledger selectors_common sampling importance selective_backprop ordered selection \
+CORE := epoch ledger check_selector sampling importance selective_backprop ordered selection \
   schedules mix geometric config floors checkpoint
 check: $(STAMP)
 	$(BIN)/ruff check .
