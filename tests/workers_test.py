@@ -52,8 +52,8 @@ def test_programs_are_let_go_before_they_are_many(monkeypatch):
 class Named:
   """Of a run, what sharing out looks at."""
 
-  def __init__(self, run_id, needs=None):
-    self.run_id, self.needs = run_id, needs
+  def __init__(self, run_id, needs=None, program=None):
+    self.run_id, self.needs, self.program = run_id, needs, program
 
 
 @hypothesis_settings(deadline=None, max_examples=50)
@@ -64,6 +64,12 @@ def test_shares_are_even_and_hold_every_run_once(count, processes):
   assert [run_id for share in shares for run_id in share] == [run.run_id for run in runs]
   assert len(shares) == min(count, processes)
   assert not shares or max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_program_is_compiled_by_few_workers():
+  runs = [Named(f'{name}{seed}', program=name) for seed in (0, 1) for name in 'pus']
+  assert workers.shares(runs, 2) == [['p0', 'p1', 'u0'], ['u1', 's0', 's1']]
+  assert workers.shares(runs, 3) == [['p0', 'p1'], ['u0', 'u1'], ['s0', 's1']]
 
 
 def test_a_worker_has_its_own_first_behind_what_they_need():

@@ -3,13 +3,14 @@
 import dataclasses
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from ml_collections import FrozenConfigDict
 
 from jaxbudget import data
 from jaxbudget.data.catalog import KNOWN
+from jaxbudget.epoch import make_program
 from jaxbudget.lab.differences import flatten
 from jaxbudget.lab.run.build import Parts
 from jaxbudget.types import Cost
@@ -49,6 +50,13 @@ class Run:
   def planned(self) -> Cost:
     """Predicted cost in samples."""
     return self.parts.selector.facts.planned
+
+  @property
+  def program(self) -> Hashable:
+    """What its rows are compiled for: runs of equal ones share an executable."""
+    parts = self.parts
+    made_of = parts.model, parts.augment, parts.selector, parts.optimizer
+    return make_program(parts.spec.num_classes, *made_of, task=parts.task), parts.spec
 
   def record(self) -> dict[str, Any]:
     """The run's entry in plan.json (design.md 6)."""

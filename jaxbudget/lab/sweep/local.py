@@ -19,7 +19,7 @@ import jax
 from rich import progress as rich_progress
 from rich.console import Console
 
-from jaxbudget import data, epoch
+from jaxbudget import data
 from jaxbudget.lab import plain
 from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.run import conditions, files, hosts, identity, lock, process, record, run_state
@@ -282,10 +282,7 @@ def _make_room(programs: dict[Any, int], run: Run) -> None:
     programs: what has been compiled for, and some hundred mappings that each takes.
     run: about to be trained.
   """
-  parts = run.parts
-  made_of = parts.model, parts.augment, parts.selector, parts.optimizer
-  rows = epoch.make_program(parts.spec.num_classes, *made_of), parts.task, parts.spec
-  own = {rows: 8, parts.selector.plan: 1}  # a cell plans by a program of its own
+  own = {run.program: 8, run.parts.selector.plan: 1}  # a cell plans by a program of its own
   if sum((programs | own).values()) > _PROGRAMS:
     jax.clear_caches()
     programs.clear()

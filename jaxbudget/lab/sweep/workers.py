@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import jax
 from ml_collections import ConfigDict
@@ -83,16 +83,20 @@ def most() -> int:
 
 
 def shares(runs: list[Run], count: int) -> list[list[str]]:
-  """Divides runs among workers: neighbours stay together, for they share compiled programs.
+  """Divides runs among workers, such that few programs are compiled by more than one.
 
   Args:
     runs: of the plan.
     count: of workers.
 
   Returns:
-    Run ids, for each worker its own; no share is empty.
+    Run ids, for each worker its own, as many to each; no share is empty. Runs of one program stand
+    together, in the order of the plan.
   """
-  ids = [run.run_id for run in runs]
+  together: dict[Hashable, list[str]] = {}
+  for run in runs:
+    together.setdefault(run.program, []).append(run.run_id)
+  ids = [run_id for group in together.values() for run_id in group]
   cuts = [round(i * len(ids) / count) for i in range(count + 1)]
   return [ids[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
 
