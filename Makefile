@@ -27,7 +27,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile $(CORE:%=tests/%_test.py)
 
-# Three workers keep two cores busy: some tests wait. At most eight minutes.
+# Three workers keep two cores busy: some tests wait.
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
