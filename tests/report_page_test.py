@@ -110,7 +110,7 @@ def test_figure1_stands_beside_the_original(tmp_path):
 
 def test_no_number_sorts_as_nothing():
   rows = [(render.Cell('–', float('nan')),), (render.Cell('1', 1.0),)]
-  shown = page_module.table_html(render.Table('t', 't', ('a',), rows, pd.DataFrame(), labels=0))
+  shown = workdirs.table_html(render.Table('t', 't', ('a',), rows, pd.DataFrame(), labels=0))
   assert shown.count('data-v') == 1 and 'data-v="1.0"' in shown
 
 

@@ -22,7 +22,7 @@ import rich.console
 from jaxbudget.lab import report
 from jaxbudget.lab.paper import printed, sections
 from jaxbudget.lab.paper import tables as paper_tables
-from jaxbudget.lab.report import comparison_tables, frontier, load, page, render, tables
+from jaxbudget.lab.report import comparison_tables, frontier, load, render, tables
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'report'
 WRITERS = {'md': render.to_markdown, 'csv': render.to_csv, 'tex': render.to_latex}
@@ -234,7 +234,7 @@ def hostile_table():
 
 def test_text_is_escaped_in_every_format():
   table = hostile_table()
-  shown = page.table_html(table)
+  shown = workdirs.table_html(table)
   assert '<script' not in shown and '&lt;script&gt;' in shown
   markdown = render.to_markdown(table)
   assert '<script' not in markdown and r'\|\`\*\[link\]' in markdown

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 
 from jaxbudget.lab.paper import printed
+from jaxbudget.lab.report import page, render
 from jaxbudget.lab.run import files
 
 QUICKSTART = [('sgd', 1.0)] + [
@@ -211,3 +212,8 @@ def write_workdir(
       directory = path / 'runs' / run['run_id']
       files.write_sums(directory, (directory / files.RESULT).read_bytes())
   return path
+
+
+def table_html(table: render.Table) -> str:
+  """A table as the page shows it."""
+  return page.environment().get_template('blocks.html').module.show(table)

@@ -70,4 +70,3 @@ def _train(key: jax.Array, batch: Batch) -> Batch:
 
 
 AUGMENT = Augment(_train, _normalize)
-PLAIN = Augment(lambda key, batch: batch._replace(image=_normalize(batch.image)), _normalize)

@@ -187,11 +187,6 @@ def environment() -> jinja2.Environment:
   return found
 
 
-def table_html(table: Table) -> str:
-  """A table as the page shows it."""
-  return environment().get_template('blocks.html').module.show(table)
-
-
 def _packed(table: Table) -> list[list]:
   """The rows of a long table as the page's script reads them; a label is just its text."""
   return [
