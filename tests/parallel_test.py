@@ -53,7 +53,8 @@ def test_a_chunk_of_rows_is_the_same_on_1_2_and_4_devices(variants, tmp_path):
   assert set(found) == set(variants)
   for variant, by_count in found.items():
     one = by_count['1']
-    assert one['row'] == 10 and np.count_nonzero(one['loss']) > 2, variant
+    rows = min(10, one['planned'])  # a few classes make fewer, where whole epochs are in proportion
+    assert one['row'] == rows > 2 and np.count_nonzero(one['loss']) > 2, variant
     for count in ('2', '4'):  # on 4 the images are split, on 2 each device has them all
       assert_same(one, by_count[count])
       assert by_count[count]['compiled'] <= 1, variant  # 0: methods that share a row program

@@ -61,6 +61,7 @@ def summary(state, progress, compiled):
   flat = functools.partial(np.concatenate, axis=None)
   return {
     'row': int(progress.row),
+    'planned': int(state.plan.rows),
     'compiled': compiled,
     'loss': progress.metrics.loss.tolist(),
     'exact': flat(exact).tolist(),
