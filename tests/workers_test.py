@@ -52,8 +52,8 @@ def test_programs_are_let_go_before_they_are_many(monkeypatch):
 class Named:
   """Of a run, what sharing out looks at."""
 
-  def __init__(self, run_id, needs=None, program=None):
-    self.run_id, self.needs, self.program = run_id, needs, program
+  def __init__(self, run_id, program=None):
+    self.run_id, self.program = run_id, program
 
 
 @hypothesis_settings(deadline=None, max_examples=50)
@@ -73,11 +73,15 @@ def test_a_program_is_compiled_by_few_workers():
 
 
 def test_a_worker_has_its_own_first_behind_what_they_need():
-  runs = [Named('scores'), Named('a', 'scores'), Named('b'), Named('c'), Named('d', 'scores')]
-  tasks = [['scores', 'a'], ['b'], ['c', 'd']]
+  digits = dict(dataset='digits', model='resnet8', epochs=10, seeds=2, batch_size=32)
+  grid = {'selector': 'coreset'}, {'selector': 'unif_sgd'}
+  _, runs = inputs.plan_runs(config.defaults(**digits, budget=0.3, grid=grid))
+  first, a, b, c, d = (run.run_id for run in runs)
+  assert runs[1].needs == runs[2].needs == (runs[0],)
+  tasks = [[first, a], [c], [d, b]]
   order = lambda task, help_others: [r.run_id for r in jobs._order(runs, tasks, task, help_others)]
-  assert order(2, False) == ['c', 'scores', 'd']
-  assert order(1, True) == ['b', 'c', 'scores', 'd', 'a']
+  assert order(2, False) == [d, first, b]
+  assert order(1, True) == [c, d, first, b, a]
   with pytest.raises(ValueError, match='run gone of the job'):
     jobs._order(runs, [['gone']], 0, False)
 

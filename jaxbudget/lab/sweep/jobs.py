@@ -128,8 +128,13 @@ def _order(runs: list[Run], tasks: list[list[str]], task: int, help_others: bool
       f'run {missing[0]} of the job is not what its config describes any more: the code or the '
       'data have changed since; launch again'
     )
-  chain = [r for run_id in wanted for r in (by_id[run_id].needs, run_id) if r]
+  chain = [run_id for each in wanted for run_id in _behind_needed(by_id[each])]
   return [by_id[run_id] for run_id in dict.fromkeys(chain)]
+
+
+def _behind_needed(run: Run) -> list[str]:
+  """The id of a run, behind those of the runs that it needs, and of what these need."""
+  return [*(run_id for first in run.needs for run_id in _behind_needed(first)), run.run_id]
 
 
 def _stop_when_alone() -> None:
