@@ -124,12 +124,27 @@ PREFIXES: dict[str, dict[str, str]] = {
   'selector': {'replay': 'recording'},
   'dataset': {'npz': 'path', 'folder': 'path', 'tfds': 'name'},
 }
+_PATH = re.compile(r'[~./].*|[^:]*/[^:]*', re.S)
 CHAINED = ('augment',)  # kinds of which several make one, joined by `+`
 
 
 def names(kind: str) -> tuple[str, ...]:
   """The known names of a kind, those that want an argument included."""
   return tuple(NAMES[kind])
+
+
+def data_name(name: str) -> str:
+  """The name of a data set, of which a path is read as people mean it.
+
+  Args:
+    name: any; `./pets` and `~/pets` are folders, `some/set.npz` is a file of arrays.
+
+  Returns:
+    `folder:PATH` or `npz:PATH` for a path that names no kind, else the name.
+  """
+  if not _PATH.fullmatch(name) or name in NAMES['dataset']:
+    return name
+  return f'{"npz" if name.endswith(".npz") else "folder"}:{name}'
 
 
 def check(key: str, value: object, known: Iterable[str]) -> None:

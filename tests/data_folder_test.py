@@ -1,18 +1,28 @@
 """folder:PATH: people's own images."""
 
+import shutil
+
 import numpy as np
 import PIL.Image
 import pytest
 
-from jaxbudget import data
+from jaxbudget import data, registry
+from jaxbudget.data import folder as folder_lib
+from jaxbudget.data import pictures
+from jaxbudget.lab import config
 
+SPLITS = ('train', 'test')
 random = np.random.RandomState(0)
 
 
-def write(path, shape=(12, 10, 3)):
+def save(path, image, **more):
   path.parent.mkdir(parents=True, exist_ok=True)
+  image.save(path, **more)
+
+
+def write(path, shape=(12, 10, 3)):
   pixels = random.randint(0, 256, shape, np.uint8)
-  PIL.Image.fromarray(pixels).save(path)
+  save(path, PIL.Image.fromarray(pixels))
   return pixels
 
 
@@ -96,11 +106,154 @@ def test_images_of_several_sizes_are_refused(folder):
     load(root)
 
 
-def test_sixteen_bit_image_is_refused(folder):
-  root, _ = folder
-  PIL.Image.fromarray(np.zeros((12, 10), np.uint16)).save(root / 'train' / 'cat' / '8.png')
-  with pytest.raises(data.DataError, match='8.png has mode I;16; convert it to 8 bits'):
+def test_size_is_an_exact_mean_of_areas_when_it_shrinks(tmp_path):
+  written = [write(tmp_path / 'a' / f'{s}/{c}/0.png', (32, 32, 3)) for s in SPLITS for c in 'xy']
+  loaded = load(tmp_path / 'a', options={'image_size': 16})
+  for image, pixels in zip([*loaded.train_image, *loaded.test_image], written, strict=True):
+    total = pixels.reshape(16, 2, 16, 2, 3).sum((1, 3), int)
+    np.testing.assert_array_equal(image, (total + 2) // 4)
+  assert loaded.notes == ('images of 32x32 were squashed to 16x16',)
+  assert load(tmp_path / 'a').train_image.shape[1:] == (32, 32, 3)  # a cache of each
+
+
+@pytest.mark.parametrize(('height', 'width'), [(12, 18), (30, 6), (7, 5), (9, 13)])
+def test_squash_takes_all_of_an_image_and_crop_the_middle(tmp_path, height, width):
+  ramp = np.linspace(0, 255, width).astype(np.uint8)
+  pixels = np.repeat(ramp[None], height, 0)
+  for split in SPLITS:
+    for name in 'xy':
+      save(tmp_path / 'a' / split / name / '0.png', PIL.Image.fromarray(pixels))
+  whole = load(tmp_path / 'a', options={'image_size': 6}).train_image[0, :, :, 0]
+  bounds = np.linspace(0, width, 7)
+  middle = np.interp((bounds[:-1] + bounds[1:] - 1) / 2, range(width), ramp)
+  one = 255 / (width - 1)  # pixels at a border count as a whole or not at all
+  np.testing.assert_allclose(whole, np.repeat(middle[None], 6, 0), atol=one / 2 + 1)
+  side = min(height, width)
+  cropped = load(tmp_path / 'a', options={'image_size': side, 'fit': 'crop'}).train_image
+  left = (width - side) // 2
+  np.testing.assert_array_equal(cropped[0, ..., 0], pixels[:side, left : left + side])
+
+
+def mixed(root):
+  """Images of every mode, orientation and suffix, in class x; y has a single image."""
+  colour = random.randint(0, 256, (8, 6, 3), np.uint8)
+  deep = random.randint(0, 2**16, (8, 6), np.uint16)
+  alpha = np.dstack([colour, np.full((8, 6), 128, np.uint8)])
+  exif = PIL.Image.Exif()
+  exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+  of = PIL.Image.fromarray
+  palette = PIL.Image.new('P', (5, 5), 1)
+  palette.putpalette([0, 0, 0, 200, 100, 50] + [0] * 762)
+  images = {
+    'alpha.png': (of(alpha), {}),
+    'cmyk.jfif': (of(colour).convert('CMYK'), {'format': 'JPEG'}),
+    'deep.png': (of(deep), {}),
+    'deep.tif': (of(deep.astype(np.int32)), {}),
+    'grey.WEBP': (of(colour[..., 0]), {'lossless': True}),
+    'one.gif': (of(colour[..., 0] > 127), {}),
+    'palette.png': (palette, {'transparency': 1}),
+    'turned.png': (of(colour), {'exif': exif}),
+    'wide.bmp': (of(np.repeat(colour, 9, 1)), {}),
+  }
+  for name, (image, more) in images.items():
+    save(root / 'train/x' / name, image, **more)
+  save(root / 'train/y/only.ppm', of(colour))
+  save(root / 'val/x/0.png', of(colour))
+  save(root / 'val/y/0.png', of(colour))
+  return colour, deep, [*images, 'only.ppm']
+
+
+def test_folder_of_mixed_images(tmp_path):
+  colour, deep, names = mixed(tmp_path / 'a')
+  loaded = load(tmp_path / 'a', options={'image_size': 8, 'fit': 'squash', 'background': 0})
+  image = dict(zip(names, loaded.train_image, strict=True))
+  assert loaded.train_image.shape == (10, 8, 8, 3) and loaded.info.class_names == ('x', 'y')
+  np.testing.assert_array_equal(loaded.train_label, [0] * 9 + [1])
+  wide = lambda pixels: np.asarray(
+    PIL.Image.fromarray(pixels).resize((8, 8), PIL.Image.Resampling.BILINEAR)
+  )
+  np.testing.assert_array_equal(image['only.ppm'], wide(colour))
+  np.testing.assert_array_equal(image['deep.png'][..., 0], wide((deep >> 8).astype(np.uint8)))
+  np.testing.assert_array_equal(image['deep.tif'], image['deep.png'])
+  np.testing.assert_allclose(image['alpha.png'], wide(colour) * (128 / 255), atol=1.5)
+  np.testing.assert_array_equal(image['palette.png'], np.zeros((8, 8, 3)))
+  assert loaded.notes == (
+    '3 grey images among coloured ones were taken as RGB',
+    'turned as their EXIF orientation says: 1 of 12 images',
+    'taken at 8 of their 16 bits: 2 of 12 images',
+    'taken as RGB from CMYK, without a colour profile: 1 of 12 images',
+    'laid on background=0, for they are transparent: 2 of 12 images',
+    'images of 4 sizes, 5x5 to 54x8, were squashed to 8x8',
+    'there is no test: val takes its place',
+  )
+  turned = load(tmp_path / 'a', options={'image_size': 6, 'fit': 'crop'}).train_image[7]
+  np.testing.assert_array_equal(turned, np.rot90(colour, -1)[:, 1:7])
+
+
+def test_all_faults_of_a_mixed_folder_are_said_at_once(tmp_path):
+  mixed(tmp_path / 'a')
+  (tmp_path / 'a/train/x/torn.jpg').write_bytes(b'\xff\xd8\xff nonsense')
+  save(tmp_path / 'a/train/y/float.tif', PIL.Image.fromarray(np.zeros((4, 4), np.float32)))
+  shutil.rmtree(tmp_path / 'a/val')
+  with pytest.raises(data.DataError, match='4 faults') as caught:
+    load(tmp_path / 'a')
+  for words in (
+    'torn.jpg cannot be decoded', 'float.tif cannot be decoded: its pixels are floats',
+    'images of 4 sizes, bring them to one with dataset_options.image_size=S: 7 of 6x8',
+    'no class folders in test, nor in val',
+  ):  # fmt: skip
+    assert words in str(caught.value)
+
+
+def test_validation_stands_in_for_a_missing_test_split(folder):
+  root, pixels = folder
+  shutil.rmtree(root / 'test')
+  with pytest.raises(data.DataError, match='nothing to test on; validation=N takes N'):
     load(root)
+  loaded = load(root, validation=2)
+  assert (loaded.info.num_train, loaded.info.num_test) == (4, 2)
+  np.testing.assert_array_equal(loaded.test_label, [0, 1])
+
+
+def test_test_goes_before_val(folder):
+  root, pixels = folder
+  write(root / 'val' / 'cat' / '0.png')
+  np.testing.assert_array_equal(load(root).test_image[1], pixels['test/dog/0.png'])
+
+
+@pytest.mark.parametrize(
+  ('options', 'words'),
+  [
+    ({'image_size': -1}, 'image_size=-1 is refused'),
+    ({'image_size': 4097}, 'must be in 0..4096'),
+    ({'background': 256}, 'background=256 is refused'),
+    ({'fit': 'crup'}, "did you mean 'crop'"),
+    ({'image_side': 8}, "did you mean 'image_size'"),
+  ],
+)
+def test_options_out_of_range(folder, options, words):
+  with pytest.raises(data.DataError, match=words):
+    load(folder[0], options=options)
+
+
+def test_images_that_do_not_fit_are_refused_unread(folder, monkeypatch):
+  monkeypatch.setattr(folder_lib, 'host_free_bytes', lambda: 10**6)
+  monkeypatch.setattr(pictures, 'read', None)
+  with pytest.raises(data.DataError, match='8 images of 4096x4096 take 402,653,184 bytes, but'):
+    load(folder[0], options={'image_size': 4096})
+
+
+def test_a_path_is_a_folder_or_a_file_of_arrays(folder, monkeypatch):
+  root, _ = folder
+  assert data.load(str(root), root.parent / 'root').info.name == f'folder:{root}'
+  monkeypatch.chdir(root.parent)
+  for name, full in {
+    './pets': 'folder:./pets', '~/pets': 'folder:~/pets', 'a/b.npz': 'npz:a/b.npz',
+    'folder:a/b': 'folder:a/b', 'npz:/x.npz': 'npz:/x.npz', 'mypackage.data:make':
+    'mypackage.data:make', 'cifar10': 'cifar10', 'tfds:a/b': 'tfds:a/b',
+  }.items():  # fmt: skip
+    assert registry.data_name(name) == full
+    assert config.defaults(dataset=name).dataset == full
 
 
 def test_empty_or_missing_folder(tmp_path):

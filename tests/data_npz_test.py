@@ -1,11 +1,15 @@
 import io
 import zipfile
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxbudget import data
+from jaxbudget.augment import make_augment
 from jaxbudget.data import npz
+from jaxbudget.types import Data, plain_batch
 
 random = np.random.RandomState(0)
 GOOD = {
@@ -53,6 +57,52 @@ def test_normalisation_and_flip_may_be_given(tmp_path):
     data.load(name, mean=[0.5] * 3, std=[0.0], flip=1.5)
 
 
+def test_whole_numbers_channels_first_and_one_hot_are_taken_with_a_note(tmp_path):
+  image = random.randint(0, 256, (12, 10, 9, 3), np.uint8)
+  first = image.transpose(0, 3, 1, 2).astype(np.int64)
+  label = np.eye(3, dtype=np.float32)[GOOD['y_train']]
+  loaded = data.load(save(tmp_path, x_train=first, x_test=first[:6], y_train=label))
+  np.testing.assert_array_equal(loaded.train_image, image)
+  np.testing.assert_array_equal(loaded.train_label, GOOD['y_train'])
+  assert loaded.train_image.dtype == np.uint8 and loaded.train_label.dtype == np.int32
+  assert loaded.notes == (
+    'x_train and x_test: pixels of int64 in 0..255 were taken as uint8',
+    'x_train and x_test: channels first were put last',
+    'y_train: one-hot rows of 3 were taken as classes',
+  )
+  plain = data.load(save(tmp_path, x_train=image, x_test=image[:6]))
+  assert plain.fingerprint == loaded.fingerprint and not plain.notes
+
+
+def test_what_is_tested_on_where_there_is_no_test_split(tmp_path):
+  split = {'x_test': None, 'y_test': None}
+  with pytest.raises(data.DataError, match='nothing to test on; validation=N takes N'):
+    data.load(save(tmp_path, **split))
+  loaded = data.load(save(tmp_path, **split), validation=6)
+  assert (loaded.info.num_train, loaded.info.num_test) == (6, 6)
+  valid = {'x_val': GOOD['x_test'], 'y_val': GOOD['y_test']}
+  loaded = data.load(save(tmp_path, **split, **valid))
+  np.testing.assert_array_equal(loaded.test_image[..., 0], GOOD['x_test'])
+  assert loaded.notes == ('there is no x_test: x_val and y_val take its place',)
+  with pytest.raises(data.DataError, match='the first is class 1'):
+    data.load(save(tmp_path, **split, y_train=GOOD['y_train'] * 2), validation=6)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'pad'), [((1, 40), 0), ((2, 40), 1), ((40, 1), 0), ((40, 40), 4)]
+)
+def test_images_one_pixel_high_are_not_padded(tmp_path, shape, pad):
+  image = random.randint(0, 256, (12, *shape), np.uint8)
+  info = data.load(save(tmp_path, x_train=image, x_test=image[:6])).info
+  assert info.pad == pad
+  augment = make_augment('standard', info)
+  batch = plain_batch(
+    Data(jnp.asarray(image[..., None]), jnp.zeros(12, jnp.int32)),
+    jnp.arange(4, dtype=jnp.int32), jnp.ones(4, jnp.float32), 3,
+  )  # fmt: skip
+  assert augment.train(jax.random.key(0), batch).image.shape == (4, *shape, 1)
+
+
 def with_value(key, value):
   changed = GOOD[key].copy()
   changed[1] = value
@@ -77,7 +127,10 @@ def with_value(key, value):
     ({'y_train': GOOD['y_train'] + 0.5}, 'y_train holds numbers but y_test classes'),
     ({'y_train': GOOD['y_train'] > 1}, 'y_train has dtype bool, give labels as integers'),
     ({'y_train': np.full(12, np.nan)}, '12 NaN'),
-    ({'y_train': np.eye(3, dtype=int)[GOOD['y_train']]}, r'y_train has shape \(12, 3\)'),
+    ({'y_train': np.eye(3, dtype=int)[GOOD['y_train']] * 2}, r'y_train has shape \(12, 3\)'),
+    ({'y_train': np.eye(3)[GOOD['y_train'] * 0]}, 'y_test has label 2 out of range'),
+    ({'x_train': GOOD['x_train'] + np.int64(1)}, r'dtype int64.* \(it holds 1 to 25\d\)|uint8'),
+    ({'x_train': GOOD['x_train'] - np.int16(99)}, r'dtype int16.* \(it holds -99 to 156\)'),
     ({'y_train': GOOD['y_train'].astype(object)}, 'y_train is an object array'),
     ({'x_train': GOOD['x_train'].astype(object)}, 'x_train is an object array'),
   ],

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxbudget.data.dataset import DataError, Dataset, Info, fingerprint, pixel_statistics
+from jaxbudget.data.layouts import CHANNELS, usual
 
 KEYS = ('x_train', 'y_train', 'x_test', 'y_test')
 _MOST_TOKENS = 2**20  # a single absurd token must not fill the memory with a vocabulary
@@ -26,26 +27,27 @@ def from_arrays(
   name: str,
   train_image: np.ndarray,
   train_label: np.ndarray,
-  test_image: np.ndarray,
-  test_label: np.ndarray,
+  test_image: np.ndarray | None = None,
+  test_label: np.ndarray | None = None,
   *,
   class_names: tuple[str, ...] = (),
   notes: tuple[str, ...] = (),
   where: str = '',
 ) -> Dataset:
-  """Checks four arrays and completes them to a data set.
+  """Checks arrays and completes them to a data set.
 
   Inputs are images, features or tokens, by their shape and type. The normalisation of images is
   computed from those to train on; no flips, since nothing is known of what a mirror image means;
-  crop padding is an eighth of the shorter side, at most 4. Features and tokens stay as they are.
-  Labels are classes, or numbers to predict.
+  crop padding is an eighth of the shorter side, at most 4, and none where that is one pixel.
+  Features and tokens stay as they are. Labels are classes, or numbers to predict. Other layouts
+  that are understood (`layouts.usual`) are noted.
 
   Args:
     name: of the data set, for messages.
     train_image: images u8[N,H,W] or u8[N,H,W,1 or 3], features f[N,D], or tokens, integers
       [N,L] from 0.
     train_label: integers [N] or [N,1], from 0 without gaps; or numbers f[N] or f[N,C].
-    test_image: of the same kind and size.
+    test_image: of the same kind and size; None where a validation split is to be carved.
     test_label: likewise.
     class_names: in the order of the labels.
     notes: passed on.
@@ -57,16 +59,20 @@ def from_arrays(
   Raises:
     DataError: naming every fault.
   """
-  arrays = (train_image, train_label, test_image, test_label)
-  refuse(name, array_faults(named(arrays), len(class_names)))
-  kind = _kind(train_image)
-  inputs = [_INPUTS[kind](x) for x in (train_image, test_image)]
-  labels = [_label(y) for y in (train_label, test_label)]
+  given = named((train_image, train_label, test_image, test_label))
+  arrays, changes = usual({key: array for key, array in given.items() if array is not None})
+  refuse(name, array_faults(arrays, len(class_names)))
+  kind = _kind(arrays['x_train'])
+  inputs = [_INPUTS[kind](arrays[key]) for key in ('x_train', 'x_test') if key in arrays]
+  labels = [_label(arrays[key]) for key in ('y_train', 'y_test') if key in arrays]
+  if len(inputs) == 1:
+    inputs, labels = [inputs[0], inputs[0][:0]], [labels[0], labels[0][:0]]
   numbers = label_statistics(labels[0])
   facts = {'mean': (), 'std': (), 'pad': 0}
   if kind == 'images':
     facts['mean'], facts['std'] = pixel_statistics(inputs[0])
-    facts['pad'] = min(4, max(1, min(inputs[0].shape[1:3]) // 8))
+    side = min(inputs[0].shape[1:3])
+    facts['pad'] = min(4, max(1, side // 8)) if side > 1 else 0
   info = Info(
     name=name,
     num_train=len(inputs[0]),
@@ -75,12 +81,12 @@ def from_arrays(
     image_shape=inputs[0].shape[1:],
     flip=0.0,
     class_names=class_names,
-    vocabulary=int(max(x.max() for x in inputs)) + 1 if kind == 'tokens' else 0,
+    vocabulary=int(max(x.max(initial=0) for x in inputs)) + 1 if kind == 'tokens' else 0,
     **facts,
     **numbers,
   )
   arrays = inputs[0], labels[0], inputs[1], labels[1]
-  return Dataset(info, *arrays, fingerprint(*arrays), notes, where)
+  return Dataset(info, *arrays, fingerprint(*arrays), (*notes, *changes), where)
 
 
 def label_statistics(label: np.ndarray) -> dict[str, tuple[float, ...]]:
@@ -142,20 +148,21 @@ def array_faults(arrays: Mapping[str, np.ndarray], num_names: int = 0) -> list[s
       kind = _kind(image) if _kind(image) == 'images' else 'inputs'
       faults.append(f'x_{split} has {len(image)} {kind} but y_{split} {len(label)} labels')
   if not faults and len(arrays) == len(KEYS):
-    faults = _joint_faults(*(arrays[key] for key in KEYS), num_names)
+    return _joint_faults(*(arrays[key] for key in KEYS), num_names)
+  label = arrays.get('y_train')
+  if not faults and label is not None and label.dtype.kind != 'f':
+    return _class_faults(label, label, num_names)
   return faults
 
 
 def _image_faults(key: str, image: np.ndarray) -> list[str]:
   faults = []
   if image.dtype != np.uint8:
+    faults.append(f'{key} has dtype {image.dtype}, give pixels as uint8 in 0..255' + _held(image))
+  if image.ndim not in (3, 4) or (image.ndim == 4 and image.shape[3] not in CHANNELS):
     faults.append(
-      f'{key} has dtype {image.dtype}, give pixels as uint8 in 0..255' + _not_finite(image)
-    )
-  if image.ndim not in (3, 4) or (image.ndim == 4 and image.shape[3] not in (1, 3)):
-    faults.append(
-      f'{key} has shape {image.shape}, allowed are images [N,H,W], [N,H,W,1] and [N,H,W,3], '
-      'features [N,D] as floats, and tokens [N,L] as integers'
+      f'{key} has shape {image.shape}, allowed are images [N,H,W], [N,H,W,1] and [N,H,W,3], or '
+      'channels first, features [N,D] as floats, and tokens [N,L] as integers'
     )
   elif not image.size:
     faults.append(f'{key} is empty (shape {image.shape})')
@@ -200,6 +207,14 @@ def _label_faults(key: str, label: np.ndarray, numbers_fit: bool = True) -> list
   if label.min() < 0:
     return [f'{key} has negative labels (lowest {label.min()}), allowed are 0..C-1']
   return []
+
+
+def _held(image: np.ndarray) -> str:
+  """What pixels are instead."""
+  if wrong := _not_finite(image):
+    return wrong
+  known = image.size and image.dtype.kind in 'iuf'
+  return f' (it holds {image.min():g} to {image.max():g})' if known else ''
 
 
 def _not_finite(array: np.ndarray) -> str:

@@ -20,6 +20,7 @@ from jaxbudget.data.dataset import (
   hold_out,
   no_progress,
 )
+from jaxbudget.registry import data_name
 
 KNOWN = tuple(tables.INFO)
 
@@ -106,7 +107,7 @@ def _find(
 ) -> tuple[factories.Part, dict[str, Any]]:
   """The factory of a data set and all its options."""
   try:
-    part = factories.find('dataset', name)
+    part = factories.find('dataset', data_name(name))
     return part, part.fill(options or {})
   except ValueError as e:
     raise DataError(str(e)) from e
@@ -135,12 +136,12 @@ def load(
 
   Args:
     name: digits, cifar10, cifar100, svhn, mini_imagenet, npz:PATH, folder:PATH, tfds:NAME, or
-      anybody's `package.module:factory`.
+      anybody's `package.module:factory`; a bare path is a folder's, or that of a .npz file.
     data_dir: where prepared data live; None is the usual directory of tensorflow-datasets.
     data_manual_dir: directory with archives that are on disk already.
     data_checksums: file with the checksums of archives other than the official ones.
     validation: if positive, images to carve from the training set, equally many of each
-      class; they *replace* the test set, which is then not touched.
+      class; they *replace* the test set, which is then not touched and need not be there.
     progress: told of slow work.
     mean: normalisation, of pixels divided by 255, one value per channel; None takes the
       study's constants, or computes them from the training set of people's own images.
@@ -166,6 +167,8 @@ def load(
   except ValueError as e:
     raise DataError(f'dataset {name!r}: {e}') from e
   dataset = _carve(dataset, validation) if validation else dataset
+  if not dataset.info.num_test:
+    raise DataError(f'{name} has nothing to test on; validation=N takes N of the training samples')
   return dataset._replace(info=_adjust(dataset.info, mean, std, flip))
 
 

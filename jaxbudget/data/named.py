@@ -9,6 +9,7 @@ from jaxbudget.data import folder as folder_lib
 from jaxbudget.data import from_tfds
 from jaxbudget.data import npz as npz_lib
 from jaxbudget.data.dataset import Dataset, Where
+from jaxbudget.data.pictures import Fit, Look
 from jaxbudget.paths import expand
 
 
@@ -44,12 +45,32 @@ def npz(where: Where, *, path: str) -> Dataset:
   return npz_lib.load(path)
 
 
-def folder(where: Where, *, path: str) -> Dataset:
-  """Your images, PATH/train/CLASS/*.png and PATH/test/CLASS/*.png."""
+def folder(
+  where: Where, *, path: str, image_size: int = 0, fit: Fit = 'squash', background: int = 255
+) -> Dataset:
+  """Your images, PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, brought to one size if wanted.
+
+  Args:
+    where: as for all data sets.
+    path: the folder; docs/own_data.md shows its layout.
+    image_size: side of the square that images are brought to; 0 leaves them as they are.
+    fit: `squash` changes the ratio of the sides, `crop` takes the square in the middle first.
+    background: grey level, 0 to 255, behind what is transparent.
+
+  Returns:
+    The data set.
+
+  Raises:
+    ValueError: an option is out of range, or images cannot be used.
+  """
+  for key, value, most in (('image_size', image_size, 4096), ('background', background, 255)):
+    if not 0 <= value <= most:
+      raise ValueError(f'{key}={value} is refused: it must be in 0..{most}')
+  look = Look(image_size, fit, background)
   _, _, identity = folder_lib.scan(path)
-  place = os.fsencode(expand(path).resolve())
+  place = os.fsencode(expand(path).resolve()) + (b'' if look == Look() else repr(look).encode())
   key = f'folder-{hashlib.sha256(place).hexdigest()[:12]}'
-  build = lambda: folder_lib.load(path, where.progress)
+  build = lambda: folder_lib.load(path, where.progress, look)
   dataset = from_tfds.cached(where.root, key, identity, build, where.progress)
   # The cache may have been made under another spelling of the path.
   return dataset._replace(info=dataclasses.replace(dataset.info, name=f'folder:{path}'))

@@ -265,6 +265,8 @@ def _set_key(config, path, leaf, value) -> None:
     value = float(value)
   if leaf == 'seeds':
     value = seed_tuple(value)
+  if leaf == 'dataset' and isinstance(value, str):
+    value = registry.data_name(value)
   try:
     with place.unlocked():
       place[leaf] = value

@@ -106,7 +106,9 @@ def _assemble(cell, charge, datasets):
     ask = functools.partial(data.info, cell.dataset, cell.validation, options=options)
     info = dataset.info if dataset else ask(**where(cell))
   except data.DataError as e:
-    fault = str(e) if 'dataset' in str(e) else f'dataset={cell.dataset}: {e}'
+    fault = str(e)
+    if 'dataset' not in fault:
+      fault = f'dataset={fault if fault.startswith(cell.dataset) else f"{cell.dataset}: {fault}"}'
     try:
       build(cell, _STAND_IN)
     except ValueError as others:

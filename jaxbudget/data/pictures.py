@@ -1,0 +1,122 @@
+"""One image file as 8-bit pixels, whatever its mode, orientation and size."""
+
+import pathlib
+from typing import Literal, NamedTuple
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+Fit = Literal['squash', 'crop']
+
+
+class Look(NamedTuple):
+  """How images are read.
+
+  Attributes:
+    size: side of the square that they are brought to; 0 leaves them as they are.
+    fit: `squash` changes the ratio of the sides, `crop` takes the square in the middle first.
+    background: grey level, 0..255, behind what is transparent.
+  """
+
+  size: int = 0
+  fit: Fit = 'squash'
+  background: int = 255
+
+
+class Picture(NamedTuple):
+  """A decoded file.
+
+  Attributes:
+    pixels: u8[H,W], or u8[H,W,3] if it has colours.
+    side: (width, height) before it was brought to a size.
+    changes: what was done to it, of `CHANGES`.
+  """
+
+  pixels: np.ndarray
+  side: tuple[int, int]
+  changes: tuple[str, ...]
+
+
+CHANGES = {
+  'turned': 'turned as their EXIF orientation says',
+  'deep': 'taken at 8 of their 16 bits',
+  'cmyk': 'taken as RGB from CMYK, without a colour profile',
+  'alpha': 'laid on background={background}, for they are transparent',
+}
+
+
+def read(file: pathlib.Path, look: Look) -> Picture | str:
+  """Decodes a file.
+
+  Args:
+    file: of any format that Pillow reads; of several frames the first.
+    look: how.
+
+  Returns:
+    The picture, or what is wrong with the file.
+  """
+  try:
+    with PIL.Image.open(file) as opened:
+      return _read(opened, look)
+  except Exception as error:  # of damaged files Pillow and its plugins raise anything
+    return f'{file} cannot be decoded: {error}'
+
+
+def _read(image: PIL.Image.Image, look: Look) -> Picture:
+  changes = []
+  image.load()
+  turned = PIL.ImageOps.exif_transpose(image)
+  if image.getexif().get(_ORIENTATION) in range(2, 9):
+    changes.append('turned')
+  image = turned
+  if image.mode.startswith('I'):
+    image = _eight_bits(image)
+    changes.append('deep')
+  elif image.mode == 'F':
+    raise ValueError('its pixels are floats, of no known range; save it with 8 bits a channel')
+  if image.mode == 'CMYK':
+    changes.append('cmyk')
+  grey = image.mode in ('1', 'L', 'LA', 'La')
+  if image.has_transparency_data:
+    image = image.convert('RGBA')
+    if image.getextrema()[3][0] < 255:
+      changes.append('alpha')
+    behind = PIL.Image.new('RGBA', image.size, (look.background,) * 3 + (255,))
+    image = PIL.Image.alpha_composite(behind, image)
+  image = image.convert('L' if grey else 'RGB')
+  side = image.size
+  if look.size:
+    image = _to_size(image, look)
+  return Picture(np.asarray(image), side, tuple(changes))
+
+
+_ORIENTATION = 0x0112  # in EXIF
+
+
+def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
+  """The high byte of 16 bits, which Pillow takes of colours by itself."""
+  values = np.asarray(image)
+  if values.min() < 0 or values.max() > 0xFFFF:
+    raise ValueError(
+      f'its pixels are {values.min()} to {values.max()}, more than 16 bits; save it with 8 bits a '
+      'channel'
+    )
+  return PIL.Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def _to_size(image: PIL.Image.Image, look: Look) -> PIL.Image.Image:
+  """A square: each pixel is the mean of the pixels that it covers; enlarged, it is interpolated."""
+  if look.fit == 'crop':
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+  size, (width, height) = look.size, image.size
+  if width % size == 0 and height % size == 0:
+    return image.reduce((width // size, height // size))  # rounded once, hence exact
+  image = image.resize((size, height), _filter(width, size))
+  return image.resize((size, size), _filter(height, size))
+
+
+def _filter(side: int, wanted: int) -> PIL.Image.Resampling:
+  return PIL.Image.Resampling.BOX if side > wanted else PIL.Image.Resampling.BILINEAR
