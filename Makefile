@@ -61,6 +61,9 @@ $(DOCS)/.installed: docs/requirements.lock $(STAMP)
 	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r docs/requirements.lock
 	@touch $@
 
+gpu: $(STAMP)
+	$(BIN)/python benchmarks/accelerator.py
+
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py
 

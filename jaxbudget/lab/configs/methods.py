@@ -7,10 +7,11 @@
 B = .1 and .3 of a full run in forward equivalents: scoring passes, looks at all samples and runs
 that come first, shared by all who need them, are charged. A method whose own passes would take
 more than half of a budget scores less often; what still does not fit is named, with the budget
-that it takes. Any key goes behind the colon; `methods` and `budgets` choose, `scale=smoke` is the
+that it takes. Uniform sampling is there at half and three quarters of each budget too: some methods
+spend less than they might, and accuracy is a curve of cost. Any key goes behind the colon; `methods` and `budgets` choose, `scale=smoke` is the
 smallest there is.
 
-Cost: 67 cells x 6 seeds of a small network on digits and the 4 runs that they need, 81 full
+Cost: 71 cells x 6 seeds of a small network on digits and the 4 runs that they need, 85 full
 trainings of 20 epochs.
 """
 
@@ -41,6 +42,8 @@ def get_config(arg: str | None = None):
   for line in fitted.left_out:
     print(plain.text(f'note: {line}'), file=sys.stderr)
   whole = {'selector': 'sgd', 'budget': 1.0, 'budget_unit': 'compute'}
+  less = sorted({round(share * b, 4) for b in budgets for share in (0.5, 0.75)} - {*budgets})
+  between = [{'selector': 'unif_sgd', 'budget': b, 'budget_unit': 'compute'} for b in less]
   return config.defaults(
-    **{'name': 'methods', **common, 'seeds': seeds, 'grid': (whole, *fitted.cells)}
+    **{'name': 'methods', **common, 'seeds': seeds, 'grid': (whole, *between, *fitted.cells)}
   )

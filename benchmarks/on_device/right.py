@@ -1,0 +1,126 @@
+"""Right: the device chooses, counts and loses as the host's CPU does, row by row.
+
+Every selector on a small network of products, every augmentation on a small ResNet, two epochs
+of eight rows each from the same state and keys, at full precision.
+"""
+
+import concurrent.futures
+import json
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxbudget import engine, ledger, registry, scan, selectors
+from jaxbudget.augment import make_augment
+from jaxbudget.data import Info
+from jaxbudget.models import make_model
+from jaxbudget.optimizers import make_optimizer
+from jaxbudget.types import Data, Spec
+from on_device.rows import random_data, stand_ins
+
+N, BATCH, SIDE, EPOCHS = 128, 8, 16, 2
+CLOSE = 1e-3  # of a loss
+WITHOUT = ('replay',)  # it has no plan of its own
+VARIANTS = {
+  'ordered_sgd compact': ('ordered_sgd', {'backward': 'compact'}),
+  'selective_backprop exact': ('selective_backprop', {'rate': 'exact'}),
+  'p_sgd replacement': ('p_sgd', {'replacement': True}),
+}
+
+
+def cases() -> dict[str, tuple[str, dict, str]]:
+  """(selector, its options, augmentation) by name."""
+  names = [name for name in registry.names('selector') if name not in WITHOUT]
+  chosen = {name: (name, {}, 'none') for name in names}
+  chosen |= {name: (*both, 'none') for name, both in VARIANTS.items()}
+  mixed = registry.names('augment')
+  return chosen | {f'unif_sgd, {name}': ('unif_sgd', {}, name) for name in mixed if name != 'none'}
+
+
+def run(selector: str, options: dict, augment: str, device: jax.Device) -> dict[str, Any]:
+  """Two epochs on a device: plans, counts, losses of rows."""
+  shape = (SIDE, SIDE, 3)
+  spec = Spec(N, BATCH, 10, EPOCHS, shape)
+  info = Info('random', N, 0, 10, shape, (0.5,) * 3, (0.25,) * 3, flip=0.5, pad=2)
+  if selector == 'selective_backprop':
+    options = {'history': 32, **options}
+  budget = 1.0 if selector in ('sgd', 'dynamics_sgd') else 0.5
+  method = selectors.make_selector(
+    selector, spec, budget, options, stand_ins(selector, options, spec)
+  )
+  convolves = augment != 'none'
+  network = {'conv': 'lax', 'width': 8} if convolves else {}
+  model = make_model('resnet8' if convolves else 'mlp', 10, shape, **network)
+  transform = make_augment(augment, info)
+  host = jax.local_devices(backend='cpu')[0]
+  with jax.default_device(host):  # where the weights are drawn
+    parts = spec, model, transform, method, make_optimizer(), ledger.as_budget(1, 'compute')
+    started = engine.start(*parts, seed=3)
+    data = random_data(N, SIDE)
+  seen: dict[str, list] = {'plan': [], 'rows': [], 'loss': [], 'trained': []}
+  with jax.default_device(device), jax.default_matmul_precision('highest'):
+    trained = started._replace(
+      root=jax.device_put(started.root, device), state=jax.device_put(started.state, device)
+    )
+    data = Data(*(jax.device_put(array, device) for array in data))
+    for e in range(method.facts.epochs):
+      trained = _scanned(trained, data, transform, e)
+      trained, progress = engine.run_epoch(trained, data, e, 0.05, 8)
+      metrics = jax.device_get(progress.metrics)
+      rows = int(progress.row)
+      seen['plan'].append(np.asarray(trained.state.plan.index)[:rows].tolist())
+      seen['rows'].append(rows)
+      seen['loss'] += metrics.loss[:rows].tolist()
+      seen['trained'] += metrics.trained[:rows].tolist()
+  return seen | {'counts': np.asarray(trained.state.times_trained).tolist()}
+
+
+def _scanned(trained, data, transform, number):
+  facts = trained.selector.facts
+  if not facts.scan.due(number):
+    return trained
+  state = trained.state
+  model = trained.program.model
+  seen = scan.observe(
+    model, transform.test, state.params, state.model_state, data, 64, facts.scan.wants
+  )
+  state = scan.apply(trained.selector, state, seen, number, trained.root)
+  return trained._replace(state=state)
+
+
+def compare(case: tuple[str, dict, str], device: jax.Device) -> dict[str, Any]:
+  """A case on the device beside the host."""
+  here, there = run(*case, jax.local_devices(backend='cpu')[0]), run(*case, device)
+  loss = np.array(here['loss']), np.array(there['loss'])
+  exact = [name for name in ('rows', 'plan', 'trained', 'counts') if here[name] != there[name]]
+  worst = 0.0
+  if loss[0].shape == loss[1].shape and loss[0].size:
+    worst = float(np.max(np.abs(loss[0] - loss[1]) / np.maximum(1, np.abs(loss[0]))))
+  return {
+    'rows': sum(here['rows']),
+    'differs in': exact,
+    'loss off by': worst,
+    'right': not exact and worst <= CLOSE,
+  }
+
+
+def main(only: list[str]) -> None:
+  """Prints a line of JSON for each case, as they end."""
+  device = jax.devices()[0]
+  wanted = {name: case for name, case in cases().items() if not only or name in only}
+
+  def attempt(name):
+    try:
+      return name, compare(wanted[name], device)
+    except Exception as e:
+      return name, {'right': False, 'failed': f'{type(e).__name__}: {str(e)[:300]}'}
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:  # one traces while the other compiles
+    for name, found in pool.map(attempt, wanted):
+      print(json.dumps({'case': name, **found}), flush=True)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

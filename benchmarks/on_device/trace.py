@@ -1,0 +1,56 @@
+"""What one row launches, by the profiler: kernels, copies to the host, time on the card."""
+
+import collections
+import pathlib
+import tempfile
+from typing import Any
+
+import jax
+
+from on_device.rows import Rows, Setting
+
+ROWS = 20  # in the trace
+
+
+def measure(setting: Setting, most: int = 12) -> dict[str, Any]:
+  """Traces rows of a setting.
+
+  Args:
+    setting: what is trained.
+    most: kernels to name, the dearest.
+
+  Returns:
+    Figures for a row; `dearest` names kernels with their microseconds a row.
+  """
+  rows = Rows(setting)
+  with tempfile.TemporaryDirectory() as directory:
+    with jax.profiler.trace(directory):
+      seconds = rows.seconds(ROWS)
+    path = next(pathlib.Path(directory).rglob('*.xplane.pb'))
+    spent, launched = read(jax.profiler.ProfileData.from_file(str(path)))
+  copies = {name: n for name, n in launched.items() if 'memcpy' in name.lower()}
+  to_host = sum(n for name, n in copies.items() if 'd2h' in name.lower().replace('to', '2'))
+  dearest = sorted(spent, key=spent.get, reverse=True)[:most]
+  return {
+    'launches': sum(launched.values()) / ROWS,
+    'copies': sum(copies.values()) / ROWS,
+    'copies to the host': to_host / ROWS,
+    'ms on the card': sum(spent.values()) / ROWS / 1e6,
+    'ms by the clock': 1e3 * seconds,
+    'dearest': [f'{name[:60]} {spent[name] / ROWS / 1e3:.0f}' for name in dearest],
+  }
+
+
+def read(profile) -> tuple[dict[str, float], dict[str, int]]:
+  """Nanoseconds and launches by name, over the streams of the device."""
+  spent, launched = collections.Counter(), collections.Counter()
+  for plane in profile.planes:
+    if not plane.name.startswith('/device:'):
+      continue
+    for line in plane.lines:
+      if not line.name.startswith('Stream'):
+        continue
+      for event in line.events:
+        spent[event.name] += event.duration_ns
+        launched[event.name] += 1
+  return spent, launched
