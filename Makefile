@@ -6,7 +6,7 @@ DOCS := .venv/docs
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: install quickstart wheel docs gallery check test test-all bench faults lock clean
+.PHONY: install quickstart wheel docs gallery check test test-all bench gpu faults lock clean
 
 install: $(STAMP)
 
@@ -61,6 +61,7 @@ $(DOCS)/.installed: docs/requirements.lock $(STAMP)
 	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r docs/requirements.lock
 	@touch $@
 
+# On a machine with an accelerator: right, fast, overheads, several runs, whole runs.
 gpu: $(STAMP)
 	$(BIN)/python benchmarks/accelerator.py
 
