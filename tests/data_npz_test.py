@@ -193,3 +193,15 @@ def test_files_that_are_no_npz(tmp_path):
   path.write_bytes(whole[:at] + bytes(50) + whole[at + 50 :])
   with pytest.raises(data.DataError, match='x_train cannot be read: Bad CRC'):
     data.load(name)
+
+
+def test_mirror_images_are_an_option(tmp_path):
+  name = save(tmp_path)
+  assert data.load(name, options={'flip': 0.5}).info.flip == 0.5
+  for flip, said in ((1.5, 'not a probability'), (-0.1, 'not a probability')):
+    with pytest.raises(data.DataError, match=f'flip={flip} is {said}'):
+      data.load(name, options={'flip': flip})
+  tokens = {'x_train': GOOD['x_train'][..., 0].astype(int), 'x_test': GOOD['x_test'][..., 0]}
+  name = save(tmp_path, **tokens | {'x_test': tokens['x_test'].astype(int)})
+  with pytest.raises(data.DataError, match='flip=0.5 is for images, these are tokens'):
+    data.load(name, options={'flip': 0.5})

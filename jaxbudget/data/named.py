@@ -39,10 +39,15 @@ def mini_imagenet(where: Where) -> Dataset:
   return from_tfds.load_mini_imagenet(where.root, where.manual_dir, where.progress)
 
 
-def npz(where: Where, *, path: str) -> Dataset:
+def npz(where: Where, *, path: str, flip: float = 0.0) -> Dataset:
   """Your arrays x_train, y_train, x_test, y_test in a file of `numpy.savez`: images, or others."""
   del where
-  return npz_lib.load(path)
+  dataset = npz_lib.load(path)
+  if flip and dataset.info.kind != 'images':
+    raise ValueError(f'flip={flip} is for images, these are {dataset.info.kind}')
+  if not 0 <= flip <= 1:
+    raise ValueError(f'flip={flip} is not a probability (0..1)')
+  return dataset._replace(info=dataclasses.replace(dataset.info, flip=flip))
 
 
 def folder(

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from jaxbudget import factories, ledger
+from jaxbudget import data, factories, ledger
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run.run import Run
-from jaxbudget.lab.sweep import grid
+from jaxbudget.lab.sweep import grid, inputs
 
 _MOST = 10**6  # runs to share what comes first, while it is not known how many there are
 # Refusals that scoring less often does not heal.
@@ -66,7 +66,16 @@ def fit(
 
 def _plan(values: Mapping[str, Any], common: Mapping[str, Any]) -> Run:
   """The run of a cell, the last of the plan."""
-  return grid.make_runs(config_lib.defaults(**{**common, 'seeds': 1, 'grid': (dict(values),)}))[-1]
+  config = config_lib.defaults(**{**common, 'seeds': 1, 'grid': (dict(values),)})
+  options = common.get('dataset_options', {})
+  return grid.make_runs(config, _data(common['dataset'], tuple(sorted(options.items()))))[-1]
+
+
+@functools.cache
+def _data(dataset: str, options: tuple) -> dict[Any, data.Dataset]:
+  """What must be read of people's own data to plan, once for all plans."""
+  config = config_lib.defaults(dataset=dataset, dataset_options=dict(options), batch_size=1)
+  return inputs.plan_runs(config)[0]
 
 
 def _needed(name: str, common) -> tuple[str, ...]:
