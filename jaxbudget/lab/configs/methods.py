@@ -8,8 +8,8 @@ B = .1 and .3 of a full run in forward equivalents: scoring passes, looks at all
 that come first, shared by all who need them, are charged. A method whose own passes would take
 more than half of a budget scores less often; what still does not fit is named, with the budget
 that it takes. Uniform sampling is there at half and three quarters of each budget too: some methods
-spend less than they might, and accuracy is a curve of cost. Any key goes behind the colon; `methods` and `budgets` choose, `scale=smoke` is the
-smallest there is.
+spend less than they might, and accuracy is a curve of cost. Any key goes behind the colon;
+`methods` and `budgets` choose, `scale=smoke` is the smallest there is.
 
 Cost: 71 cells x 6 seeds of a small network on digits and the 4 runs that they need, 85 full
 trainings of 20 epochs.
