@@ -49,6 +49,27 @@ def make_step(
   return _make(row_hooks(selector), model, optimizer, augment, task, mesh)
 
 
+def once(due: jax.Array, function: Callable[..., tuple], carry: tuple) -> tuple:
+  """Applies a function if it is due: a loop of one round or none.
+
+  A `cond` says the same, but a GPU copies what it returns, the whole state in every row, where
+  a loop writes in place.
+
+  Args:
+    due: bool[].
+    function: `(*carry) -> carry`.
+    carry: arrays.
+
+  Returns:
+    The carry after.
+  """
+
+  def body(carried):
+    return jnp.zeros_like(due), function(*carried[1])
+
+  return jax.lax.while_loop(lambda carried: carried[0], body, (due, carry))[1]
+
+
 def row_hooks(selector: Selector) -> Selector:
   """A selector without what may depend on the budget: equal for all budgets."""
   return selector._replace(facts=None, init=None, plan=None, scan=None)
@@ -69,12 +90,10 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
     else:
       key = derive(root, 'select', state.epoch, state.row)
       chosen, batch, info = selector.select(state.selector, key, batch, score(state))
+      # Whole on every device: who waits in a queue may be trained on by any of them.
+      chosen, batch = parallel.everywhere((chosen, batch), mesh)
       state, scored = state.replace(selector=chosen), info['scored']
-      state, metrics = jax.lax.cond(
-        jnp.any(batch.weight > 0),
-        lambda: train_prefix(state, batch, learning_rate),
-        lambda: (state, RowMetrics.blank()),
-      )
+      state, metrics = train_prefix(state, batch, learning_rate)
     metrics = metrics.replace(scored=scored)
     cost = Cost(metrics.scored, metrics.trained, metrics.trained)
     return state.replace(row=state.row + 1, allowance=ledger.spend(state.allowance, cost)), metrics
@@ -88,17 +107,15 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
     return forward
 
   def train_prefix(state, batch, learning_rate):
-    """A step on the smallest listed prefix that holds every example of positive weight."""
-    if not selector.sizes:
-      return train(state, batch, learning_rate)
-
-    def on_prefix(size):
-      prefix = jax.tree.map(lambda x: x[:size], batch)
-      return lambda: train(state, prefix, learning_rate)
-
+    """A step on the smallest listed prefix that holds every example of positive weight, if any."""
     needed = jnp.sum(batch.weight > 0, dtype=jnp.int32)
-    branch = jnp.searchsorted(jnp.array(selector.sizes, jnp.int32), needed)
-    return jax.lax.switch(branch, [on_prefix(size) for size in selector.sizes])
+    sizes = selector.sizes or batch.weight.shape
+    carry = state, RowMetrics.blank()
+    for smaller, size in zip((0, *sizes), sizes, strict=False):
+      prefix = jax.tree.map(lambda x, size=size: x[:size], batch)
+      due = (smaller < needed) & (needed <= size)
+      carry = once(due, lambda state, _, p=prefix: train(state, p, learning_rate), carry)
+    return carry
 
   def train(state, batch, learning_rate):
     """Forward, backward, optimizer, and feedback to the selector."""
