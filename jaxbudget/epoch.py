@@ -19,7 +19,16 @@ from jaxbudget.keys import derive
 from jaxbudget.state import RowMetrics, TrainState
 from jaxbudget.step import make_step, row_hooks
 from jaxbudget.task import CLASSIFICATION, Task
-from jaxbudget.types import Augment, Data, Model, Selector, Spec, as_target, plain_batch
+from jaxbudget.types import (
+  Augment,
+  Data,
+  Model,
+  Selector,
+  Spec,
+  as_target,
+  draw_ahead,
+  plain_batch,
+)
 
 # Raised when the same config and seed give other results than before (tests/golden_test.py says
 # when that is): every run has a new id then. An edit that keeps the results keeps the number.
@@ -147,12 +156,15 @@ def train_rows(
     The state after, and what to log of it.
   """
 
+  drawn = _drawn(program, state, root)
+
   def go_on(state):
     in_plan = state.row < jnp.minimum(stop, state.plan.rows)
     return in_plan & ledger.affordable(state.allowance)
 
   def body(state):
-    state = _row(program, state, data, learning_rate[state.row], root)
+    own = jax.tree.map(lambda x: x[state.row], drawn)
+    state = _row(program, state, data, learning_rate[state.row], root, own)
     return parallel.everywhere(state, program.mesh)
 
   state = parallel.everywhere(jax.lax.while_loop(go_on, body, state), program.mesh)
@@ -163,14 +175,26 @@ def train_rows(
   return state, Progress(state.row, state.metrics, entropy, figures)
 
 
-def _row(program, state, data, learning_rate, root):
+def _drawn(program, state, root):
+  """What the augmentation of each row is given instead of drawing it there, [R, ...] or None."""
+  rows, candidates = state.plan.index.shape
+
+  def of_row(row):
+    key = derive(root, 'augment', state.epoch, row)
+    return draw_ahead(program.augment.train, key, candidates)
+
+  drawn = jax.vmap(of_row)(jnp.arange(rows, dtype=jnp.int32))
+  return parallel.everywhere(drawn, program.mesh)
+
+
+def _row(program, state, data, learning_rate, root, drawn):
   """One plan row: gather its candidates, take the step, enter it into the books."""
   row = state.row
   batch = plain_batch(data, state.plan.index[row], state.plan.weight[row], program.num_classes)
   step = make_step(
     program.selector, program.model, program.optimizer, program.augment, program.task, program.mesh
   )
-  state, metrics = step(state, batch, learning_rate, root)
+  state, metrics = step(state, batch, learning_rate, root, drawn)
   return state.replace(
     metrics=jax.tree.map(lambda rows, own: rows.at[row].set(own), state.metrics, metrics)
   )

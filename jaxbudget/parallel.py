@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxbudget.types import Data
+from jaxbudget.types import Batch, Data
 
 AXIS = 'batch'
 SPLIT_BYTES = 2**32  # images beyond this are split over the devices, not copied to each
@@ -114,6 +114,23 @@ def split(batch: Any, mesh: Mesh | None) -> Any:
   if mesh is None or jax.tree.leaves(batch)[0].shape[0] % mesh.size:
     return batch
   return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+
+def share(batch: Batch, mesh: Mesh | None) -> Batch:
+  """Inside a compiled program: gives each device its share of a batch's images and targets.
+
+  Who the examples are and what they weigh is known on every device, and so nothing that has an
+  entry for each of N samples is exchanged where a batch is entered into it.
+
+  Args:
+    batch: n examples.
+    mesh: None leaves them as they are.
+
+  Returns:
+    The batch.
+  """
+  own = split((batch.image, batch.target), mesh)
+  return everywhere(batch, mesh)._replace(image=own[0], target=own[1])
 
 
 def everywhere(tree: Any, mesh: Mesh | None) -> Any:

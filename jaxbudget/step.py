@@ -5,6 +5,7 @@ The epoch calls it for every row of a plan, and so can anybody's loop (examples/
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jaxbudget.state import RowMetrics, TrainState
 from jaxbudget.task import CLASSIFICATION, Task
 from jaxbudget.types import Augment, Batch, Cost, Model, Outputs, Selector, take_all, with_epoch
 
-Step = Callable[[TrainState, Batch, jax.Array, jax.Array], tuple[TrainState, RowMetrics]]
+Step = Callable[..., tuple[TrainState, RowMetrics]]
 
 
 def make_step(
@@ -42,9 +43,10 @@ def make_step(
     mesh: devices to split batches over.
 
   Returns:
-    `(state, batch[K], learning_rate f32[], root) -> (state, metrics)`: a step on the plan row
-    `state.row`, whose K candidates `batch` holds as they were gathered; `root` is the run's
-    key, and `metrics` the row's entry in the books, a `RowMetrics` of scalars.
+    `(state, batch[K], learning_rate f32[], root, drawn=None) -> (state, metrics)`: a step on the
+    plan row `state.row`, whose K candidates `batch` holds as they were gathered; `root` is the
+    run's key, `drawn` what was drawn for the row ahead (`types.draw_ahead`), None draws in the
+    step; `metrics` is the row's entry in the books, a `RowMetrics` of scalars.
   """
   return _make(row_hooks(selector), model, optimizer, augment, task, mesh)
 
@@ -79,11 +81,11 @@ def row_hooks(selector: Selector) -> Selector:
 def _make(selector, model, optimizer, augment, task, mesh) -> Step:
   """The step, for row hooks."""
 
-  def step(state, batch, learning_rate, root):
+  def step(state: TrainState, batch: Batch, learning_rate, root, drawn: Any = None):
     if augment is not None:
       key = derive(root, 'augment', state.epoch, state.row)
-      batch = with_epoch(augment.train, key, state.epoch, batch)
-    batch = parallel.split(batch, mesh)
+      batch = with_epoch(augment.train, key, state.epoch, batch, drawn)
+    batch = parallel.share(batch, mesh)
     if selector.select is take_all:
       state, metrics = train(state, batch, learning_rate)
       scored = jnp.int32(0)
@@ -102,7 +104,8 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
     def forward(batch: Batch) -> Outputs:
       logits, _ = model.apply(state.params, state.model_state, batch.image, train=False)
       logits = jax.lax.stop_gradient(logits).astype(jnp.float32)
-      return task.told(logits, batch.target, task.loss(logits, batch.target))
+      outputs = task.told(logits, batch.target, task.loss(logits, batch.target))
+      return parallel.everywhere(outputs, mesh)
 
     return forward
 
@@ -119,7 +122,7 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
 
   def train(state, batch, learning_rate):
     """Forward, backward, optimizer, and feedback to the selector."""
-    batch = parallel.split(batch, mesh)
+    batch = parallel.share(batch, mesh)
     mask = batch.weight > 0 if selector.partial else None
 
     def objective(params):
@@ -135,10 +138,10 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
 
     (mean, aux), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
     logits, loss, weight, model_state = aux
-    outputs = task.told(logits, batch.target, loss)
+    outputs = parallel.everywhere(task.told(logits, batch.target, loss), mesh)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     updates = jax.tree.map(lambda u: -learning_rate * u, updates)
-    real = batch.weight > 0
+    real, counted = batch.weight > 0, (weight > 0).astype(jnp.int32)
     hit = task.correct(logits, batch.target) & real
     # Padding of a partial batch is not a sample.
     examples = jnp.sum(real, dtype=jnp.int32)
@@ -154,7 +157,7 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
       model_state=model_state,
       opt_state=opt_state,
       selector=selector.update(state.selector, batch, outputs),
-      times_trained=state.times_trained.at[batch.index].add((weight > 0).astype(jnp.int32)),
+      times_trained=state.times_trained.at[batch.index].add(parallel.everywhere(counted, mesh)),
     )
     return state, metrics
 

@@ -361,7 +361,9 @@ class Model(NamedTuple):
   prepare: Callable[[Any, Any, jax.Array], tuple[Any, Any]] = as_initialised
 
 
-def with_epoch(stage: Callable[..., Batch], key: Key, epoch: jax.Array, batch: Batch) -> Batch:
+def with_epoch(
+  stage: Callable[..., Batch], key: Key, epoch: jax.Array, batch: Batch, drawn: Any = None
+) -> Batch:
   """Applies what happens to a batch, which is told the epoch if it wants three arguments.
 
   Args:
@@ -369,11 +371,32 @@ def with_epoch(stage: Callable[..., Batch], key: Key, epoch: jax.Array, batch: B
     key: of this batch.
     epoch: i32[], 0-based.
     batch: before.
+    drawn: what `draw_ahead` gave for the same key; None lets the stage draw everything itself.
 
   Returns:
-    The batch after.
+    The batch after, the same with and without `drawn`.
   """
-  return stage(key, epoch, batch) if takes_epoch(stage) else stage(key, batch)
+  given = {} if drawn is None else {'drawn': drawn}
+  return stage(key, epoch, batch, **given) if takes_epoch(stage) else stage(key, batch, **given)
+
+
+def draw_ahead(stage: Callable[..., Batch], key: Key, size: int) -> Any:
+  """Draws what a stage would draw in loops of unknown length (Beta, Gamma), ahead of its batch.
+
+  On a GPU each round of such a loop waits for the host; the epoch makes the draws of all its rows
+  at once, before it walks them.
+
+  Args:
+    stage: of an augmentation. `stage.draw`, if it has that, is `(key, size) -> arrays`, and the
+      stage takes these as a keyword argument `drawn`.
+    key: of the batch.
+    size: n, its examples.
+
+  Returns:
+    What the stage takes as `drawn`; None of a stage without `draw`.
+  """
+  draw = getattr(stage, 'draw', None)
+  return None if draw is None else draw(key, size)
 
 
 def takes_epoch(stage: Callable[..., Batch]) -> bool:
@@ -387,7 +410,8 @@ class Augment(NamedTuple):
 
   Attributes:
     train: `(key, batch) -> batch`, or `(key, epoch, batch) -> batch`, see `with_epoch`; from uint8
-      images to normalised float32 ones; features and tokens keep their type.
+      images to normalised float32 ones; features and tokens keep their type. What of its draws is
+      to be made before the rows of an epoch, see `draw_ahead`.
     test: `image u8[n,H,W,c] -> f32[n,H,W,c]`, or of other inputs: the deterministic transform for
       evaluation.
     parts: M, samples that one augmented image shows.

@@ -53,15 +53,35 @@ def augmix(severity: float = 3.0, alpha: float = 1.0) -> Stage:
   if not 0.1 < severity <= 10:
     raise ValueError(f'severity={severity!r}: allowed is a number above 0.1, up to 10')
 
-  def stage(key, batch):
-    return batch._replace(
-      image=apply(batch.image, draw(key, batch.image.shape[0], severity, alpha))
-    )
+  def stage(key, batch, drawn=None):
+    drawn = draw(key, batch.image.shape[0], severity, alpha, drawn)
+    return batch._replace(image=apply(batch.image, drawn))
 
+  if alpha != 1:
+    stage.draw = lambda key, size: mixture(key, size, alpha)
   return stage
 
 
-def draw(key: Key, size: int, severity: float = 3.0, alpha: float = 1.0) -> Draw:
+def mixture(key: Key, size: int, alpha: float) -> tuple[jax.Array, jax.Array]:
+  """`share` and `weight` of a batch's `Draw`, by the key that `draw` gets."""
+  share, weight, *_ = jax.random.split(key, 6)
+  if alpha == 1:  # both laws in closed form: no loop of unknown length on the device
+    parts = jax.random.exponential(weight, (size, WIDTH), jnp.float32)
+    drawn = jax.random.uniform(share, (size,), jnp.float32)
+    return drawn, parts / parts.sum(1, keepdims=True)
+  return (
+    jax.random.beta(share, alpha, alpha, (size,), jnp.float32),
+    jax.random.dirichlet(weight, jnp.full(WIDTH, alpha, jnp.float32), (size,), jnp.float32),
+  )
+
+
+def draw(
+  key: Key,
+  size: int,
+  severity: float = 3.0,
+  alpha: float = 1.0,
+  mixed: tuple[jax.Array, jax.Array] | None = None,
+) -> Draw:
   """Draws chains, their weights and their share.
 
   Args:
@@ -69,22 +89,15 @@ def draw(key: Key, size: int, severity: float = 3.0, alpha: float = 1.0) -> Draw
     size: n, examples in the batch.
     severity: levels are uniform on [0.1, severity).
     alpha: of the Dirichlet and the Beta distribution.
+    mixed: of `mixture`; None draws it here.
 
   Returns:
     The draw.
   """
-  share, weight, depth, operation, level, sign = jax.random.split(key, 6)
+  _, _, depth, operation, level, sign = jax.random.split(key, 6)
   shape = (DEPTH, size, WIDTH)
-  if alpha == 1:  # both laws in closed form: no loop of unknown length on the device
-    parts = jax.random.exponential(weight, (size, WIDTH), jnp.float32)
-    drawn = jax.random.uniform(share, (size,), jnp.float32), parts / parts.sum(1, keepdims=True)
-  else:
-    drawn = (
-      jax.random.beta(share, alpha, alpha, (size,), jnp.float32),
-      jax.random.dirichlet(weight, jnp.full(WIDTH, alpha, jnp.float32), (size,), jnp.float32),
-    )
   return Draw(
-    *drawn,
+    *(mixture(key, size, alpha) if mixed is None else mixed),
     depth=jax.random.randint(depth, (size, WIDTH), 1, DEPTH + 1, jnp.int32),
     operation=jax.random.randint(operation, shape, 0, len(OPERATIONS), jnp.int32),
     level=jax.random.uniform(level, shape, jnp.float32, minval=0.1, maxval=severity),

@@ -44,14 +44,31 @@ def cutmix(alpha: float = 1.0, *, probability: float = 0.5) -> Stage:
   if not 0 <= probability <= 1:
     raise ValueError(f'probability={probability!r}: allowed is a number in [0, 1]')
 
-  def stage(key, batch):
+  def stage(key, batch, drawn=None):
     n, height, width, _ = batch.image.shape
-    return apply(batch, draw(key, n, (height, width), alpha, probability))
+    return apply(batch, draw(key, n, (height, width), alpha, probability, drawn))
 
+  if alpha != 1:
+    stage.draw = lambda key, size: share_kept(key, alpha)
   return stage
 
 
-def draw(key: Key, size: int, side: tuple[int, int], alpha: float, probability: float) -> Draw:
+def share_kept(key: Key, alpha: float) -> jax.Array:
+  """The Beta draw of a batch, f32[], by the key that `draw` gets."""
+  _, share_key, _, _ = jax.random.split(key, 4)
+  if alpha == 1:  # Beta(1, 1) is uniform: no loop of unknown length on the device
+    return jax.random.uniform(share_key, (), jnp.float32)
+  return jax.random.beta(share_key, alpha, alpha, dtype=jnp.float32)
+
+
+def draw(
+  key: Key,
+  size: int,
+  side: tuple[int, int],
+  alpha: float,
+  probability: float,
+  share: jax.Array | None = None,
+) -> Draw:
   """Draws a rectangle and a permutation.
 
   Args:
@@ -60,15 +77,13 @@ def draw(key: Key, size: int, side: tuple[int, int], alpha: float, probability: 
     side: (height, width) of the images.
     alpha: of the Beta distribution.
     probability: that there is a rectangle.
+    share: f32[], of `share_kept`; None draws it here.
 
   Returns:
     The draw.
   """
-  coin, share_key, centre_key, partner_key = jax.random.split(key, 4)
-  if alpha == 1:  # Beta(1, 1) is uniform: no loop of unknown length on the device
-    share = jax.random.uniform(share_key, (), jnp.float32)
-  else:
-    share = jax.random.beta(share_key, alpha, alpha, dtype=jnp.float32)
+  coin, _, centre_key, partner_key = jax.random.split(key, 4)
+  share = share_kept(key, alpha) if share is None else share
   whole = jnp.asarray(side, jnp.int32)
   centre = jax.random.randint(centre_key, (2,), 0, whole, jnp.int32)
   low, high = rectangle(share, centre, side)

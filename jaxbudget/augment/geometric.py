@@ -1,7 +1,8 @@
 """The standard transform: pad, crop, flip, normalise, as a chain of pure stages.
 
 A *stage* is a function `(key, batch) -> batch`, or `(key, epoch, batch) -> batch`. Every sample
-draws for itself, afresh each time it is loaded.
+draws for itself, afresh each time it is loaded. What a stage draws in loops of unknown length can
+be drawn for it, see `types.draw_ahead`.
 """
 
 import functools
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxbudget import registry
-from jaxbudget.types import Batch, takes_epoch, with_epoch
+from jaxbudget.types import Batch, draw_ahead, takes_epoch, with_epoch
 
 PADDINGS = {'black': 'constant', 'reflect': 'reflect'}  # as NumPy calls them
 
@@ -49,15 +50,24 @@ def chain(*stages: Stage) -> Stage:
   Returns:
     One such function, told the epoch if one of the stages is; of no stages, the identity.
   """
+  nothing = (None,) * len(stages)
 
-  def apply(key, epoch, batch):
-    for position, stage in enumerate(stages):
-      batch = with_epoch(stage, jax.random.fold_in(key, position), epoch, batch)
+  def apply(key, epoch, batch, drawn=nothing):
+    for position, (stage, given) in enumerate(zip(stages, drawn, strict=True)):
+      batch = with_epoch(stage, jax.random.fold_in(key, position), epoch, batch, given)
     return batch
 
-  if any(map(takes_epoch, stages)):
-    return apply
-  return lambda key, batch: apply(key, None, batch)
+  def draw(key, size):
+    keys = (jax.random.fold_in(key, position) for position in range(len(stages)))
+    return tuple(draw_ahead(stage, k, size) for stage, k in zip(stages, keys, strict=True))
+
+  def without_epoch(key, batch, drawn=nothing):
+    return apply(key, None, batch, drawn)
+
+  chained = apply if any(map(takes_epoch, stages)) else without_epoch
+  if any(hasattr(stage, 'draw') for stage in stages):
+    chained.draw = draw
+  return chained
 
 
 def random_crop(pad: int, mode: str = 'black') -> Stage:

@@ -55,14 +55,22 @@ def mixup(alpha: float = 0.3, *, mix_image: bool = True, fold: bool = False) -> 
   """
   check_alpha(alpha)
 
-  def stage(key, batch):
-    draw = draw_mixup(key, batch.index.shape[0], alpha, fold=fold)
+  def stage(key, batch, drawn=None):
+    draw = draw_mixup(key, batch.index.shape[0], alpha, fold=fold, beta=drawn)
     return apply_mixup(batch, draw, mix_image=mix_image)
 
+  stage.draw = lambda key, size: mixup_beta(key, alpha)
   return stage
 
 
-def draw_mixup(key: Key, size: int, alpha: float, *, fold: bool = False) -> MixupDraw:
+def mixup_beta(key: Key, alpha: float) -> jax.Array:
+  """The Beta draw of a batch, f32[], by the key that `draw_mixup` gets."""
+  return jax.random.beta(jax.random.split(key)[0], alpha, alpha, dtype=jnp.float32)
+
+
+def draw_mixup(
+  key: Key, size: int, alpha: float, *, fold: bool = False, beta: jax.Array | None = None
+) -> MixupDraw:
   """Draws one lambda and one permutation.
 
   Args:
@@ -70,12 +78,13 @@ def draw_mixup(key: Key, size: int, alpha: float, *, fold: bool = False) -> Mixu
     size: n, examples in the batch.
     alpha: of the Beta distribution.
     fold: whether to return max(lambda, 1 - lambda).
+    beta: f32[], of `mixup_beta`; None draws it here.
 
   Returns:
     The draw.
   """
-  share_key, partner_key = jax.random.split(key)
-  share = jax.random.beta(share_key, alpha, alpha, dtype=jnp.float32)
+  _, partner_key = jax.random.split(key)
+  share = mixup_beta(key, alpha) if beta is None else beta
   share = jnp.maximum(share, 1 - share) if fold else share
   return MixupDraw(share, permutation(partner_key, size))
 
@@ -107,14 +116,23 @@ def ricap(alpha: float = 0.3) -> Stage:
   """
   check_alpha(alpha)
 
-  def stage(key, batch):
+  def stage(key, batch, drawn=None):
     n, height, width, _ = batch.image.shape
-    return apply_ricap(batch, draw_ricap(key, n, (height, width), alpha))
+    return apply_ricap(batch, draw_ricap(key, n, (height, width), alpha, drawn))
 
+  stage.draw = lambda key, size: ricap_beta(key, alpha)
   return stage
 
 
-def draw_ricap(key: Key, size: int, side: tuple[int, int], alpha: float) -> RicapDraw:
+def ricap_beta(key: Key, alpha: float) -> jax.Array:
+  """The Beta draws of a batch, f32[2], by the key that `draw_ricap` gets."""
+  corner_key, _, _ = jax.random.split(key, 3)
+  return jax.random.beta(corner_key, alpha, alpha, (2,), dtype=jnp.float32)
+
+
+def draw_ricap(
+  key: Key, size: int, side: tuple[int, int], alpha: float, beta: jax.Array | None = None
+) -> RicapDraw:
   """Draws the corner, four permutations and four crop offsets.
 
   Args:
@@ -122,13 +140,14 @@ def draw_ricap(key: Key, size: int, side: tuple[int, int], alpha: float) -> Rica
     size: n, examples in the batch.
     side: (height, width) of the images.
     alpha: of the Beta distribution.
+    beta: f32[2], of `ricap_beta`; None draws them here.
 
   Returns:
     The draw.
   """
-  corner_key, order_key, offset_key = jax.random.split(key, 3)
+  _, order_key, offset_key = jax.random.split(key, 3)
   whole = jnp.asarray(side, jnp.int32)
-  fraction = jax.random.beta(corner_key, alpha, alpha, (2,), dtype=jnp.float32)
+  fraction = ricap_beta(key, alpha) if beta is None else beta
   corner = jnp.round(whole.astype(jnp.float32) * fraction).astype(jnp.int32)  # half to even
   order = jax.vmap(lambda k: permutation(k, size))(jax.random.split(order_key, RICAP_PARTS))
   room = whole[None] - patch_sizes(corner, side)  # a crop fits at offsets 0..room
