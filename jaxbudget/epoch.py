@@ -183,7 +183,12 @@ def _drawn(program, state, root):
     key = derive(root, 'augment', state.epoch, row)
     return draw_ahead(program.augment.train, key, candidates)
 
-  drawn = jax.vmap(of_row)(jnp.arange(rows, dtype=jnp.int32))
+  # One by one on the CPU, where that costs nothing and rounds as a draw within a row does.
+  drawn = jax.lax.platform_dependent(
+    jnp.arange(rows, dtype=jnp.int32),
+    cpu=lambda row: jax.lax.map(of_row, row),
+    default=jax.vmap(of_row),
+  )
   return parallel.everywhere(drawn, program.mesh)
 
 

@@ -15,6 +15,7 @@ from selectors_common_test import PATHS, make
 from jaxbudget import epoch, ledger
 from jaxbudget.losses import cross_entropy
 from jaxbudget.selectors import make_selector
+from jaxbudget.step import make_step
 from jaxbudget.types import Facts, Model, Plan, Selector, Spec, blank_batch, plain_batch
 
 ROWS = np.arange(16).reshape(2, 8)
@@ -130,6 +131,23 @@ def test_a_step_runs_on_the_smallest_prefix_that_holds_the_weight():
     np.testing.assert_array_equal(progress.metrics.trained[:2], [size, size])
     np.testing.assert_array_equal(progress.metrics.examples[:2], [kept, kept])
     assert int(state.times_trained.sum()) == 2 * kept
+
+
+def test_runs_side_by_side_step_as_each_alone():
+  selector = fixed(np.ones((2, 8)), select=keep_front, sizes=(2, 4, 8))
+  program, state = toys.start(selector, 1.0)
+  step = make_step(selector, toys.MODEL, program.optimizer, toys.AUGMENT)
+  batch = plain_batch(toys.data(), jnp.array(ROWS[0]), jnp.ones(8), 3)
+
+  def run(kept):
+    own = state.replace(selector=jnp.full(3, kept))
+    return step(own, batch, jnp.float32(0.1), jax.random.key(0))
+
+  kept = jnp.array([0.0, 1.0, 3.0, 8.0])
+  together = jax.jit(jax.vmap(run))(kept)
+  np.testing.assert_array_equal(together[1].trained, [0, 2, 4, 8])
+  alone = jax.tree.map(lambda *found: jnp.stack(found), *map(jax.jit(run), kept))
+  chex.assert_trees_all_close(together, alone, rtol=1e-5)
 
 
 def counting_model(calls):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from jax.extend.core import jaxprs_in_params
 from selectors_common_test import PATHS, VARIANTS, make
 
 from jaxbudget import engine, epoch, registry
@@ -38,6 +39,22 @@ def lowered(function, *arguments):
   """StableHLO of a jitted function for every platform, by platform."""
   traced = function.trace(*arguments)
   return {p: traced.lower(lowering_platforms=(p,)).as_text() for p in PLATFORMS}
+
+
+def equations(found):
+  """Equations, and all those of the programs within them."""
+  for equation in found:
+    yield equation
+    for inner in jaxprs_in_params(equation.params):
+      yield from equations(inner.eqns)
+
+
+def rows_and_rest(arguments):
+  """What `train_rows` does in each row, and what it does before and after."""
+  program = epoch.train_rows.trace(*arguments).jaxpr.jaxpr
+  *_, rows = (e for e in program.eqns if e.primitive.name == 'while')
+  rest = [e for e in program.eqns if e is not rows]
+  return list(equations(rows.params['body_jaxpr'].jaxpr.eqns)), list(equations(rest))
 
 
 def convolutions(text):
@@ -99,6 +116,38 @@ def test_every_augmentation_lowers_for_accelerators(name, augment):
   arguments = abstract_run(selector, spec, augment=augment)
   for text in lowered(epoch.train_rows, *arguments).values():
     assert_plain_convolutions(text, steps=1, forwards=0 if selector.select is take_all else 1)
+
+
+@pytest.mark.parametrize('variant', PATHS)
+def test_no_weight_is_handed_through_a_cond(variant):
+  """A GPU copies what a cond returns, in every row; what a loop carries it changes in place."""
+  selector, budget = make(variant)
+  arguments = abstract_run(selector, toys.SPEC, budget=budget)
+  weights = {x.shape for x in jax.tree.leaves(arguments[1].params) if len(x.shape) == 4}
+  body, _ = rows_and_rest(arguments)
+  conds = [e for e in body if e.primitive.name == 'cond']
+  assert not weights & {v.aval.shape for e in conds for v in e.outvars}
+  trained = [e for e in body if weights <= {v.aval.shape for v in e.outvars}]
+  loops = [e for e in trained if e.primitive.name == 'while']
+  assert len(loops) == (0 if selector.select is take_all else len(selector.sizes) or 1)
+
+
+@pytest.mark.parametrize(
+  'augment', ['mixup', 'ricap', 'mixup+ricap', 'cutmix:alpha=0.5', 'augmix:alpha=0.5']
+)
+def test_loops_of_unknown_length_are_drawn_before_the_rows(augment):
+  name, _, alpha = augment.partition(':alpha=')
+  shape = (SIDE, SIDE, 3)
+  info = Info('x', 48, 0, 3, shape, (0.5,) * 3, (0.2,) * 3, flip=0.5, pad=1)
+  augmentation = make_augment(name, info, **({'alpha': float(alpha)} if alpha else {}))
+  spec = Spec(48, 8, 3, 4, shape, augmentation.parts)
+  selector = make_selector('p_sgd', spec, 0.5)
+  model = make_model('resnet8', 3, shape, width=2, conv='lax')
+  body, before = rows_and_rest(
+    engine.row_shapes(spec, model, augmentation, selector, make_optimizer(), 0.5)
+  )
+  assert not [e for e in body if e.primitive.name == 'random_gamma']
+  assert [e for e in before if e.primitive.name == 'random_gamma']
 
 
 def test_evaluation_lowers_for_accelerators():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from jaxbudget import augment as augment_lib
-from jaxbudget.augment import Stages, chain, make_augment, mix
+from jaxbudget.augment import Stages, augmix, chain, cutmix, make_augment, mix
 from jaxbudget.data.dataset import Info
 from jaxbudget.types import Data, plain_batch
 
@@ -201,6 +201,19 @@ def test_mixing_twice_multiplies_parts_and_shares():
   one_hot = np.eye(CLASSES)[np.asarray(got.part_label)]
   expected = (one_hot * np.asarray(got.part_share)[..., None]).sum(1)
   np.testing.assert_allclose(got.target, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_is_the_same_whoever_draws():
+  stages = chain(mix.mixup(0.3, fold=True), mix.ricap(0.5), cutmix.cutmix(0.5, probability=1.0))
+  batch, key = make_batch(), jax.random.key(3)
+  drawn = stages.draw(key, 7)
+  assert [x.shape for x in drawn] == [(), (2,), ()]
+  chex.assert_trees_all_equal(stages(key, batch), stages(key, batch, drawn=drawn))
+  stage = augmix.augmix(3.0, 0.5)
+  drawn = stage.draw(key, 7)
+  assert [x.shape for x in drawn] == [(7,), (7, 3)]
+  chex.assert_trees_all_equal(augmix.draw(key, 7, 3.0, 0.5), augmix.draw(key, 7, 3.0, 0.5, drawn))
+  assert not hasattr(chain(cutmix.cutmix(1.0), augmix.augmix(3.0, 1.0)), 'draw')
 
 
 @pytest.mark.parametrize('name', ['mixup', 'ricap'])

@@ -1,8 +1,11 @@
 """Several devices and several processes give what one gives."""
 
+import dataclasses
 import json
+import math
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -12,12 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from jax.sharding import NamedSharding, PartitionSpec
 from selectors_common_test import OTHERS, PATHS
 
-from jaxbudget import data, epoch, parallel
+from jaxbudget import data, engine, epoch, parallel
 from jaxbudget.lab import config
 from jaxbudget.lab.run.train import train
 from jaxbudget.lab.sweep import grid
+from jaxbudget.optimizers import make_optimizer
+from jaxbudget.selectors import make_selector
 from jaxbudget.types import Data
 
 WORKER = pathlib.Path(__file__).with_name('parallel_worker.py')
@@ -70,6 +76,33 @@ def test_two_processes_train_like_one(tmp_path):
   alone, first, second = (json.loads(out.read_text()) for out in outs)
   assert first == second
   assert_same(alone, first)
+
+
+@pytest.mark.parametrize('name', ['p_sgd', 'selective_backprop'])
+def test_nothing_that_grows_with_the_data_is_exchanged(name):
+  """Of all that devices tell each other in a row, most are the pictures of a batch, once."""
+  spec = dataclasses.replace(toys.SPEC, num_examples=2**12)
+  mesh = parallel.make_mesh(2, spec.batch_size)
+  options = {'staleness': 2} if name == 'selective_backprop' else {}
+  selector = make_selector(name, spec, 0.75, options)
+  program, *shapes = engine.row_shapes(
+    spec, toys.MODEL, toys.AUGMENT, selector, make_optimizer(), 0.75
+  )
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  shapes = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes
+  )
+  text = epoch.train_rows.lower(program._replace(mesh=mesh), *shapes).compile().as_text()
+  kinds = 'all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all'
+  results = re.findall(rf'= (.*?) (?:{kinds})(?:-start)?\(', text)
+  counts = [
+    math.prod(int(d) for d in dimensions.split(',') if d)
+    for result in results
+    for dimensions in re.findall(r'\w\[([\d,]*)\]', result)
+  ]
+  pictures = spec.batch_size * math.prod(spec.image_shape)
+  assert counts and max(counts) <= pictures
+  assert counts.count(pictures) <= (name == 'selective_backprop')
 
 
 def test_no_mesh_for_one_device_and_a_row_of_devices_for_several():

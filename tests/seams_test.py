@@ -12,9 +12,10 @@ import toys
 from rich.console import Console
 
 from jaxbudget import data, engine, parallel
-from jaxbudget.augment import Stages, chain, make_augment
+from jaxbudget.augment import Stages, chain, make_augment, mix
 from jaxbudget.augment.geometric import alternating_side
 from jaxbudget.data.tables import INFO
+from jaxbudget.keys import derive
 from jaxbudget.lab.run import files
 from jaxbudget.lab.sweep import local
 from jaxbudget.optimizers import make_optimizer
@@ -111,6 +112,28 @@ def test_the_engine_tells_the_epoch():
   for e in range(3):
     run, _ = engine.run_epoch(run, toys.data(), e, 0.1)
     assert float(run.state.selector) == e
+
+
+def test_the_engine_hands_each_row_what_was_drawn_for_it():
+  def stage(key, batch, drawn=None):
+    assert drawn is not None
+    batch = toys.AUGMENT.train(key, batch)
+    return batch._replace(image=batch.image * 0 + drawn['beta'])
+
+  stage.draw = lambda key, size: {'beta': mix.mixup_beta(key, 0.3) + size}
+  selector = make_selector('unif_sgd', toys.SPEC, 0.5)
+  plan = selector.plan
+  selector = selector._replace(
+    init=lambda key: jnp.zeros(3),
+    plan=lambda state, key, epoch: (state, plan((), key, epoch)[1]),
+    update=lambda state, batch, outputs: jnp.roll(state, -1).at[2].set(batch.image.mean()),
+  )
+  augment = Augment(chain(stage), toys.AUGMENT.test)
+  run = engine.start(toys.SPEC, toys.MODEL, augment, selector, make_optimizer(), 0.5)
+  run, _ = engine.run_epoch(run, toys.data(), 1, 0.1)
+  keys = [jax.random.fold_in(derive(run.root, 'augment', 1, row), 0) for row in range(3)]
+  expected = [8 + mix.mixup_beta(key, 0.3) for key in keys]
+  np.testing.assert_allclose(run.state.selector, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize('epoch', [0, 1])
