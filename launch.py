@@ -4,13 +4,7 @@ python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
 python launch.py --config=configs/single.py:dataset=cifar10,selector=p_sgd,budget=0.3
 """
 
-import sys
+from jaxbudget.__main__ import main
 
 if __name__ == '__main__':
-  try:
-    from jaxbudget.lab.command import run
-
-    run()
-  except KeyboardInterrupt:  # while modules are loaded; later the launcher sees to it
-    print('stopped', file=sys.stderr)
-    sys.exit(130)
+  main()

@@ -42,35 +42,38 @@ cited as fidelity.md, the section of the paper or the code behind each rule. The
 (configs, sweeps, reports) is `jaxbudget.lab`; from Python, `jaxbudget.lab.api`.
 """
 
+import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
-from jaxbudget import engine, scan
-from jaxbudget.epoch import begin_epoch, make_program, train_rows
-from jaxbudget.ledger import Budget, affordable
-from jaxbudget.selectors import make_selector
-from jaxbudget.state import init_state
-from jaxbudget.step import make_step
-from jaxbudget.types import (
-  Augment,
-  Batch,
-  Cost,
-  Data,
-  Facts,
-  Model,
-  Need,
-  Needed,
-  Outputs,
-  Plan,
-  Scan,
-  Seen,
-  Selector,
-  Spec,
-  blank_batch,
-  plain_batch,
-)
-
-if TYPE_CHECKING:  # it pulls in configs and data sets, which a selector does not need
+if TYPE_CHECKING:
+  from jaxbudget import engine, scan
+  from jaxbudget.epoch import begin_epoch, make_program, train_rows
   from jaxbudget.lab.run.loading import load
+  from jaxbudget.ledger import Budget, affordable
+  from jaxbudget.selectors import make_selector
+  from jaxbudget.state import init_state
+  from jaxbudget.step import make_step
+  from jaxbudget.types import (
+    Augment,
+    Batch,
+    Cost,
+    Data,
+    Facts,
+    Model,
+    Need,
+    Needed,
+    Outputs,
+    Plan,
+    Scan,
+    Seen,
+    Selector,
+    Spec,
+    blank_batch,
+    plain_batch,
+  )
+
+__version__ = '0.1.0'
 
 __all__ = [
   'Augment',
@@ -103,13 +106,33 @@ __all__ = [
 ]
 
 
+# Where each name is. They are fetched when they are first asked for, so that `jaxbudget --help`
+# and Ctrl-C are answered before JAX is loaded.
+_HOME = {
+  'epoch': ('begin_epoch', 'make_program', 'train_rows'),
+  'lab.run.loading': ('load',),
+  'ledger': ('Budget', 'affordable'),
+  'selectors': ('make_selector',),
+  'state': ('init_state',),
+  'step': ('make_step',),
+  'types': (
+    'Augment', 'Batch', 'Cost', 'Data', 'Facts', 'Model', 'Need', 'Needed', 'Outputs', 'Plan',
+    'Scan', 'Seen', 'Selector', 'Spec', 'blank_batch', 'plain_batch',
+  ),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+
 def __dir__():
-  return [*globals(), 'load']
+  return [*globals(), *__all__]
 
 
 def __getattr__(name):
-  if name == 'load':
-    from jaxbudget.lab.run.loading import load
-
-    return load
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  if name in _MODULE_OF:
+    value = getattr(importlib.import_module(f'{__name__}.{_MODULE_OF[name]}'), name)
+  elif not name.startswith('_') and importlib.util.find_spec(f'{__name__}.{name}'):
+    value = importlib.import_module(f'{__name__}.{name}')
+  else:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  globals()[name] = value
+  return value

@@ -5,11 +5,13 @@ import os
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+import jaxbudget
 from jaxbudget.lab import config, launcher
 from jaxbudget.lab.sweep import local
 
@@ -196,6 +198,64 @@ def test_unwritable_workdir_is_refused(tmp_path, capsys):
   (tmp_path / 'file').write_text('')
   assert launcher.launch(config.defaults(**TINY), tmp_path / 'file' / 'w') == 2
   assert 'not a directory' in capsys.readouterr().err
+
+
+def test_a_place_where_nobody_may_write_is_refused_before_planning(monkeypatch, capsys):
+  monkeypatch.setattr(launcher.inputs, 'plan_runs', None)
+  assert launcher.launch(config.defaults(**TINY), pathlib.Path('/proc/x')) == 2
+  assert "refused: workdir '/proc/x' cannot be used: /proc is not writable" in (
+    capsys.readouterr().err
+  )
+
+
+def test_a_path_is_said_once(tmp_path, capsys):
+  for name in ('npz:/x', 'folder:/no/such'):
+    assert launcher.launch(config.defaults(**TINY | {'dataset': name}), tmp_path / 'w') == 2
+    assert capsys.readouterr().err.startswith(f'refused: dataset={name}: no such')
+
+
+BEFORE_JAX = """
+import os, signal, sys
+class Watch:
+  def find_spec(self, name, path=None, target=None):
+    if name == 'jax':
+      {act}
+sys.meta_path.insert(0, Watch())
+sys.argv[1:] = {arguments}
+from jaxbudget.__main__ import main
+main()
+"""
+
+
+def test_help_is_answered_without_jax():
+  program = BEFORE_JAX.format(act="raise ImportError('jax')", arguments=['--help'])
+  done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, cwd=ROOT)
+  assert (done.returncode, done.stderr) == (0, '')
+  assert '--workdir' in done.stdout and all(len(line) <= 80 for line in done.stdout.splitlines())
+
+
+def test_an_interrupt_while_modules_are_loaded_is_no_traceback(tmp_path):
+  act = 'os.kill(os.getpid(), signal.SIGINT)'
+  program = BEFORE_JAX.format(act=act, arguments=[f'--workdir={tmp_path}', '--stage=status'])
+  done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, cwd=ROOT)
+  assert (done.returncode, done.stderr) == (130, 'stopped\n')
+
+
+@pytest.mark.skipif(not pathlib.Path('/dev/full').exists(), reason='there is no /dev/full')
+def test_an_answer_that_cannot_be_written_is_a_failure():
+  program = BEFORE_JAX.format(act='pass', arguments=['--help'])
+  with open('/dev/full', 'w') as full:
+    done = subprocess.run(
+      [sys.executable, '-c', program], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+  assert (done.returncode, done.stderr) == (
+    1, 'failed: standard output: No space left on device\n'
+  )  # fmt: skip
+
+
+def test_the_version_is_that_of_the_package():
+  project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+  assert jaxbudget.__version__ == project['version']
 
 
 @pytest.mark.parametrize(

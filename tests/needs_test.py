@@ -123,6 +123,9 @@ def test_needed_runs_are_planned_once_charged_and_used(dataset, tmp_path):
   for run in runs:
     counts = np.load(tmp_path / run.run_id / 'counts.npy')
     assert len(counts) == run.info.num_train
+  again = tmp_path / others[0].run_id / 'result.json'
+  again.unlink()  # as for a retry, which begins with runs whose needs are done already
+  assert local.run_all([others[0]], datasets, tmp_path, Console()) == 0 and again.exists()
   # Every seed of the cell keeps the same samples: they come of the shared runs.
   np.testing.assert_array_equal(easy, np.load(tmp_path / others[1].run_id / 'counts.npy') > 0)
 

@@ -49,17 +49,22 @@ def test_programs_are_let_go_before_they_are_many(monkeypatch):
   assert sum(programs.values()) == 8 + 2 and cleared == [22]
 
 
-class Named:
-  """Of a run, what sharing out looks at."""
+def real_runs(names, seeds):
+  """Runs of a plan: stand-ins of ours would not notice that runs have changed."""
+  values = dict(dataset='digits', model='resnet8', epochs=10, batch_size=32, budget=0.5)
+  grid = tuple({'selector': name} for name in names)
+  return inputs.plan_runs(config.defaults(**values, seeds=seeds, grid=grid))[1]
 
-  def __init__(self, run_id, program=None):
-    self.run_id, self.program = run_id, program
+
+@pytest.fixture(scope='module')
+def forty():
+  return real_runs(['unif_sgd'], 40)
 
 
 @hypothesis_settings(deadline=None, max_examples=50)
 @given(st.integers(0, 40), st.integers(1, 9))
-def test_shares_are_even_and_hold_every_run_once(count, processes):
-  runs = [Named(str(i)) for i in range(count)]
+def test_shares_are_even_and_hold_every_run_once(forty, count, processes):
+  runs = forty[:count]
   shares = workers.shares(runs, processes)
   assert [run_id for share in shares for run_id in share] == [run.run_id for run in runs]
   assert len(shares) == min(count, processes)
@@ -67,9 +72,11 @@ def test_shares_are_even_and_hold_every_run_once(count, processes):
 
 
 def test_a_program_is_compiled_by_few_workers():
-  runs = [Named(f'{name}{seed}', program=name) for seed in (0, 1) for name in 'pus']
-  assert workers.shares(runs, 2) == [['p0', 'p1', 'u0'], ['u1', 's0', 's1']]
-  assert workers.shares(runs, 3) == [['p0', 'p1'], ['u0', 'u1'], ['s0', 's1']]
+  runs = real_runs(['p_sgd', 'unif_sgd', 'ordered_sgd'], 2)
+  by_seed = sorted(runs, key=lambda run: run.seed)
+  p0, p1, u0, u1, o0, o1 = (run.run_id for run in runs)
+  assert workers.shares(by_seed, 2) == [[p0, p1, u0], [u1, o0, o1]]
+  assert workers.shares(by_seed, 3) == [[p0, p1], [u0, u1], [o0, o1]]
 
 
 def test_a_worker_has_its_own_first_behind_what_they_need():

@@ -2,7 +2,7 @@
 
     jaxbudget --config=quickstart --workdir=runs/quickstart
     jaxbudget --config=single:dataset=cifar10,selector=p_sgd,budget=0.3
-    jaxbudget --grid='selector=p_sgd|unif_sgd;budget=.1|.3' --config.dataset=digits
+    jaxbudget --grid='selector=p_sgd|unif_sgd;budget=.1|.3' --config.seeds=5
     jaxbudget --config=my_study.py
 
 `python -m jaxbudget` and, in the repository, `python launch.py` do the same.
@@ -10,7 +10,6 @@
 
 # Only flags live here; the stages are in launcher.py.
 
-import contextlib
 import difflib
 import os
 import pathlib
@@ -201,14 +200,12 @@ def _packaged(given: str) -> str:
 
 
 def _show_list() -> NoReturn:
-  """Prints what there is; a reader that has seen enough may close the pipe."""
+  """Prints what there is."""
   from jaxbudget import listing
   from jaxbudget.lab import plain
 
   text = listing.text(_LIST.value, shutil.get_terminal_size((100, 24)).columns)
-  with contextlib.suppress(BrokenPipeError):
-    print(plain.text(text), flush=True)
-  os._exit(0)  # nothing to end in order, and no second complaint about the pipe
+  _answer(plain.text(text))
 
 
 def _overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -241,11 +238,26 @@ def _overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
 
 def run() -> NoReturn:
   """The program: whoever calls it, launch.py, `python -m jaxbudget` or the command."""
-  sys.modules['__main__'].__doc__ = __doc__  # absl looks there for what --help says
+  sys.modules['__main__'].__doc__ = __doc__  # absl looks there for what it says of wrong usage
   for flag in flags.FLAGS.get_flags_for_module(__name__):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+  if not _HELP.isdisjoint(sys.argv[1:]):
+    listed = flags.FLAGS.main_module_help().strip().partition('\n')[2]  # without the module's name
+    _answer(f'{__doc__.strip()}\n\nFlags:\n\n{listed}')
+  app.run(main, flags_parser=_parse)
+
+
+_HELP = frozenset(('--help', '-help', '-h', '--helpshort', '-helpshort', '-?'))
+
+
+def _answer(text: str) -> NoReturn:
+  """Prints what was asked for and ends; a reader that has seen enough may close the pipe."""
+  code = 0
   try:
-    app.run(main, flags_parser=_parse)
-  except KeyboardInterrupt:  # while modules are loaded; later the launcher sees to it
-    print('stopped', file=sys.stderr)
-    sys.exit(130)
+    print(text, flush=True)
+  except BrokenPipeError:
+    pass
+  except OSError as e:
+    print(f'failed: standard output: {e.strerror}', file=sys.stderr)
+    code = 1
+  os._exit(code)  # nothing to end in order, and no second complaint about the pipe

@@ -1,9 +1,11 @@
 """The stages of a launch: config -> plan -> runs -> report. Data flow one way."""
 
 import dataclasses
+import errno
 import os
 import pathlib
 import sys
+import tempfile
 from typing import Any
 
 import jax
@@ -153,6 +155,8 @@ def _launch(config, workdir, stage, options, console) -> int:
   try:
     factories.search_last(os.curdir)
     with hosts.together():
+      if stage != 'deviations':
+        check_writable(workdir)
       inputs.use_threads(config)
       datasets, runs = inputs.plan_runs(config)
       wanted = asked = grid.only(runs, options.only)
@@ -169,7 +173,6 @@ def _launch(config, workdir, stage, options, console) -> int:
         return show_data(datasets, workdir, console)
       for note in dict.fromkeys(note for d in datasets.values() for note in d.notes):
         plain.say(console, f'note: {note}')
-      check_writable(workdir)
       if stage != 'plan':  # which may be made where the devices are not
         _check_executor(wanted, options)
       elif options.calibrate:
@@ -243,7 +246,7 @@ def check_writable(workdir: pathlib.Path) -> None:
   """Refuses a workdir that cannot be written, without creating it.
 
   Raises:
-    ValueError: not a directory, or no permission.
+    ValueError: not a directory, or nothing can be made there.
   """
   existing = workdir.absolute()
   while not existing.exists():
@@ -255,8 +258,14 @@ def check_writable(workdir: pathlib.Path) -> None:
     existing = existing.parent
   if not existing.is_dir():
     raise ValueError(f'workdir {str(workdir)!r} cannot be used: {existing} is not a directory')
-  if not os.access(existing, os.W_OK | os.X_OK):
-    raise ValueError(f'workdir {str(workdir)!r} cannot be used: {existing} is not writable')
+  try:  # permissions do not tell: root may do everything, but not in /proc
+    with tempfile.TemporaryDirectory(prefix='.jaxbudget-', dir=existing):
+      pass
+  except OSError as e:
+    if e.errno not in (errno.ENOSPC, errno.EDQUOT):  # nobody's mistake; training will say so
+      raise ValueError(
+        f'workdir {str(workdir)!r} cannot be used: {existing} is not writable ({e.strerror or e})'
+      ) from None
 
 
 def show_plan(runs: list[Run], workdir: pathlib.Path, calibrate: bool, console: Console) -> int:
@@ -294,7 +303,6 @@ def show_data(datasets: dict[Any, data.Dataset], workdir: pathlib.Path, console:
 
   for dataset in datasets.values():
     plain.say(console, data.describe(dataset))
-    check_writable(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / f'{paths.file_name(dataset.info.name)}.png'
     contact_sheet(dataset, path)

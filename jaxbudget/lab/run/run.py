@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from ml_collections import FrozenConfigDict
@@ -76,6 +76,15 @@ class Run:
       'needs': [needed.run_id for needed in self.needs] or None,
       'selection': self.selection,
     }
+
+
+def with_needed(runs: Iterable[Run]) -> list[Run]:
+  """Runs behind those that they need, and what these need, each once."""
+  found: dict[str, Run] = {}
+  for run in runs:
+    for one in (*with_needed(run.needs), run):
+      found.setdefault(one.run_id, one)
+  return list(found.values())
 
 
 _PLAN_KEYS = (

@@ -21,7 +21,7 @@ from jaxbudget import factories
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import plain
 from jaxbudget.lab.run import files, process
-from jaxbudget.lab.run.run import Run
+from jaxbudget.lab.run.run import Run, with_needed
 from jaxbudget.lab.sweep import inputs, local
 
 DIRECTORY, FILE = 'jobs', 'job.json'
@@ -128,13 +128,7 @@ def _order(runs: list[Run], tasks: list[list[str]], task: int, help_others: bool
       f'run {missing[0]} of the job is not what its config describes any more: the code or the '
       'data have changed since; launch again'
     )
-  chain = [run_id for each in wanted for run_id in _behind_needed(by_id[each])]
-  return [by_id[run_id] for run_id in dict.fromkeys(chain)]
-
-
-def _behind_needed(run: Run) -> list[str]:
-  """The id of a run, behind those of the runs that it needs, and of what these need."""
-  return [*(run_id for first in run.needs for run_id in _behind_needed(first)), run.run_id]
+  return with_needed(by_id[run_id] for run_id in wanted)
 
 
 def _stop_when_alone() -> None:

@@ -25,7 +25,7 @@ from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.run import conditions, files, hosts, identity, lock, process, record, run_state
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.run.record import Diverged
-from jaxbudget.lab.run.run import Run, data_key
+from jaxbudget.lab.run.run import Run, data_key, with_needed
 from jaxbudget.lab.run.run_state import DONE, FAILED
 from jaxbudget.lab.run.train import Stopped, train
 from jaxbudget.lab.sweep import needs, notebook
@@ -59,7 +59,7 @@ def run_all(
   """Trains what is not finished.
 
   Args:
-    runs: of the plan.
+    runs: of the plan; what they need and is not among them is trained too.
     datasets: by `plan.data_key`.
     directory: that holds the run directories.
     console: for progress; quiet when it is not a terminal.
@@ -69,6 +69,7 @@ def run_all(
     0 all done; 1 a run failed or was refused; 2 all were refused; 128 + signal number when
     stopped by one.
   """
+  runs = with_needed(runs)
   differing = hosts.count() > 1 and hosts.differing(_conditions(runs, datasets))
   if differing:
     plain.say(console, f'refused: the processes of this launch differ: {differing}')
@@ -76,7 +77,7 @@ def run_all(
   ended: dict[str, str] = {}
   with process.collecting() as received, _bars(console, len(runs)) as bars:
     session = Session(datasets, directory, bars, resume, received, {}, {})
-    waiting, told = list(runs), False
+    waiting, told = runs, False
     while waiting:
       held_up = []
       for run in waiting:
