@@ -178,8 +178,8 @@ def test_damaged_files_are_rebuilt_or_named(how, linear_model, tmp_path, capsys)
       assert code == 0
       with pytest.raises(ValueError, match=file.name):
         jaxbudget.load(file.parent, 'best' if 'best' in name else 'last')
-    elif code == 1:
-      assert file.name in said, said
+    elif code:  # 2: what is damaged reads like the config of another run
+      assert file.name in said or (code == 2 and str(file.parent) in said), said
       shutil.rmtree(file.parent)
       code, said = damaged_launch(values, workdir, capsys)
     assert code == 0, said
