@@ -33,6 +33,7 @@ KEYS = {
   'checkpoint_every': ([1e-9, 300.0], [0.0, -1.0, NAN]),
   'devices': ([0, 1], [-1]),
   'threads': ([0], [-1, 1.5, True, 20240501]),
+  'matmul_precision': (['highest', ''], ['tf32', 'HIGHEST', 3]),
   'train_part': ([(0, 1)], [(1, 1), (0, 0), (0,), 3, ('a', 2)]),
   'shared_by': ([1, 3], [0, -1, 0.5]),
   'data_dir': ([], [3]),

@@ -78,6 +78,7 @@ def defaults(**overrides: Any) -> ConfigDict:
       'final_learning_rate': 1e-6,
       'optimizer': 'sgd',
       'optimizer_options': {},  # e.g. momentum, weight_decay
+      'matmul_precision': '',  # of float32 products: highest, high, ... ; '': JAX's own setting
       'task': 'classification',
       'task_options': {},  # e.g. label_smoothing
       'budget': 1.0,  # B in (0, 1]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from jaxbudget import factories, ledger, registry, schedules
+from jaxbudget import factories, ledger, precision, registry, schedules
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.factories import Part
@@ -98,6 +98,8 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
     attempt(fit.check_model, cell.model, model, info)
   if faults:
     raise ValueError('\n'.join(faults))
+  model = precision.of_model(model, cell.matmul_precision)
+  optimizer = precision.of_optimizer(optimizer, cell.matmul_precision)
   spec = Spec(
     num_examples=info.num_train,
     batch_size=cell.batch_size,
@@ -262,6 +264,7 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
   try:
     check_part(cell['train_part'])
     registry.check('budget_unit', cell['budget_unit'], ledger.BUDGET_UNITS)
+    registry.check('matmul_precision', cell['matmul_precision'], precision.PRECISIONS)
   except ValueError as e:
     faults.append(str(e))
   for key, value in _whole_numbers(cell):

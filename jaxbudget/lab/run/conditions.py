@@ -65,6 +65,8 @@ def of(run: Run, fingerprint: str) -> dict[str, Any]:
     All of `TABLE`.
   """
   own = {'source': identity.source_of(run.cell, run.parts.outside), 'data_fingerprint': fingerprint}
+  if run.cell.matmul_precision:
+    own['matmul_precision'] = run.cell.matmul_precision
   return {**present(run.cell.devices), **own}
 
 

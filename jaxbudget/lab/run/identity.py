@@ -194,7 +194,8 @@ def source_modules(cell: FrozenConfigDict) -> tuple[str, ...]:
   parts = [part for kind in KINDS for part in factories.chain(kind, cell[kind])]
   chosen = [part.factory.__module__ for part in parts if not part.outside]
   cheaper = ('jaxbudget.selectors.rescored',) if cell.score_every > 1 or cell.score_size else ()
-  return tuple(dict.fromkeys((*_ENGINE_MODULES, *chosen, *cheaper)))
+  products = ('jaxbudget.precision',) if cell.matmul_precision else ()
+  return tuple(dict.fromkeys((*_ENGINE_MODULES, *chosen, *cheaper, *products)))
 
 
 _ENGINE_MODULES = (

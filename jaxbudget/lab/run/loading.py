@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 
-from jaxbudget import paths, registry
+from jaxbudget import paths, precision, registry
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.lab.run import files
@@ -83,6 +83,7 @@ def load(directory: str | pathlib.Path, which: str = 'last', trust: bool = False
     config = FrozenConfigDict(config)
     info = Info(**{**config.data, 'image_shape': tuple(config.data.image_shape)})
     model = for_data(config.model, info, trusted=trust, **_model_options(config))
+    model = precision.of_model(model, config.get('matmul_precision', ''))
     options = config.augment_options.to_dict()
     augment = make_augment(config.augment, info, trusted=trust, **options)
     params, model_state = files.read_weights(weights, model)
