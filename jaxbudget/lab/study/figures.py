@@ -1,0 +1,123 @@
+"""The figures of the study's page, of its comparisons: SVG on white, always the same bytes."""
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxbudget.lab.report import picture
+from jaxbudget.lab.study import claims
+from jaxbudget.lab.study.compare import MARGIN, Comparison
+
+TITLES = {
+  'cifar': 'CIFAR-10, 16 px', 'fashion': 'Fashion-MNIST, 14 px',
+  'cifar_noise': 'CIFAR-10, 20 % of labels wrong', 'cifar_tail': 'CIFAR-10, long tail 100:1',
+}  # fmt: skip
+_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7')  # Okabe and Ito's
+_MARKERS = ('o', 's', '^', 'D')
+_ROW = 0.17  # inches
+
+
+def draw(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, bytes]:
+  """Draws every figure for which there is something to show.
+
+  Args:
+    runs: of `results.load`.
+    comparisons: of `claims.compared`.
+
+  Returns:
+    SVG by file name.
+  """
+  of = lambda *keys: [c for c in comparisons if c.claim in keys]
+  drawn = {
+    'methods.svg': _forests(of('i'), 'points above uniform sampling at equal B'),
+    'schedules.svg': _forests(of('ii'), 'linear less step schedule, points'),
+    'augment.svg': _accuracies(runs),
+    'released.svg': _forests(of('B', 'primed'), 'released less corrected, primed less not: points'),
+    'equal_compute.svg': _forests(of('C'), 'points above uniform sampling that costs the same'),
+    'paying.svg': _forests(of('D', 'cheaper'), 'points above uniform sampling that costs the same'),
+  }
+  return {name: svg for name, svg in drawn.items() if svg}
+
+
+def _forests(comparisons: Sequence[Comparison], label: str) -> bytes:
+  """A panel for each set: a row a method, a mark with its interval for each budget."""
+  sets = list(dict.fromkeys(c.set for c in comparisons))
+  if not sets:
+    return b''
+  budgets = sorted({c.budget for c in comparisons})
+  rows = max(len({c.name for c in comparisons if c.set == s}) for s in sets)
+  size = (2.2 + 3.3 * len(sets), 1.1 + rows * (_ROW + 0.1 * len(budgets)))
+
+  def panel(axes: Iterable[Axes]) -> None:
+    for ax, name in zip(axes, sets, strict=True):
+      own = [c for c in comparisons if c.set == name]
+      _forest(ax, own, budgets)
+      ax.set_title(TITLES[name])
+      ax.set_xlabel(label)
+
+  return _svg(size, len(sets), panel)
+
+
+def _forest(ax: Axes, comparisons: Sequence[Comparison], budgets: Sequence[float]) -> None:
+  names = list(dict.fromkeys(c.name for c in comparisons))
+  best = {n: max(c.mean for c in comparisons if c.name == n) for n in names}
+  if len(names) > 12:  # of many the order says more than the list does
+    names = sorted(names, key=best.get, reverse=True)
+  ax.axvspan(-MARGIN, MARGIN, color='#8C8C8C', alpha=0.2, linewidth=0)
+  ax.axvline(0, color='#000000', linewidth=0.8)
+  for i, b in enumerate(budgets):
+    own = [c for c in comparisons if c.budget == b]
+    aside = (i - (len(budgets) - 1) / 2) * 0.8 / len(budgets)
+    place = [names.index(c.name) + aside for c in own]
+    errors = [[c.mean - c.low for c in own], [c.high - c.mean for c in own]]
+    style = {'color': _COLOURS[i % 4], 'marker': _MARKERS[i % 4], 'linestyle': 'none'}
+    ax.errorbar([c.mean for c in own], place, xerr=errors, label=f'B = {b:g}', ms=3.5, **style)
+  ax.set_yticks(range(len(names)), names)
+  ax.set_ylim(len(names) - 0.5, -0.5)
+  ax.legend(loc='best')
+
+
+def _accuracies(runs: pd.DataFrame) -> bytes:
+  """Accuracy by budget under each augmentation: uniform sampling, and Selective Backprop."""
+  own = runs[(runs['set'] == 'cifar') & (runs['fidelity'] == 'corrected')]
+  own = own[own['schedule'].eq('linear') & own['budget_unit'].eq('backward')]
+  own = own[own['budget'].isin((*claims.BUDGETS, 1.0)) & ~own['needed'].astype(bool)]
+  primed = own['selector'].eq('selective_backprop') & own['options'].str.contains('"prime": true')
+  own = own[~primed]
+  shown = {
+    'unif_sgd': 'uniform sampling, and SGD at B = 1',
+    'selective_backprop': 'Selective Backprop',
+  }
+  if own[own['augment'] != 'standard'].empty:
+    return b''
+
+  def panel(axes: Iterable[Axes]) -> None:
+    for ax, (method, title) in zip(axes, shown.items(), strict=True):
+      for i, augment in enumerate(('standard', *claims.AUGMENTS)):
+        mine = own[own['augment'].eq(augment) & own['selector'].isin((method, 'sgd'))]
+        mean = mine.groupby('budget')['final_accuracy'].agg(['mean', 'sem'])
+        style = {'color': _COLOURS[i], 'marker': _MARKERS[i]}
+        ax.errorbar(mean.index, mean['mean'], yerr=2 * mean['sem'], label=augment, **style)
+      ax.set_xscale('log')
+      ticks = (*claims.BUDGETS, 1)
+      ax.set_xticks(ticks, [f'{b:g}' for b in ticks])
+      ax.minorticks_off()
+      ax.set_title(title)
+      ax.set_xlabel('B, of back-propagated samples')
+      ax.set_ylabel('test accuracy, % (± 2 SE)')
+      ax.legend(loc='lower right')
+
+  return _svg((8.4, 3.6), 2, panel, sharey=True)
+
+
+def _svg(size, panels: int, fill: Callable[[Iterable[Axes]], None], **shared) -> bytes:
+  """Draws panels side by side."""
+  with picture.settings():
+    figure = Figure(figsize=size, layout='constrained', facecolor='#FFFFFF')
+    fill(figure.subplots(1, panels, squeeze=False, **shared)[0])
+    content = io.BytesIO()
+    figure.savefig(content, format='svg', metadata={'Date': None})
+  return content.getvalue()

@@ -1,0 +1,259 @@
+"""Makes the study's page, its tables and figures of what was trained; no number is typed.
+
+  python -m jaxbudget.lab.study.report runs/study               # into docs/study and README.md
+  python -m jaxbudget.lab.study.report                          # again, of docs/study/results.csv
+
+Runs of several workdirs, and those of before in `results.csv`, are put together.
+"""
+
+import argparse
+import collections
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from jaxbudget.lab.study import claims, compare, figures, results
+from jaxbudget.lab.study.compare import Comparison
+
+COMPARISONS, PAGE = 'comparisons.csv', 'README.md'
+_TEMPLATE = pathlib.Path(__file__).with_name('page.md')
+_MARKS = ('<!-- study: written by jaxbudget.lab.study.report -->', '<!-- end of study -->')
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """The command, see the head of this module."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('workdirs', nargs='*', type=pathlib.Path)
+  parser.add_argument('--out', type=pathlib.Path, default='docs/study')
+  parser.add_argument('--readme', type=pathlib.Path, default='README.md')
+  parser.add_argument('--commit', default='', help='of the code, where the runs could not know it')
+  told = parser.parse_args(arguments)
+  if told.workdirs:
+    gather(told.workdirs, told.out, told.commit)
+  runs = results.load(told.out)
+  made = compare.table(claims.compared(runs))
+  made.to_csv(told.out / COMPARISONS, index=False, float_format='%.6g')
+  comparisons = read_comparisons(told.out)
+  for name, svg in figures.draw(runs, comparisons).items():
+    (told.out / name).write_bytes(svg)
+  (told.out / PAGE).write_text(page(runs, comparisons))
+  told.readme.write_text(with_summary(told.readme.read_text(), runs, comparisons))
+  for verdict in claims.verdicts(comparisons):
+    print(f'({verdict.claim.key}) {verdict.set}: {verdict.verdict}')
+
+
+def gather(workdirs: Sequence[pathlib.Path], out: pathlib.Path, commit: str = '') -> None:
+  """Puts the runs of workdirs to those that are there, and writes both tables.
+
+  Args:
+    workdirs: of the launcher.
+    out: folder of the tables.
+    commit: of the code, where the runs could not know it.
+  """
+  runs, curves = results.read(workdirs, commit)
+  if (out / results.RESULTS).exists():
+    before = results.load(out), pd.read_csv(out / results.CURVES, dtype={'machine': str})
+    runs = _together(before[0], runs, ['cell', 'seed', 'machine'])
+    curves = _together(before[1], curves, ['cell', 'seed', 'machine', 'epoch'])
+  runs = runs.sort_values(['part', 'set', 'cell', 'seed', 'machine'])
+  results.write(out, runs, curves.sort_values(['cell', 'seed', 'machine', 'epoch']))
+
+
+def _together(before: pd.DataFrame, now: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+  parts = [frame for frame in (before, now) if len(frame)]
+  return pd.concat(parts).drop_duplicates(keys, keep='last')
+
+
+def read_comparisons(out: pathlib.Path) -> list[Comparison]:
+  """The comparisons that the command wrote: with their digits, so that all that follows agrees."""
+  frame = pd.read_csv(out / COMPARISONS, dtype={'claim': str, 'name': str, 'set': str})
+  return compare.of_table(frame)
+
+
+def page(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
+  """The page, docs/study/README.md.
+
+  Args:
+    runs: of `results.load`.
+    comparisons: of `read_comparisons`.
+
+  Returns:
+    Markdown.
+  """
+  environment = jinja2.Environment(
+    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+  )
+  environment.filters['title'] = title
+  environment.globals['evidence'] = evidence
+  return environment.from_string(_TEMPLATE.read_text()).render(_facts(runs, comparisons)) + '\n'
+
+
+def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+  """All that the template may name."""
+  found = claims.verdicts(comparisons)
+  trained = runs[~runs['needed'].astype(bool)]
+  machines = runs.groupby(['machine', 'device', 'cpu', 'jax'], sort=False)
+  several = trained.groupby('cell')['machine'].nunique()
+  by_claim = collections.defaultdict(list)
+  for c in comparisons:
+    by_claim[c.claim].append(c)
+  ranked = sorted(by_claim['C'], key=lambda c: -c.mean)
+  return {
+    'claims': claims.CLAIMS.values(),
+    'verdicts': found,
+    'by_claim': by_claim,
+    'ranked': ranked,
+    'sentences': sentences(comparisons),
+    'runs': len(runs),
+    'full_trainings': runs['forward_equivalents'].sum() / (3 * 20 * 10_000),
+    'machines': [(*key, len(rows)) for key, rows in machines],
+    'commits': sorted(set(runs['commit'])),
+    'mixed_cells': int((several > 1).sum()),
+    'hours': runs[['seconds_compile', 'seconds_train', 'seconds_evaluate']].sum().sum() / 3600,
+    'parts': {part: len(rows) for part, rows in runs.groupby('part')},
+    'figures': {name for name in figures.draw(runs, comparisons)},
+    'accuracy': _accuracy(trained),
+    'titles': figures.TITLES,
+  }
+
+
+def _accuracy(runs: pd.DataFrame) -> list[tuple[str, list[str]]]:
+  """Mean accuracy of uniform sampling by budget, a row a set."""
+  own = runs[runs['augment'].eq('standard') & runs['schedule'].eq('linear')]
+  own = own[own['selector'].isin(('unif_sgd', 'sgd')) & own['budget_unit'].eq('backward')]
+  found = []
+  for name, rows in own.groupby('set'):
+    means = rows.groupby('budget')['final_accuracy'].mean()
+    found.append((name, [f'{means[b]:.1f}' if b in means else '' for b in (*claims.BUDGETS, 1.0)]))
+  return found
+
+
+def sentences(comparisons: Sequence[Comparison]) -> list[str]:
+  """What was found, a sentence or so each, for readers in a hurry."""
+  found = {(v.claim.key, v.set): v for v in claims.verdicts(comparisons)}
+  told = [_of_methods(v) for key, v in found.items() if key[0] == 'i']
+  told += [_of_compute(v) for key, v in found.items() if key[0] == 'C']
+  told += [_of_backprop(v, found.get(('B', 'cifar'))) for key, v in found.items()
+           if key == ('v', 'cifar')]  # fmt: skip
+  return told
+
+
+def _of_methods(verdict: claims.Verdict) -> str:
+  where, family = title(verdict.set), verdict.family
+  best = max(family, key=lambda c: c.mean)
+  gains = f'the best, {best.name} at B = {best.budget:g}, gained {_told(best)}'
+  if verdict.verdict == claims.REFUTED:
+    above = collections.Counter(c.name for c in family if c.word == 'higher')
+    names = ' and '.join(f'{name} ({n} of {len(claims.BUDGETS)} budgets)'
+                         for name, n in above.items() if n > 1)  # fmt: skip
+    return f'On {where}, {names} beat uniform sampling at equal budgets; {gains}.'
+  if verdict.verdict == claims.SUPPORTED:
+    return f'On {where}, no method beat uniform sampling consistently at equal budgets; {gains}.'
+  return f'On {where}, no method is shown to beat uniform sampling consistently; {gains}.'
+
+
+def _of_compute(verdict: claims.Verdict) -> str:
+  family = verdict.family
+  seeds, names = max(c.n for c in family), {c.name for c in family}
+  above = [c for c in family if c.low > 0]
+  below = [c for c in family if c.high < 0]
+  count = (
+    f'of {len(family)} comparisons of {len(names)} methods ({seeds} seeds), {len(above)} intervals '
+    f'lie above zero and {len(below)} below'
+  )
+  if verdict.verdict == claims.SUPPORTED:
+    always = [n for n in names if all(c.low > 0 for c in family if c.name == n)]
+    return f'At equal compute {" and ".join(sorted(always))} gained in every comparison; {count}.'
+  start = 'no method gained' if verdict.verdict == claims.REFUTED else 'no method is shown to gain'
+  return f'Once everything is charged, {start} consistently at equal compute: {count}.'
+
+
+def _of_backprop(verdict: claims.Verdict, released: claims.Verdict | None) -> str:
+  worst = min(verdict.family, key=lambda c: c.mean)
+  text = (
+    f'Selective Backprop under augmentation at small budgets: {worst.name} at B = {worst.budget:g} '
+    f'is {_told(worst)} from uniform sampling under the same augmentation'
+  )
+  own = [c for c in released.family if c.name == 'selective_backprop + ricap'] if released else []
+  if own:
+    low = min(own, key=lambda c: c.mean)
+    text += f'; the slips of the released code are worth {_told(low)} at B = {low.budget:g} (RICAP)'
+  return text + '.'
+
+
+def summary(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
+  """What README.md says of the study: a figure and three sentences."""
+  told = sentences(comparisons)[:3]
+  ours = {v.claim.key: v.verdict for v in claims.verdicts(comparisons)}
+  seeds = max((c.n for c in comparisons), default=0)
+  return '\n\n'.join((
+    '![What each method gains over uniform sampling at equal budget](docs/study/methods.svg)',
+    ' '.join(told),
+    f'A small ResNet on 10,000 images, up to {seeds} paired seeds, {len(runs):,} runs; '
+    f'{len(ours)} claims with their verdicts: [the study](docs/study/README.md).',
+  ))  # fmt: skip
+
+
+def with_summary(readme: str, runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
+  """README.md with the summary between its marks; unchanged if it has none.
+
+  Args:
+    readme: its text.
+    runs: of `results.load`.
+    comparisons: of `read_comparisons`.
+
+  Returns:
+    Its text.
+  """
+  begin, end = map(re.escape, _MARKS)
+  block = f'{_MARKS[0]}\n{summary(runs, comparisons)}\n{_MARKS[1]}'
+  return re.sub(f'{begin}.*{end}', lambda _: block, readme, flags=re.S)
+
+
+def evidence(family: Sequence[Comparison]) -> str:
+  """Comparisons as a table in Markdown."""
+  unit = 'nats' if family[0].claim == 'vi' else 'points'
+  lines = [
+    f'| what | B | less | mean | {unit} | 95 % interval | p | Holm | seeds | |',
+    '|---|---:|---|---:|---:|---|---:|---:|---:|---|',
+  ]
+  for c in family:
+    digits = 4 if unit == 'nats' else 2
+    lines.append(
+      f'| {c.name} | {c.budget:g} | {c.baseline} | {c.value:.{digits}f} | {points(c.mean, digits)} '
+      f'| {interval(c)} | {p_text(c.p)} | {p_text(c.p_holm)} | {c.n} | {c.word} |'
+    )
+  return '\n'.join(lines)
+
+
+def points(value: float, digits: int = 2) -> str:
+  """A difference with its sign."""
+  return f'{value:+.{digits}f}'.replace('-', '\N{MINUS SIGN}')
+
+
+def interval(c: Comparison) -> str:
+  """An interval, with the digits that its unit wants."""
+  digits = 4 if c.claim == 'vi' else 2
+  return f'{c.low:+.{digits}f} to {c.high:+.{digits}f}'.replace('-', '\N{MINUS SIGN}')
+
+
+def p_text(p: float) -> str:
+  """A p, empty where there is none."""
+  return '' if p != p else f'{p:.3f}' if p >= 0.001 else '< .001'
+
+
+def title(name: str) -> str:
+  """A set in words."""
+  return figures.TITLES.get(name, name)
+
+
+def _told(c: Comparison) -> str:
+  return f'{points(c.mean)} points (95 % interval {interval(c)})'
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,226 @@
+"""The verdicts of the study on made-up results, and its page."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxbudget.lab.configs import study
+from jaxbudget.lab.run import files
+from jaxbudget.lab.study import claims, compare, figures, report, results
+from jaxbudget.lab.study.compare import Comparison
+from jaxbudget.lab.sweep import inputs, local
+
+
+def made(claim='i', name='p_sgd', budget=0.1, mean=0.0, half=0.5, word='open', n=10, where='cifar'):
+  """A comparison with an interval of `mean` plus and minus `half`."""
+  p = math.nan if word == '' else 0.5
+  return Comparison(claim, where, name, budget, 'unif_sgd', 50 + mean, 50.0, n, mean, mean - half,
+                    mean + half, p, p, word, 0.1)  # fmt: skip
+
+
+def family(*rows, **common):
+  return [made(**{**common, **row}) for row in rows]
+
+
+FIVE = [{'name': m, 'budget': b} for m in claims.METHODS for b in claims.BUDGETS]
+
+
+def changed(rows, **places):
+  """Rows of which some, by number, are otherwise."""
+  return [{**row, **places.get(f'at{i}', {})} for i, row in enumerate(rows)]
+
+
+HIGH, LOW = {'word': 'higher', 'mean': 2.0}, {'word': 'lower', 'mean': -2.0}
+EQUAL = {'word': 'equal', 'mean': 0.1}
+WIDE = {'half': 3.0}
+
+
+@pytest.mark.parametrize(
+  ('claim', 'rows', 'verdict'),
+  [
+    ('i', FIVE, claims.SUPPORTED),
+    ('i', changed(FIVE, at0=HIGH), claims.SUPPORTED),  # once is not consistently
+    ('i', changed(FIVE, at0=HIGH, at1=HIGH), claims.REFUTED),
+    ('i', changed(FIVE, at0=HIGH, at1=HIGH, at2=LOW), claims.OPEN),
+    ('i', changed(FIVE, at0=WIDE, at1=WIDE), claims.OPEN),
+    ('i', FIVE[:-1], claims.OPEN),  # something was not trained
+    ('ii', 8 * [HIGH] + 2 * [{}], claims.SUPPORTED),
+    ('ii', 9 * [HIGH] + [LOW], claims.OPEN),
+    ('ii', 7 * [HIGH] + 3 * [{}], claims.OPEN),
+    ('ii', 7 * [HIGH] + [LOW, EQUAL, EQUAL], claims.REFUTED),
+    ('iii', [{'mean': -0.4}], claims.SUPPORTED),
+    ('iii', [{'mean': -2.0}], claims.REFUTED),
+    ('iii', [{'mean': -1.0}], claims.OPEN),
+    ('iii', [{'mean': 3.0, 'word': 'too few seeds'}], claims.OPEN),
+    ('iv', [LOW, LOW], claims.SUPPORTED),
+    ('iv', [LOW, EQUAL], claims.REFUTED),
+    ('iv', [LOW, HIGH], claims.REFUTED),
+    ('iv', [LOW, {}], claims.OPEN),
+    ('v', 6 * [{'mean': -9.0}], claims.SUPPORTED),
+    ('v', 3 * [{'mean': -9.0}] + 3 * [{'mean': -1.0}], claims.REFUTED),
+    ('v', 4 * [{'mean': -9.0}] + 2 * [{'mean': -5.0}], claims.OPEN),
+    ('v', 5 * [{'mean': -9.0}], claims.OPEN),
+    ('vi', 4 * [HIGH], claims.SUPPORTED),
+    ('vi', 3 * [HIGH] + [EQUAL], claims.REFUTED),
+    ('vi', 3 * [HIGH] + [{}], claims.OPEN),
+    ('B', [{'name': 'selective_backprop + ricap', **LOW}] * 2, claims.SUPPORTED),
+    ('B', [{'name': 'selective_backprop + ricap', **EQUAL}] * 2, claims.REFUTED),
+    ('B', [{'name': 'selective_backprop + mixup', **LOW}] * 3, claims.OPEN),
+    ('D', [HIGH, HIGH, {'name': 'rs2'}], claims.SUPPORTED),
+    ('D', [HIGH, {}, {'name': 'rs2'}], claims.OPEN),
+    ('D', [{}, LOW, {'name': 'rs2'}], claims.REFUTED),
+    ('D', [{}, WIDE], claims.OPEN),
+  ],
+)
+def test_a_verdict_is_what_the_protocol_says(claim, rows, verdict):
+  assert claims.CLAIMS[claim].verdict(family(*rows, claim=claim)) == verdict
+
+
+def test_a_method_beats_uniform_sampling_only_if_it_does_everywhere():
+  sets, budgets = ('cifar', 'fashion'), claims.EQUAL_COST
+  every = [{'where': s, 'budget': b, 'word': ''} for s in sets for b in budgets]
+  verdict = lambda *rows: claims.something_beats(family(*rows))
+  assert verdict(*({**row, 'mean': 0.6} for row in every)) == claims.SUPPORTED
+  assert verdict(*({**row, 'mean': 0.2} for row in every)) == claims.REFUTED
+  assert verdict(*({**row, 'mean': 0.6} for row in every[:2])) == claims.OPEN  # one set only
+  mixed = [{**every[0], 'mean': 0.2}, *({**row, 'mean': 0.6} for row in every[1:])]
+  assert verdict(*mixed) == claims.OPEN
+  assert verdict(*({**row, 'n': 5} for row in every)) == claims.OPEN
+
+
+def rows_of(accuracy, seeds=range(10), machine='m', cost=0.1):
+  """Runs of a cell: accuracy by seed, as `results.load` gives them."""
+  return pd.DataFrame({'seed': list(seeds), 'machine': machine, 'final_accuracy': accuracy,
+                       'cost': cost})  # fmt: skip
+
+
+def test_pairs_are_of_one_machine_and_a_seed_counts_once():
+  own = pd.concat([rows_of([50.0, 51.0], (0, 1), 'a'), rows_of([60.0, 61.0], (1, 2), 'b')])
+  other = pd.concat([rows_of([40.0, 41.0], (0, 1), 'a'), rows_of([42.0, 99.0], (1, 3), 'b')])
+  pairs = compare.paired(own, other)
+  assert pairs.to_dict('index') == {
+    0: {'own': 50.0, 'other': 40.0},
+    1: {'own': 51.0, 'other': 41.0},  # not 60 - 41, nor 51 - 42
+  }
+
+
+def test_costs_are_read_off_the_line_seed_by_seed_and_nothing_is_extrapolated():
+  random = np.random.default_rng(0)
+  costs = np.array([0.05, 0.1, 0.3, 1.0])
+  scores = random.normal(50, 5, (3, 4))
+  line = pd.concat([rows_of(scores[:, i], range(3), cost=c) for i, c in enumerate(costs)])
+  own = rows_of([55.0, 56.0, 57.0], range(3), cost=[0.16, 0.3, 0.04])
+  pairs = compare.at_equal_cost(own, line)
+  assert pairs.index.tolist() == [0, 1]
+  expected = scores[0, 1] + 0.3 * (scores[0, 2] - scores[0, 1]), scores[1, 2]
+  np.testing.assert_allclose(pairs['other'], expected)
+  assert compare.at_equal_cost(own.assign(machine='other'), line).empty
+
+
+def test_words_follow_from_holm_and_the_margin():
+  random = np.random.default_rng(1)
+  noise = random.normal(0, 0.3, 10)
+  frames = {m: pd.DataFrame({'own': m + noise, 'other': 0.0}) for m in (3.0, -3.0, 0.0)}
+  frames['wide'] = pd.DataFrame({'own': 20 * noise, 'other': 0.0})
+  frames['few'] = frames[3.0][:5]
+  measured = [compare.measure('i', 'cifar', str(k), 0.1, 'x', v) for k, v in frames.items()]
+  judged = compare.judge(measured)
+  assert [c.word for c in judged] == ['higher', 'lower', 'equal', 'open', 'too few seeds']
+  assert judged[0].p == 2**-9 and judged[0].p_holm == pytest.approx(4 * 2**-9)
+  assert math.isnan(judged[4].p_holm)
+  assert all(math.isnan(c.p_holm) for c in compare.judge(measured, correct=False))
+
+
+def write_runs(runs, workdir, accuracy):
+  """Finished runs, with made-up accuracies."""
+  for run in runs:
+    directory = workdir / 'runs' / run.run_id
+    directory.mkdir(parents=True)
+    files.write_json(directory / files.CONFIG, local.config_record(run))
+    score, planned = accuracy(run), run.planned
+    full = 3 * run.cell.epochs * run.info.num_train
+    result = {
+      'status': 'done', 'cell_id': run.cell_id, 'seed': run.seed, 'final_accuracy': score,
+      'best_accuracy': score, 'best_epoch': 1, 'entropy_nats': score / 10,
+      'realised_budgets': {
+        'backward': planned.backward * 3 / full, 'compute': planned.forward_equivalents / full,
+      },
+      'cost': dict.fromkeys(results._COSTS, 1), 'seconds': dict.fromkeys(results._SECONDS, 1.0),
+      'versions': {'commit': ''},
+      'conditions': dict.fromkeys(results._TOLD, 'x'),
+    }  # fmt: skip
+    files.write_json(directory / files.RESULT, result)
+    line = {'epoch': 1, 'rows': 1, 'train_loss': 1.0, 'train_accuracy': 1.0, 'test_accuracy': score}
+    (directory / files.METRICS).write_text(json.dumps(line) + '\n')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Sets of the study's sizes, without their pictures."""
+  directory = tmp_path_factory.mktemp('sets')
+  for name in ('cifar', 'fashion', 'cifar_noise', 'cifar_tail'):
+    label = np.arange(10_000) % 10
+    pictures = np.zeros((10_000, 10, 10, 1), np.uint8)
+    np.savez(
+      directory / f'{name}.npz', x_train=pictures, y_train=label, x_test=pictures[:10],
+      y_test=label[:10],
+    )  # fmt: skip
+  return directory
+
+
+def found_in(tmp_path, folder, *parts):
+  """Comparisons of parts, two seeds, where every run of seed s has 50 + s, of a method 1 more."""
+  accuracy = lambda run: 50.0 + run.seed % 100 + (run.cell.selector not in ('unif_sgd', 'sgd'))
+  for part in parts:
+    runs = inputs.plan_runs(study.get_config(f'part={part},data={folder}'))[1]
+    write_runs([run for run in runs if run.seed < 2], tmp_path / part, accuracy)
+  report.gather([tmp_path / part for part in parts], tmp_path / 'out', 'c0ffee')
+  runs = results.load(tmp_path / 'out')
+  return runs, claims.compared(runs)
+
+
+def test_every_claim_finds_its_cells_and_the_page_tells_them(tmp_path, folder):
+  runs, found = found_in(tmp_path, folder, 'A', 'B')
+  counts = pd.Series([(c.claim, c.set) for c in found]).value_counts().to_dict()
+  both = {('i', s): 15 for s in study.SETS} | {('ii', s): 10 for s in study.SETS}
+  both |= {('v', s): 6 for s in study.SETS}
+  one = {('iii', 'cifar'): 1, ('iv', 'cifar'): 2, ('vi', 'cifar'): 4}
+  assert counts == both | one | {('B', 'cifar'): 15, ('primed', 'cifar'): 4}
+  assert all(c.n == 2 and c.word == 'too few seeds' for c in found)
+  assert {c.mean for c in found if c.claim == 'i'} == {1.0}
+  assert {c.mean for c in found if c.claim in ('ii', 'B')} == {0.0}
+  assert set(runs['commit']) == {'c0ffee'} and set(runs['part']) == {'A', 'B'}
+  # Twice the same runs are the same tables.
+  before = (tmp_path / 'out' / results.RESULTS).read_bytes()
+  report.gather([tmp_path / 'A'], tmp_path / 'out', 'c0ffee')
+  assert (tmp_path / 'out' / results.RESULTS).read_bytes() == before
+
+  drawn = figures.draw(runs, found)
+  assert set(drawn) == {'methods.svg', 'schedules.svg', 'augment.svg', 'released.svg'}
+  assert drawn == figures.draw(runs, found)  # to the byte
+  text = report.page(runs, found)
+  for name in drawn:
+    assert f'({name})' in text
+  assert text.count('**cannot tell**') >= 10 and 'not trained' in text
+  readme = f'# top\n\n{report._MARKS[0]}\nold\n{report._MARKS[1]}\n\nrest\n'
+  again = report.with_summary(readme, runs, found)
+  assert 'old' not in again and again.startswith('# top') and again.endswith('rest\n')
+  assert report.with_summary(again, runs, found) == again
+
+
+@pytest.mark.long
+def test_the_claims_of_parts_c_and_d_find_their_cells(tmp_path, folder):
+  _, found = found_in(tmp_path, folder, 'C', 'D')
+  names = {(c.claim, c.set): {d.name for d in found if (d.claim, d.set) == (c.claim, c.set)}
+           for c in found}  # fmt: skip
+  assert set(names) == {
+    ('C', 'cifar'), ('C', 'fashion'), ('D', 'cifar_noise'), ('D', 'cifar_tail'),
+    ('cheaper', 'cifar'),
+  }  # fmt: skip
+  assert names['D', 'cifar_noise'] == set(study.PAYING)
+  assert len(names['cheaper', 'cifar']) == 9
+  assert names['C', 'cifar'] == names['C', 'fashion'] and len(names['C', 'cifar']) > 30
+  assert not any('every' in name for name in names['C', 'cifar'])
