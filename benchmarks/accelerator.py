@@ -7,14 +7,15 @@
   python benchmarks/accelerator.py --smoke        # one case a part on the CPU, under a minute
 
 Needs jax, flax, optax, chex and numpy, and takes CUDA, ROCm or TPU as it is found; PyTorch is set
-beside it where it is installed. The most telling parts come first, and each case is written down as
-it ends, in OUT/accelerator.json and as tables in OUT/accelerator.md. Row programs are compiled
-before anything is timed, side by side, into a cache that processes started from here share.
+beside it where it is installed. The most telling parts come first, and each case is written down
+as it ends, in OUT/accelerator.json and as tables in OUT/accelerator.md. Nothing is timed while
+anything is compiled.
 """
 
 import argparse
-import concurrent.futures
+import functools
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
@@ -26,17 +27,19 @@ import tempfile
 import time
 
 import jax
-from on_device import ROOT, fast, peer, right, several, trace, whole
+from on_device import ROOT, fast, right, several, trace, whole
 from on_device.book import Book
-from on_device.rows import Setting, lower
+from on_device.rows import Setting
 
-PARTS = 'right', 'fast', 'overheads', 'trace', 'several', 'whole', 'later'
+PARTS = 'right', 'fast', 'trace', 'overheads', 'several', 'whole', 'later'
 
 
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--out', type=pathlib.Path, default=ROOT / 'docs' / 'results')
-  parser.add_argument('--only', default=','.join(PARTS), help='parts, joined by commas')
+  parser.add_argument(
+    '--only', default=','.join(PARTS), help='parts in the order wanted, by commas'
+  )
   parser.add_argument('--limit', type=float, default=2400, help='seconds')
   parser.add_argument('--resume', action='store_true', help='keep what is measured already')
   parser.add_argument('--smoke', action='store_true', help='tiny sizes on the CPU, not stored')
@@ -67,58 +70,56 @@ def main() -> int:
 
 
 def bench(book: Book, wanted: list[str], flags) -> None:
-  """Runs the parts that are wanted."""
-  began = time.monotonic()
-  told = set()
+  """Runs the parts that are wanted, in the order in which they are."""
+  began, told = time.monotonic(), set()
+  small, settings = flags.smoke, sizes(flags.smoke)
+  repeats = 1 if small else 5
 
-  def in_time(part: str, case: str) -> bool:
+  def attempt(part: str, case: str, measure, *arguments) -> None:
     if time.monotonic() - began <= flags.limit:
-      return True
-    if part not in told:
+      book.attempt(part, case, measure, *arguments)
+    elif part not in told:
       told.add(part)
       book.say(f'{part}: left out from {case} on, for time is up; --resume goes on')
-    return False
 
-  small = flags.smoke
-  width, repeats = (4, 1) if small else (64, 5)
-  settings = sizes(small)
-  # The card is left alone while XLA and PyTorch choose their kernels by timing them.
-  checking = start_right(book, small) if 'right' in wanted else []
-  programs = lower_all(book, [s for part in wanted for s in settings.get(part, [])])
-  read_right(book, checking)
-  peers = start_peers(book, settings['fast']) if 'fast' in wanted and not small else {}
-  compile_all(book, programs)
-  for (setting, form), other in peers.items():
-    book.say(f'PyTorch {form}, {setting.title}: {other.fault() or "ready"}')
-  if 'fast' in wanted:
-    for setting in settings['fast']:
-      if in_time('fast', setting.title):
-        beside = {form: other for (of, form), other in peers.items() if of == setting}
-        book.attempt('fast', setting.title, fast.row, setting, repeats, beside)
-  for other in peers.values():
-    other.close()
-  if 'overheads' in wanted:
-    fast.measure_overheads(book, settings, repeats, lambda case: in_time('overheads', case))
-  if 'trace' in wanted:
+  def beside_torch(part: str) -> None:
+    for setting in settings[part]:
+      attempt('fast', setting.title, fast.row, setting, repeats, not small and part == 'fast')
+
+  def traced() -> None:
     for setting in settings['trace']:
-      if in_time('trace', setting.title):
-        book.attempt('trace', setting.title, trace.measure, setting)
-  if 'several' in wanted:
-    for setting, counts in zip(settings['several'], settings['counts'], strict=True):
-      if in_time('several', setting.title):
-        epochs = 2 if small else 10
-        book.attempt(
-          'several', setting.title, several.measure, setting, counts, epochs, repeats // 2 + 1
-        )
-  if 'whole' in wanted:
+      attempt('trace', setting.title, trace.measure, setting)
+
+  def overheads() -> None:
+    plain = functools.cache(lambda: fast.Rows(settings['plain']))
+    for name, setting in settings['methods'].items():
+      attempt('overheads', name, fast.ratio, setting, plain, repeats)
+    for samples, name in itertools.product(settings['plans'], ('p_sgd', 'unif_sgd')):
+      case = f'plan of {name}, {samples:,} samples'
+      attempt('overheads', case, fast.plan, name, samples, settings['plain'].batch, repeats)
+
+  def together() -> None:
+    for setting, counts in settings['several']:
+      epochs = 2 if small else 10
+      given = setting, counts, epochs, repeats // 2 + 1
+      attempt('several', setting.title, several.measure, *given)
+
+  def wholes() -> None:
+    epochs, test = (2, 64) if small else (200, 10_000)
     for setting in settings['whole']:
-      if in_time('whole', setting.title):
-        epochs, test = (2, 64) if small else (200, 10_000)
-        book.attempt('whole', setting.title, whole.measure, setting, epochs, test)
-  if 'later' in wanted:
-    for setting in settings['later']:
-      if in_time('fast', setting.title):
-        book.attempt('fast', setting.title, fast.row, setting, repeats, {})
+      attempt('whole', setting.title, whole.measure, setting, epochs, test)
+
+  parts = {
+    'right': lambda: check(book, small),
+    'fast': lambda: beside_torch('fast'),
+    'trace': traced,
+    'overheads': overheads,
+    'several': together,
+    'whole': wholes,
+    'later': lambda: beside_torch('later'),
+  }
+  for part in wanted:
+    parts[part]()
 
 
 def sizes(small: bool) -> dict:
@@ -154,11 +155,9 @@ def sizes(small: bool) -> dict:
     'fast': formats,
     'plain': plain,
     'methods': methods,
-    'overheads': [plain, *methods.values()],
     'plans': (256,) if small else (50_000, 1_000_000, 10_000_000),
-    'trace': [plain] if small else [methods['p_sgd'], sb, methods['ordered_sgd compact'], tiny],
-    'several': [tiny] if small else [tiny, plain],
-    'counts': [(1, 2)] if small else [(1, 2, 4, 8), (1, 2)],
+    'trace': [plain] if small else [methods['p_sgd'], sb, tiny],
+    'several': [(tiny, (1, 2) if small else (1, 2, 4, 8))],
     'whole': [plain] if small else [plain, methods['p_sgd']],
     'later': later,
   }
@@ -173,65 +172,27 @@ def share_programs() -> None:
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
-def lower_all(book: Book, settings: list[Setting]) -> dict[Setting, tuple]:
-  """Traces and lowers row programs: (lowered, seconds that it took) of each."""
-  found = {}
-  for setting in dict.fromkeys(settings):
-    if not book.has('compiled', setting.title):
-      start = time.perf_counter()
-      found[setting] = lower(setting), time.perf_counter() - start
-  return found
-
-
-def compile_all(book: Book, programs: dict[Setting, tuple]) -> None:
-  """Compiles row programs side by side."""
-
-  def one(setting):
-    lowered, traced = programs[setting]
-    start = time.perf_counter()
-    memory = lowered.compile().memory_analysis()
-    figures = {'trace, s': traced, 'compile, s': time.perf_counter() - start}
-    return figures | ({'temporaries, MB': memory.temp_size_in_bytes / 1e6} if memory else {})
-
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-    for setting, future in [(s, pool.submit(one, s)) for s in programs]:
-      book.attempt('compiled', setting.title, future.result)
-
-
-def start_right(book: Book, small: bool) -> list[subprocess.Popen]:
-  """Starts part `right`, in processes of their own."""
+def check(book: Book, small: bool) -> None:
+  """Part `right`, in processes of its own: most of it is compiling tiny programs."""
   names = list(right.cases())
   if small:
     names = ['p_sgd', 'selective_backprop', 'unif_sgd, ricap']
   names = [name for name in names if not book.has('right', name)]
   count = min(len(names), max(1, (os.cpu_count() or 1) // 2), 8)
   command = [sys.executable, '-m', 'on_device.right']
-  return [
+  processes = [
     subprocess.Popen(
       [*command, *names[i::count]], stdout=subprocess.PIPE, text=True, cwd=ROOT / 'benchmarks'
     )
     for i in range(count)
   ]
-
-
-def read_right(book: Book, processes: list[subprocess.Popen]) -> None:
-  """Waits for part `right`."""
   for number, process in enumerate(processes):
     for line in process.stdout:
       found = json.loads(line)
       book.enter('right', found.pop('case'), found)
     if process.wait():
-      book.enter(
-        'right', f'process {number}', {'right': False, 'failed': f'exit code {process.wait()}'}
-      )
-
-
-def start_peers(book: Book, settings: list[Setting]) -> dict[tuple[Setting, str], peer.Peer]:
-  """PyTorch's side of each setting, getting ready."""
-  if not peer.there() or jax.default_backend() != 'gpu':
-    return {}
-  wanted = [s for s in settings if not book.has('fast', s.title)]
-  return {(s, form): peer.Peer(s, form, 'cuda') for s in wanted for form in peer.FORMS}
+      failed = {'right': False, 'failed': f'exit code {process.wait()}'}
+      book.enter('right', f'process {number}', failed)
 
 
 def circumstances(commit: str | None) -> dict:

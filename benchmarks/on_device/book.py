@@ -14,7 +14,6 @@ TITLES = {
   'trace': 'What one row launches, by the profiler',
   'whole': 'Whole: a run from its first epoch to its last',
   'several': 'Several runs on one card at a time',
-  'compiled': 'Compilation',
 }
 
 
@@ -24,7 +23,7 @@ class Book:
   def __init__(self, path: pathlib.Path, circumstances: dict[str, Any], resume: bool):
     self.path, self.began = path, time.monotonic()
     kept = json.loads(path.read_text()) if resume and path.exists() else {}
-    self.content = {**circumstances, 'parts': kept.get('parts', {})}
+    self.content = {**circumstances, 'commits': {}, 'parts': {}, **kept, **circumstances}
 
   def has(self, part: str, case: str) -> bool:
     """Whether a case was measured, and did not fail."""
@@ -38,6 +37,7 @@ class Book:
   def enter(self, part: str, case: str, figures: dict[str, Any]) -> None:
     """Writes a case down, and says so."""
     self.content['parts'].setdefault(part, {})[case] = figures
+    self.content['commits'].setdefault(part, {})[case] = self.content['commit']
     temporary = self.path.with_suffix('.tmp')
     temporary.write_text(json.dumps(self.content, indent=1) + '\n')
     os.replace(temporary, self.path)
@@ -62,7 +62,7 @@ class Book:
     lines = [
       '# On an accelerator',
       '',
-      f'`{content["command"]}` at commit {content["commit"]}, {content["device"]} '
+      f'`{content["command"]}`, {content["device"]} '
       f'({content["driver"]}), {content["machine"]}; '
       + ', '.join(f'{name} {version}' for name, version in content['versions'].items() if version)
       + '. Medians over repeats, the spread in brackets.',
@@ -70,7 +70,8 @@ class Book:
     for part, title in TITLES.items():
       cases = self.of(part)
       if cases:
-        lines += ['', f'## {title}', '', *table(cases)]
+        commits = sorted({*content['commits'].get(part, {}).values()})
+        lines += ['', f'## {title}', '', f'Commit {", ".join(commits)}.', '', *table(cases)]
     return '\n'.join(lines) + '\n'
 
 

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from jaxbudget import ledger, selectors
 from jaxbudget.epoch import plan_program
 from jaxbudget.types import Cost, Spec
-from on_device.book import Book
-from on_device.peer import Peer
+from on_device import peer
 from on_device.rows import Rows, Setting
 
 # Dense peaks that the makers publish: FLOP/s by number format, bytes/s of memory.
@@ -30,10 +29,21 @@ def peaks() -> dict[str, float] | None:
   return next((values for name, values in PEAKS.items() if name in kind), None)
 
 
-def row(setting: Setting, repeats: int, peers: dict[str, Peer]) -> dict[str, Any]:
-  """Rows a second of a setting, in turns with PyTorch."""
-  ours, times = Rows(setting), []
-  faults = {form: peer.fault() for form, peer in peers.items()}
+def row(setting: Setting, repeats: int, beside: bool) -> dict[str, Any]:
+  """Rows a second of a setting, in turns with PyTorch if it is wanted and installed."""
+  ours = Rows(setting)
+  beside = beside and peer.there() and jax.default_backend() == 'gpu'
+  peers = {form: peer.Peer(setting, form, 'cuda') for form in peer.FORMS if beside}
+  try:
+    return _in_turns(ours, repeats, peers)
+  finally:
+    for other in peers.values():
+      other.close()
+
+
+def _in_turns(ours: Rows, repeats: int, peers: dict[str, peer.Peer]) -> dict[str, Any]:
+  setting, times = ours.setting, []
+  faults = {form: other.fault() for form, other in peers.items()}
   theirs: dict[str, list] = {form: [] for form in peers if not faults[form]}
   for _ in range(repeats):
     times.append(ours.seconds())
@@ -44,6 +54,7 @@ def row(setting: Setting, repeats: int, peers: dict[str, Peer]) -> dict[str, Any
     'ms a row': [1e3 * t for t in times],
     'rows/s': 1 / median,
     'images/s': setting.batch / median,
+    'compilation, s': ours.compiling,
   }
   known = peaks()
   if known and setting.model == 'resnet18':
@@ -57,9 +68,9 @@ def row(setting: Setting, repeats: int, peers: dict[str, Peer]) -> dict[str, Any
   return figures
 
 
-def ratio(setting: Setting, plain: Rows, repeats: int) -> dict[str, Any]:
+def ratio(setting: Setting, uniform: Callable[[], Rows], repeats: int) -> dict[str, Any]:
   """A row of a setting over a row of uniform sampling, in turns; and the counted cost of both."""
-  other, times, spent = Rows(setting), [], []
+  plain, other, times, spent = uniform(), Rows(setting), [], []
   for _ in range(repeats):
     base = plain.seconds()
     start = time.perf_counter()
@@ -75,6 +86,7 @@ def ratio(setting: Setting, plain: Rows, repeats: int) -> dict[str, Any]:
     'over a uniform row': [b / a for a, b in times],
     'by counted cost': spent,
     'over its counted cost': [b / a / c for (a, b), c in zip(times, spent, strict=True)],
+    'compilation, s': other.compiling,
   }
 
 
@@ -96,18 +108,3 @@ def plan(name: str, samples: int, batch: int, repeats: int) -> dict[str, Any]:
     state = jax.block_until_ready(once(state, 3 + number))
     times.append(1e3 * (time.perf_counter() - start))
   return {'ms': times, 'rows planned': rows}
-
-
-def measure_overheads(book: Book, sizes: dict, repeats: int, in_time: Callable) -> None:
-  """Part `overheads`: methods and augmentations beside uniform sampling, then plans."""
-  plain = None
-  for name, setting in sizes['methods'].items():
-    if book.has('overheads', name) or not in_time(name):
-      continue
-    plain = plain or Rows(sizes['plain'])
-    book.attempt('overheads', name, ratio, setting, plain, repeats)
-  for samples in sizes['plans']:
-    for name in ('p_sgd', 'unif_sgd'):
-      case = f'plan of {name}, {samples:,} samples'
-      if in_time(case):
-        book.attempt('overheads', case, plan, name, samples, sizes['plain'].batch, repeats)

