@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from jaxbudget.lab.run import lock
+from jaxbudget.lab.run import files, lock
 
 
 def write_foreign(directory: pathlib.Path, **values):
@@ -25,7 +25,7 @@ def hold(directory: pathlib.Path) -> subprocess.Popen:
   """Another process that owns a directory until it is killed."""
   code = f"""
     import pathlib, time
-    from jaxbudget.lab.run import lock
+    from jaxbudget.lab.run import files, lock
     with lock.own(pathlib.Path({str(directory)!r})):
       print('owned', flush=True)
       time.sleep(600)
@@ -149,6 +149,22 @@ def test_a_full_disk_leaves_no_lock_behind(tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
+def test_an_owner_that_tidies_up_is_no_fault_of_who_comes_second(tmp_path, monkeypatch):
+  link = os.link
+
+  def slower(temporary, path):  # between our file and its link, another takes the directory
+    monkeypatch.setattr(os, 'link', link)
+    with lock.own(tmp_path):
+      files.remove_temporaries(tmp_path)
+      link(temporary, path)
+
+  monkeypatch.setattr(os, 'link', slower)
+  with pytest.raises(lock.Busy), lock.own(tmp_path):
+    pass
+  with lock.own(tmp_path):
+    assert os.listdir(tmp_path) == [lock.FILE]
+
+
 def test_many_threads_exclude_each_other(tmp_path):
   inside, most, turns = [], [], []
 
@@ -174,7 +190,7 @@ def test_processes_that_die_holding_it_exclude_each_other(tmp_path):
   (tmp_path / 'sum').write_text('0')
   code = f"""
     import os, pathlib, random, signal, sys
-    from jaxbudget.lab.run import lock
+    from jaxbudget.lab.run import files, lock
     directory = pathlib.Path({str(tmp_path)!r})
     for turn in range(20):
       with lock.wait_for(directory):

@@ -167,7 +167,7 @@ def _create(path: pathlib.Path, record: dict[str, Any]) -> int | None:
     _write(handle, record)
     os.link(temporary, path)
     return handle
-  except FileExistsError:
+  except (FileExistsError, FileNotFoundError):  # or an owner who was faster has swept ours away
     os.close(handle)
     return None
   except OSError as e:
