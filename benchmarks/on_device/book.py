@@ -72,12 +72,18 @@ class Book:
       if cases:
         commits = sorted({*content['commits'].get(part, {}).values()})
         lines += ['', f'## {title}', '', f'Commit {", ".join(commits)}.', '', *table(cases)]
+        lines += [
+          f'\n{case}, kernels and microseconds a row: {"; ".join(figures["dearest"])}.'
+          for case, figures in cases.items()
+          if figures.get('dearest')
+        ]
     return '\n'.join(lines) + '\n'
 
 
 def table(cases: dict[str, dict]) -> list[str]:
   """Cases as rows, what was measured as columns."""
-  columns = list(dict.fromkeys(name for figures in cases.values() for name in figures))
+  named = (name for figures in cases.values() for name in figures if name != 'dearest')
+  columns = list(dict.fromkeys(named))
   lines = ['| case | ' + ' | '.join(columns) + ' |', '|---|' + '---:|' * len(columns)]
   for case, figures in cases.items():
     lines.append(f'| {case} | ' + ' | '.join(shown(figures.get(name)) for name in columns) + ' |')
