@@ -31,11 +31,10 @@ def peaks() -> dict[str, float] | None:
 
 def row(setting: Setting, repeats: int, beside: bool) -> dict[str, Any]:
   """Rows a second of a setting, in turns with PyTorch if it is wanted and installed."""
-  ours = Rows(setting)
   beside = beside and peer.there() and jax.default_backend() == 'gpu'
   peers = {form: peer.Peer(setting, form, 'cuda') for form in peer.FORMS if beside}
   try:
-    return _in_turns(ours, repeats, peers)
+    return _in_turns(Rows(setting), repeats, peers)  # all of them compile at once
   finally:
     for other in peers.values():
       other.close()
