@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from jaxbudget.lab.configs import study
 from jaxbudget.lab.study import compare
 from jaxbudget.lab.study.compare import ENTROPY_MARGIN, FEWEST, MARGIN, Comparison
 
@@ -172,7 +173,7 @@ def _primed(runs) -> Iterator[Comparison]:
       _cell(runs, 'selective_backprop', 0.05, {'prime': prime}, augment=augment)
       for prime in (True, False)
     )
-    name = f'selective_backprop + {augment}'
+    name = f'selective_backprop primed + {augment}'
     yield _against('primed', 'cifar', name, 0.05, 'not primed', own, other)
 
 
@@ -186,32 +187,30 @@ def _line(runs) -> pd.DataFrame:
 def _methods(runs, where, claim='C') -> Iterator[Comparison]:
   """(C), (D): methods at equal cost, everything charged."""
   own = compare.pick(runs, budget_unit='compute', schedule='linear', augment='standard')
-  yield from _charged(own[_told_to_score(own) == ''], _line(runs), claim, where)
+  yield from _charged(own[_saved(own) == ''], _line(runs), claim, where)
 
 
 def _cheaper(runs) -> Iterator[Comparison]:
   """Staler scores, and scores on small images, at equal cost."""
-  own = compare.pick(runs[runs['part'] == 'D'], budget_unit='compute')
-  yield from _charged(own[_told_to_score(own) != ''], _line(runs), 'cheaper', 'cifar')
+  own = compare.pick(runs, budget_unit='compute')
+  yield from _charged(own[_saved(own) != ''], _line(runs), 'cheaper', 'cifar')
 
 
-def _told_to_score(runs: pd.DataFrame) -> pd.Series:
-  """How a cell of part D was told to save on scores; empty for cells of other parts and sets."""
-  if runs.empty:
-    return pd.Series('', runs.index)
-  asked = (runs['part'] == 'D') & (runs['set'] == 'cifar')
-  small = runs['score_size'].map(lambda size: f'{size:g} px' if size else '')
-  often = runs['score_every'].map(lambda every: f'every {every:g}. epoch' if every > 1 else '')
-  both = (often + ' ' + small).str.strip()
-  return both.where(asked & (both != ''), '')
+def _saved(runs: pd.DataFrame) -> pd.Series:
+  """How part D saves on scores in a cell; empty for cells of other parts and sets."""
+  found = pd.Series('', runs.index)
+  asked = runs['selector'].isin(study.SAVING) & (runs['set'] == 'cifar')
+  for saving in study.CHEAPER:
+    ((key, value),) = saving.items()
+    word = f', every {value} epochs' if key == 'score_every' else f', {value} px'
+    found[asked & (runs[key] == value)] += word
+  return found
 
 
 def _charged(own, line, claim, where) -> Iterator[Comparison]:
   if own.empty:
     return
-  names = own['selector'] + own['options'].map(_core_set)
-  told = _told_to_score(own)
-  names = names.where(told == '', names + ', ' + told)
+  names = own['selector'] + own['options'].map(_core_set) + _saved(own)
   for (name, b), rows in own.groupby([names, own['budget']], sort=False):
     pairs = compare.at_equal_cost(rows, line)
     yield compare.measure(claim, where, name, b, 'unif_sgd', pairs, rows['cost'].mean())

@@ -20,8 +20,30 @@ _MARKERS = ('o', 's', '^', 'D')
 _ROW = 0.17  # inches
 
 
+_OF = {  # the claims that a figure shows
+  'methods.svg': ('i',),
+  'schedules.svg': ('ii',),
+  'augment.svg': ('v',),
+  'released.svg': ('B', 'primed'),
+  'equal_compute.svg': ('C',),
+  'paying.svg': ('D', 'cheaper'),
+}
+_LABELS = {
+  'methods.svg': 'points above uniform sampling at equal B',
+  'schedules.svg': 'linear less step schedule, points',
+  'released.svg': 'released less corrected (primed less not), points',
+}
+_CHARGED = 'points above uniform sampling of equal cost'
+
+
+def names(comparisons: Sequence[Comparison]) -> list[str]:
+  """The figures for which there is something to show."""
+  there = {c.claim for c in comparisons}
+  return [name for name, keys in _OF.items() if there & {*keys}]
+
+
 def draw(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, bytes]:
-  """Draws every figure for which there is something to show.
+  """Draws the figures for which there is something to show.
 
   Args:
     runs: of `results.load`.
@@ -30,26 +52,22 @@ def draw(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, byt
   Returns:
     SVG by file name.
   """
-  of = lambda *keys: [c for c in comparisons if c.claim in keys]
-  drawn = {
-    'methods.svg': _forests(of('i'), 'points above uniform sampling at equal B'),
-    'schedules.svg': _forests(of('ii'), 'linear less step schedule, points'),
-    'augment.svg': _accuracies(runs),
-    'released.svg': _forests(of('B', 'primed'), 'released less corrected, primed less not: points'),
-    'equal_compute.svg': _forests(of('C'), 'points above uniform sampling that costs the same'),
-    'paying.svg': _forests(of('D', 'cheaper'), 'points above uniform sampling that costs the same'),
-  }
-  return {name: svg for name, svg in drawn.items() if svg}
+  drawn = {}
+  for name in names(comparisons):
+    if name == 'augment.svg':
+      drawn[name] = _accuracies(runs)
+    else:
+      shown = [c for c in comparisons if c.claim in _OF[name]]
+      drawn[name] = _forests(shown, _LABELS.get(name, _CHARGED))
+  return drawn
 
 
 def _forests(comparisons: Sequence[Comparison], label: str) -> bytes:
   """A panel for each set: a row a method, a mark with its interval for each budget."""
   sets = list(dict.fromkeys(c.set for c in comparisons))
-  if not sets:
-    return b''
   budgets = sorted({c.budget for c in comparisons})
   rows = max(len({c.name for c in comparisons if c.set == s}) for s in sets)
-  size = (2.2 + 3.3 * len(sets), 1.1 + rows * (_ROW + 0.1 * len(budgets)))
+  size = (2.2 + 3.3 * len(sets), 1.3 + rows * (_ROW + 0.1 * len(budgets)))
 
   def panel(axes: Iterable[Axes]) -> None:
     for ax, name in zip(axes, sets, strict=True):
@@ -77,7 +95,6 @@ def _forest(ax: Axes, comparisons: Sequence[Comparison], budgets: Sequence[float
     ax.errorbar([c.mean for c in own], place, xerr=errors, label=f'B = {b:g}', ms=3.5, **style)
   ax.set_yticks(range(len(names)), names)
   ax.set_ylim(len(names) - 0.5, -0.5)
-  ax.legend(loc='best')
 
 
 def _accuracies(runs: pd.DataFrame) -> bytes:
@@ -91,8 +108,6 @@ def _accuracies(runs: pd.DataFrame) -> bytes:
     'unif_sgd': 'uniform sampling, and SGD at B = 1',
     'selective_backprop': 'Selective Backprop',
   }
-  if own[own['augment'] != 'standard'].empty:
-    return b''
 
   def panel(axes: Iterable[Axes]) -> None:
     for ax, (method, title) in zip(axes, shown.items(), strict=True):
@@ -108,7 +123,6 @@ def _accuracies(runs: pd.DataFrame) -> bytes:
       ax.set_title(title)
       ax.set_xlabel('B, of back-propagated samples')
       ax.set_ylabel('test accuracy, % (± 2 SE)')
-      ax.legend(loc='lower right')
 
   return _svg((8.4, 3.6), 2, panel, sharey=True)
 
@@ -117,7 +131,10 @@ def _svg(size, panels: int, fill: Callable[[Iterable[Axes]], None], **shared) ->
   """Draws panels side by side."""
   with picture.settings():
     figure = Figure(figsize=size, layout='constrained', facecolor='#FFFFFF')
-    fill(figure.subplots(1, panels, squeeze=False, **shared)[0])
+    axes = figure.subplots(1, panels, squeeze=False, **shared)[0]
+    fill(axes)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside lower center', ncols=len(labels))
     content = io.BytesIO()
     figure.savefig(content, format='svg', metadata={'Date': None})
   return content.getvalue()

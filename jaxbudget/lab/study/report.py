@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument('--readme', type=pathlib.Path, default='README.md')
   parser.add_argument('--commit', default='', help='of the code, where the runs could not know it')
   told = parser.parse_args(arguments)
-  if told.workdirs:
+  if told.workdirs or not (told.out / results.RESULTS).exists():
     gather(told.workdirs, told.out, told.commit)
   runs = results.load(told.out)
   made = compare.table(claims.compared(runs))
@@ -115,7 +115,7 @@ def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, A
     'mixed_cells': int((several > 1).sum()),
     'hours': runs[['seconds_compile', 'seconds_train', 'seconds_evaluate']].sum().sum() / 3600,
     'parts': {part: len(rows) for part, rows in runs.groupby('part')},
-    'figures': {name for name in figures.draw(runs, comparisons)},
+    'figures': figures.names(comparisons),
     'accuracy': _accuracy(trained),
     'titles': figures.TITLES,
   }
@@ -210,7 +210,8 @@ def with_summary(readme: str, runs: pd.DataFrame, comparisons: Sequence[Comparis
     Its text.
   """
   begin, end = map(re.escape, _MARKS)
-  block = f'{_MARKS[0]}\n{summary(runs, comparisons)}\n{_MARKS[1]}'
+  told = summary(runs, comparisons) if comparisons else ''
+  block = '\n'.join(filter(None, (_MARKS[0], told, _MARKS[1])))
   return re.sub(f'{begin}.*{end}', lambda _: block, readme, flags=re.S)
 
 
@@ -221,11 +222,14 @@ def evidence(family: Sequence[Comparison]) -> str:
     f'| what | B | less | mean | {unit} | 95 % interval | p | Holm | seeds | |',
     '|---|---:|---|---:|---:|---|---:|---:|---:|---|',
   ]
+  several = len({c.set for c in family}) > 1
   for c in family:
+    where = f' on {title(c.set)}' if several else ''
     digits = 4 if unit == 'nats' else 2
+    found = f'{c.value:.{digits}f} | {points(c.mean, digits)} | {interval(c)}'
     lines.append(
-      f'| {c.name} | {c.budget:g} | {c.baseline} | {c.value:.{digits}f} | {points(c.mean, digits)} '
-      f'| {interval(c)} | {p_text(c.p)} | {p_text(c.p_holm)} | {c.n} | {c.word} |'
+      f'| {c.name}{where} | {c.budget:g} | {c.baseline} | {found} | {p_text(c.p)} '
+      f'| {p_text(c.p_holm)} | {c.n} | {c.word} |'
     )
   return '\n'.join(lines)
 
