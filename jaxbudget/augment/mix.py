@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from jaxbudget.augment import products
 from jaxbudget.augment.geometric import Stage
 from jaxbudget.types import Batch, Key
 
@@ -174,6 +176,15 @@ def patch_sizes(corner: jax.Array, side: tuple[int, int]) -> jax.Array:
 def apply_ricap(batch: Batch, draw: RicapDraw) -> Batch:
   """Patches a batch together as drawn."""
   _, height, width, _ = batch.image.shape
+  image = lax.platform_dependent(batch.image, draw, tpu=patch_by_products, default=patch_by_places)
+  area = patch_sizes(draw.corner, (height, width)).prod(axis=1)
+  share = area.astype(jnp.float32) / (height * width)
+  return combine(batch._replace(image=image), draw.order, share)
+
+
+def patch_by_places(image: jax.Array, draw: RicapDraw) -> jax.Array:
+  """The pictures of RICAP, f32[n,H,W,c], by one read of each pixel from a computed place."""
+  _, height, width, _ = image.shape
   # Sizes are only known on the device: instead of slicing, say for each output pixel which
   # patch covers it and where it comes from, and gather once.
   y, x = jnp.arange(height, dtype=jnp.int32), jnp.arange(width, dtype=jnp.int32)
@@ -182,10 +193,28 @@ def apply_ricap(batch: Batch, draw: RicapDraw) -> Batch:
   row = (y - lower * draw.corner[0])[:, None] + draw.offset[patch, 0]  # [H,W]
   col = (x - right * draw.corner[1])[None, :] + draw.offset[patch, 1]  # [H,W]
   source = draw.order.T[:, patch]  # [n,H,W]
-  image = batch.image.at[source, row[None], col[None]].get(mode='promise_in_bounds')
-  area = patch_sizes(draw.corner, (height, width)).prod(axis=1)
-  share = area.astype(jnp.float32) / (height * width)
-  return combine(batch._replace(image=image), draw.order, share)
+  return image.at[source, row[None], col[None]].get(mode='promise_in_bounds')
+
+
+def patch_by_products(image: jax.Array, draw: RicapDraw) -> jax.Array:
+  """The same for a TPU: whole images in four orders, each moved as a whole, and a choice.
+
+  Corner and offsets are those of the whole batch, and no patch leaves its image: as a row of
+  pixels, an image moved down and to the right is that row moved along.
+  """
+  n, height, width, channels = image.shape
+  pixels = products.rows(image.reshape(n, -1), draw.order.reshape(-1))
+  pixels = pixels.reshape(RICAP_PARTS, n, -1)
+  moved = []
+  for k in range(RICAP_PARTS):
+    down = draw.offset[k, 0] - (k % 2) * draw.corner[0]
+    along = draw.offset[k, 1] - (k // 2) * draw.corner[1]
+    moved.append(jnp.roll(pixels[k], -(down * width + along) * channels, axis=1))
+  y, x = jnp.arange(height, dtype=jnp.int32), jnp.arange(width, dtype=jnp.int32)
+  lower = jnp.repeat(y >= draw.corner[0], width * channels)[None]  # [1,HWc]
+  right = jnp.tile(jnp.repeat(x >= draw.corner[1], channels), height)[None]
+  left_half, right_half = (jnp.where(lower, moved[k + 1], moved[k]) for k in (0, 2))
+  return jnp.where(right, right_half, left_half).reshape(image.shape)
 
 
 def check_alpha(alpha: float) -> None:

@@ -16,6 +16,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+
+from jaxbudget.augment import products
 
 LUMA = (19595, 38470, 7471)  # weights of R, G, B in the grey value, in 1/65536
 AUTO_CONTRAST, EQUALIZE = 1, 2  # tables that are fitted to the image
@@ -145,7 +148,7 @@ def apply_chosen(image: jax.Array, settings: Setting, chosen: jax.Array) -> jax.
   def one_round(image, chosen):
     return jax.vmap(apply)(image, jax.tree.map(lambda field: field[chosen], settings)), None
 
-  return jax.lax.scan(one_round, image, chosen)[0]
+  return lax.scan(one_round, image, chosen)[0]
 
 
 def look_up(image: jax.Array, fit: jax.Array, table: jax.Array) -> jax.Array:
@@ -160,6 +163,10 @@ def look_up(image: jax.Array, fit: jax.Array, table: jax.Array) -> jax.Array:
     u8[H,W,c].
   """
   table = _fitted_table(image, fit, table)
+  return lax.platform_dependent(table, image, tpu=products.look_up, default=_look_up)
+
+
+def _look_up(table, image):
   channel = jnp.arange(image.shape[-1], dtype=jnp.int32)[None, None]
   return table.at[channel, image.astype(jnp.int32)].get(mode='promise_in_bounds').astype(jnp.uint8)
 
@@ -167,7 +174,7 @@ def look_up(image: jax.Array, fit: jax.Array, table: jax.Array) -> jax.Array:
 def _fitted_table(image, fit, table):
   """The table of an operation, i32[c,256]; two operations fit theirs to the image."""
   level = jnp.arange(256, dtype=jnp.int32)[None]
-  count = _histogram(image)
+  count = lax.platform_dependent(image, tpu=products.histogram, default=_histogram)
   low = image.min((0, 1)).astype(jnp.int32)[:, None]
   high = image.max((0, 1)).astype(jnp.int32)[:, None]
   total = image.shape[0] * image.shape[1]
@@ -235,7 +242,17 @@ def _warp(image, affine):
   x, y = jnp.arange(width, dtype=jnp.int32)[None], jnp.arange(height, dtype=jnp.int32)[:, None]
   col = (affine[0] * x + affine[1] * y + affine[2]) >> 16
   row = (affine[3] * x + affine[4] * y + affine[5]) >> 16
+  return lax.platform_dependent(image, row, col, tpu=products.read, default=_read)
+
+
+def _read(image, row, col):
+  """Pixels at i32[H,W] each; outside is black."""
   return image.at[row, col].get(mode='fill', fill_value=0, wrap_negative_indices=False)
+
+
+def _read_inside(image, row, col):
+  """The same where all lie inside."""
+  return image.at[row, col].get(mode='promise_in_bounds')
 
 
 def warp_bilinear(image: jax.Array, affine: jax.Array) -> jax.Array:
@@ -264,7 +281,8 @@ def warp_bilinear(image: jax.Array, affine: jax.Array) -> jax.Array:
   def read(dy, dx):
     i = jnp.clip(top.astype(jnp.int32) + dy, 0, height - 1)
     j = jnp.clip(left.astype(jnp.int32) + dx, 0, width - 1)
-    return image.at[i, j].get(mode='promise_in_bounds').astype(jnp.float32)
+    pixel = lax.platform_dependent(image, i, j, tpu=products.read, default=_read_inside)
+    return pixel.astype(jnp.float32)
 
   upper, lower = (read(dy, 0) + (read(dy, 1) - read(dy, 0)) * right_share for dy in (0, 1))
   # The margin is for float32; where Pillow interpolates nothing, results are whole numbers.

@@ -79,5 +79,8 @@ def percentile(pool: jax.Array, count: jax.Array, loss: jax.Array) -> jax.Array:
   Returns:
     f32[n] in [0, 1).
   """
-  below = jnp.searchsorted(jnp.sort(pool), loss)
+  # Accelerators take one kernel for all comparisons; sorting and searching are loops.
+  below = pool[None] < loss[:, None]  # [n,R]
+  below |= jnp.isnan(loss)[:, None] & ~jnp.isnan(pool)[None]  # as if sorted: NaN comes last
+  below = jnp.sum(below, axis=1, dtype=jnp.int32)
   return below.astype(jnp.float32) / count.astype(jnp.float32)
