@@ -6,7 +6,7 @@ DOCS := .venv/docs
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: install quickstart wheel docs gallery check test test-all bench gpu faults lock clean
+.PHONY: install quickstart wheel docs gallery check test test-all bench gpu aot aot-few faults lock clean
 
 install: $(STAMP)
 
@@ -55,15 +55,35 @@ gallery: $(DOCS)/.installed
 	$(DOCS)/bin/python docs/gallery.py
 
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+finds_venv = echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > "$$($(1)/bin/python $(PURELIB))/jaxbudget-venv.pth"
 $(DOCS)/.installed: docs/requirements.lock $(STAMP)
 	$(PYTHON) -m venv $(DOCS)
-	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > "$$($(DOCS)/bin/python $(PURELIB))/jaxbudget-venv.pth"
+	$(call finds_venv,$(DOCS))
 	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r docs/requirements.lock
 	@touch $@
 
 # On a machine with an accelerator: right, fast, overheads, several runs, whole runs.
 gpu: $(STAMP)
 	$(BIN)/python benchmarks/accelerator.py
+
+# Row programs as compilers make them for GPUs and TPUs that are not there, and what they cost: an
+# hour of one core. `aot-few` is three rows. Says so and is done where there are no such compilers.
+aot: $(STAMP)
+	@$(call compiled,gpu,gpu)
+	@$(call compiled,tpu,tpu)
+
+aot-few: $(STAMP)
+	@$(call compiled,gpu,few)
+
+compiled = if $(MAKE) --no-print-directory .venv/aot-$(1)/.installed; \
+  then .venv/aot-$(1)/bin/python -m benchmarks.aot $(2); \
+  else echo 'skipped: what is in benchmarks/aot/$(1).txt could not be installed'; fi
+
+.venv/aot-%/.installed: benchmarks/aot/%.txt $(STAMP)
+	$(PYTHON) -m venv $(@D)
+	$(call finds_venv,$(@D))
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py

@@ -59,27 +59,38 @@ def row_cost(module: hlo.Module, target: Target) -> tuple[Cost, Cost]:
   """The cost of a row.
 
   Returns:
-    (with the dearer branch of every condition, with the cheaper one).
+    (a row that does the most, one that does the least: it takes no step).
   """
   return cost(module, row_loop(module).attribute('body'), target)
 
 
 def cost(module: hlo.Module, computation: str, target: Target) -> tuple[Cost, Cost]:
-  """The cost of a computation, with the dearer and with the cheaper branch of every condition."""
+  """The cost of a computation: with the dearest branches of its conditions, and the cheapest.
+
+  A loop around a step is how a step is taken or not: one of those there are, or none. Any other
+  loop of unknown length turns once.
+  """
   most = least = Cost()
+  steps = []
   for op in module.computations[computation]:
     bodies = [cost(module, name, target) for name in op.bodies]
     if op.code == 'while':
-      turned = [each.repeated(op.trips or 1) for each in bodies[0]]
-      loop = Cost(loops=((op.source, op.trips),))
-      most, least = most + turned[0] + loop, least + turned[1] + loop
+      trips = module.trips(op)
+      if trips is None and bodies[0][0].convolutions:
+        steps.append(bodies[0][0])
+        continue
+      loop = Cost(loops=((op.source, trips),))
+      most, least = (
+        total + body.repeated(trips or 1) + loop
+        for total, body in zip((most, least), bodies[0], strict=True)
+      )
     elif bodies:
       most += max((each[0] for each in bodies), key=_weight)
       least += min((each[1] for each in bodies), key=_weight)
     elif op.code not in hlo.FREE:
       kernel = kernel_cost(module, op, target)
       most, least = most + kernel, least + kernel
-  return most, least
+  return most + max(steps, key=_weight, default=Cost()), least
 
 
 def _weight(cost):

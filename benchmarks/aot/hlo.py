@@ -68,12 +68,6 @@ class Op(NamedTuple):
     return int(found[1]) if found else 0
 
   @property
-  def trips(self) -> int | None:
-    """Of a while; None where the compiler does not know."""
-    found = re.search(r'"known_trip_count":\{"n":"(\d+)"', self.line)
-    return int(found[1]) if found else None
-
-  @property
   def target(self) -> str:
     """Of a custom call."""
     found = re.search(r'custom_call_target="([^"]*)"', self.line)
@@ -99,6 +93,21 @@ class Module(NamedTuple):
   entry: str
   ops: dict[str, Op]
 
+  def trips(self, loop: Op) -> int | None:
+    """How often a while turns; None where it depends on what is computed."""
+    found = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.line)
+    if found:
+      return int(found[1])
+    condition = self.computations[loop.attribute('condition')]  # a TPU's compiler leaves it here
+    counts = [re.search(r'constant\((\d+)\)', op.line) for op in condition if op.code == 'constant']
+    counted = {op.code for op in condition} == {
+      'constant',
+      'parameter',
+      'get-tuple-element',
+      'compare',
+    }
+    return int(counts[0][1]) if counted and len(condition) == 4 and counts[0] else None
+
   def inside(self, op: Op) -> list[Op]:
     """What is fused into an instruction; itself if it is none that fuses."""
     if op.code != 'fusion':
@@ -111,7 +120,7 @@ def parse(text: str) -> Module:
   computations: dict[str, list[Op]] = {}
   entry, current = '', None
   for line in text.splitlines():
-    head = re.match(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$', line)
+    head = re.match(r'^(ENTRY )?%?([\w.\-]+) (\(.*)?\{$', line)
     if head:
       current = computations.setdefault(head[2], [])
       entry = head[2] if head[1] else entry
@@ -121,7 +130,8 @@ def parse(text: str) -> Module:
       kind, rest = _split_type(found[2])
       code = re.match(r'([\w\-]+)\(', rest)
       if code:
-        operands = re.findall(r'%([\w.\-]+)', rest[code.end() :].split(')', 1)[0])
+        inside = re.sub(r'/\*.*?\*/', '', rest[code.end() :].split(')', 1)[0])
+        operands = re.findall(r'%?\b([A-Za-z_][\w.\-]*)', inside)
         current.append(Op(found[1], code[1], _arrays(kind), tuple(operands), line))
   ops = {op.name: op for each in computations.values() for op in each}
   return Module(computations, entry, ops)
