@@ -28,14 +28,15 @@ METHODS = (
   ('p_sgd', 'ricap', ()),
   ('p_sgd', 'randaugment', ()),
 )
+CARDS = (
+  ('h100', 'bfloat16', 1), ('h100', 'bfloat16', 4), ('a100', 'bfloat16', 1),
+  ('h100', 'float32', 1), ('h100', 'float32', 4),
+)  # fmt: skip
 GPU = [
   Row(target, selector, dtype, augment, devices, options)
+  for target, dtype, devices in CARDS
   for selector, augment, options in METHODS
-  for target, dtype, devices in (
-    ('h100', 'bfloat16', 1), ('h100', 'bfloat16', 4), ('h100', 'float32', 1),
-    ('h100', 'float32', 4), ('a100', 'bfloat16', 1),
-  )
-]  # fmt: skip
+]
 FEW = [
   Row('h100', 'p_sgd'),
   Row('h100', 'selective_backprop'),
