@@ -12,7 +12,7 @@ from benchmarks.aot.programs import BATCH, CLASSES, SHAPE
 from jaxbudget import losses
 from jaxbudget.augment import make_augment
 from jaxbudget.selectors import make_selector
-from jaxbudget.types import Data, Outputs, Spec, plain_batch
+from jaxbudget.types import Data, Outputs, Spec, draw_ahead, plain_batch, with_epoch
 
 TARGET = 'v5e'
 EXAMPLES = 50_000
@@ -50,11 +50,13 @@ def augment(name: str) -> Piece:
   """An augmentation with the standard transform, of images at hand."""
   stage = make_augment(name, programs.info(EXAMPLES)).train
 
-  def run(key, image, label):
-    batch = stage(key, _batch(image, label))
+  drawn = jax.eval_shape(lambda: draw_ahead(stage, jax.random.key(0), BATCH))
+
+  def run(key, image, label, drawn):
+    batch = with_epoch(stage, key, jnp.int32(0), _batch(image, label), drawn)
     return batch.image, batch.target
 
-  return run, (_KEY, *_BATCH_OF)
+  return run, (_KEY, *_BATCH_OF, drawn)
 
 
 def select(name: str, **options) -> Piece:
