@@ -118,6 +118,27 @@ def test_numbers_that_would_fill_the_memory_are_refused(values, said):
     grid.make_runs(config.defaults(dataset='digits', batch_size=32, **values))
 
 
+@pytest.mark.parametrize(
+  'values, size',
+  [
+    ({'model_options.bn_ghost_size': 12}, 32),
+    (
+      {
+        'model_options.bn_ghost_size': 16,
+        'batch_size': 48,
+        'selector': 'ordered_sgd',
+        'selector_options.backward': 'compact',
+      },
+      24,  # half a batch, once the accuracy is there
+    ),
+  ],
+)
+def test_ghost_batches_must_divide_every_step(values, size):
+  said = f'is refused: allowed is a divisor of the {size} examples of a step'
+  with pytest.raises(ValueError, match=said):
+    grid.make_runs(config.defaults(**{'dataset': 'digits', 'batch_size': 32, **values}))
+
+
 def test_grid_cells_differ_in_what_they_say():
   second = {
     'selector': 'p_sgd',

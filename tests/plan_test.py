@@ -265,7 +265,7 @@ def test_prepare_scores_with_the_trained_model(tmp_path, digits, train_split):
 
 _NETWORK = (
   'resnet8 8x8x1 32 width=2 compute_dtype=float32 bn_gamma_init=uniform01 '
-  'bn_running_var=biased conv=auto'
+  'bn_running_var=biased bn_ghost_size=0 conv=auto'
 )
 MEASURED = {
   'device': 'abacus',

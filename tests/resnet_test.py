@@ -198,6 +198,30 @@ def test_unbiased_running_variance_counts_the_examples_that_count():
   chex.assert_tree_all_finite(alone)
 
 
+def test_ghost_batches_are_normalised_as_batches_of_their_own():
+  _, params, state, train = _small(bn_ghost_size=4)
+  x = _images(12)
+  whole = [_reference(params, state, x[i : i + 4], train=True) for i in (0, 4, 8)]
+  mean = lambda states: jax.tree.map(lambda *found: np.mean(found, axis=0), *states)
+
+  logits, kept = train(params, state, x)
+  expected = np.concatenate([logits for logits, _, _ in whole])
+  np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+  chex.assert_trees_all_close(kept, mean([state for *_, state in whole]), rtol=1e-4, atol=1e-5)
+
+  # Of three ghost batches the second has one example that counts, the third none.
+  alone = _reference(params, state, x[4:5], train=True)
+  logits, kept = train(params, state, x.at[5:].mul(100.0), jnp.arange(12) < 5)
+  expected = np.concatenate([whole[0][0], alone[0]])
+  np.testing.assert_allclose(logits[:5], expected, rtol=1e-4, atol=1e-5)
+  chex.assert_trees_all_close(kept, mean([whole[0][2], alone[2]]), rtol=1e-4, atol=1e-5)
+  chex.assert_tree_all_finite(logits)
+
+  chex.assert_trees_all_equal(train(params, state, x[:4]), _small()[-1](params, state, x[:4]))
+  with pytest.raises(ValueError, match='bn_ghost_size=4 is refused: it does not divide 6 examples'):
+    train(params, state, x[:6])
+
+
 def test_masked_examples_leave_gradients_alone():
   model, params, state, _ = _small()
   gradient = jax.jit(jax.grad(functools.partial(_loss, model), has_aux=True))
@@ -277,6 +301,7 @@ def test_equal_arguments_give_the_identical_model():
     (lambda: resnet.resnet8(10, SHAPE, conv='gpu'), "conv 'gpu'; did you mean 'cpu'"),
     (lambda: resnet.resnet8(10, SHAPE, compute_dtype='float16'), "did you mean 'bfloat16'"),
     (lambda: resnet.resnet8(10, SHAPE, bn_gamma_init='one'), "did you mean 'ones'"),
+    (lambda: resnet.resnet8(10, SHAPE, bn_ghost_size=-1), 'bn_ghost_size=-1 is refused'),
     (lambda: resnet.resnet8(10, SHAPE, bn_running_var='biassed'), "did you mean 'biased'"),
     (lambda: resnet.resnet8(10, SHAPE, width=0), 'width=0'),
     (lambda: resnet.resnet8(0, SHAPE), 'num_classes=0'),

@@ -34,20 +34,50 @@ class Norm(nnx.BatchNorm):
   Attributes:
     unbiased: the running variance follows the unbiased estimate, as torch's does. It
       normalises by the biased one in training either way.
+    ghost_size: neighbours in a batch that share statistics in training, `Train longer, generalize
+      better <https://arxiv.org/abs/1705.08741>`_, section 4; 0, or no fewer than there are: all.
   """
 
   unbiased: bool = False
+  ghost_size: int = 0
 
   def __call__(self, x, use_running_average, mask=None):
     """Normalises [n,h,w,c] over all but channels; `mask` bool[n,1,1,1] says which count."""
     x = x.astype(jnp.float32)
-    mean, var = self.mean[...], self.var[...]
-    if not use_running_average:
-      mean = jnp.mean(x, (0, 1, 2), where=mask)
-      var = jnp.maximum(0.0, jnp.mean(x * x, (0, 1, 2), where=mask) - mean**2)
-      kept = var * _correction(x, mask) if self.unbiased else var
-      self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
-      self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * kept
+    if use_running_average:
+      return self._normalised(x, self.mean[...], self.var[...])
+    if self.ghost_size and x.shape[0] > self.ghost_size:
+      x, mean, var = self._by_ghosts(x, mask)
+    else:
+      x, mean, var = self._by_own(x, mask)
+    self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
+    self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * var
+    return x
+
+  def _by_own(self, x, mask):
+    """Normalises by what it measures; gives mean and variance for the running averages too."""
+    mean = jnp.mean(x, (0, 1, 2), where=mask)
+    var = jnp.maximum(0.0, jnp.mean(x * x, (0, 1, 2), where=mask) - mean**2)
+    kept = var * _correction(x, mask) if self.unbiased else var
+    return self._normalised(x, mean, var), mean, kept
+
+  def _by_ghosts(self, x, mask):
+    """Ghost batches side by side; the running averages follow the mean of those not empty."""
+    size = self.ghost_size
+    if x.shape[0] % size:
+      raise ValueError(f'bn_ghost_size={size} is refused: it does not divide {x.shape[0]} examples')
+    split = lambda array: array.reshape(-1, size, *array.shape[1:])
+    real = None if mask is None else split(mask)
+    count = jnp.ones(x.shape[0] // size, jnp.float32)
+    if mask is not None:
+      count = jnp.any(real, (1, 2, 3, 4)).astype(jnp.float32)
+      # All of an empty one count: none would make NaNs, which no weight of 0 undoes.
+      real = real | ~jnp.any(real, 1, keepdims=True)
+    images, mean, var = jax.vmap(self._by_own)(split(x), real)
+    share = (count / jnp.maximum(jnp.sum(count), 1))[:, None]
+    return images.reshape(x.shape), jnp.sum(share * mean, 0), jnp.sum(share * var, 0)
+
+  def _normalised(self, x, mean, var):
     factor = lax.rsqrt(var + self.epsilon)
     if self.use_scale:
       factor = self.scale[...] * factor
@@ -63,10 +93,10 @@ def _correction(x, mask):
   return count / jnp.maximum(count - 1, 1)
 
 
-def norm(features: int, *, rngs: nnx.Rngs, unbiased: bool = False) -> Norm:
-  """BatchNorm with torch's constants; `unbiased` as of `Norm`."""
+def norm(features: int, *, rngs: nnx.Rngs, unbiased: bool = False, ghost_size: int = 0) -> Norm:
+  """BatchNorm with torch's constants; `unbiased` and `ghost_size` as of `Norm`."""
   layer = Norm(features, momentum=0.9, epsilon=1e-5, rngs=rngs)
-  layer.unbiased = unbiased
+  layer.unbiased, layer.ghost_size = unbiased, ghost_size
   return layer
 
 

@@ -79,6 +79,7 @@ def resnet18(
   compute_dtype: Literal['float32', 'bfloat16'] = 'float32',
   bn_gamma_init: Literal['uniform01', 'ones'] = 'uniform01',
   bn_running_var: Literal['biased', 'unbiased'] = 'biased',
+  bn_ghost_size: int = 0,
   conv: Literal['auto', 'lax', 'cpu'] = 'auto',
 ) -> types.Model:
   """The paper's network: four stages of two blocks (fidelity.md 1.6).
@@ -92,6 +93,9 @@ def resnet18(
     bn_gamma_init: 'uniform01' (torch 1.0.0, the paper's) or 'ones' (torch >= 1.2).
     bn_running_var: which estimate of a batch's variance BatchNorm's running average follows,
       'biased' (Flax) or 'unbiased' (torch, the paper's).
+    bn_ghost_size: neighbours in a batch that share statistics in training, a divisor of the batch;
+      0: all of it. A device's share of a batch, or a divisor of that, spares several devices an
+      exchange in each layer, and numbers still do not depend on how many there are.
     conv: 'lax', 'cpu' (gradients that are fast on the CPU backend) or 'auto' (what suits
       `jax.default_backend()`). Parameters do not depend on it.
 
@@ -102,7 +106,7 @@ def resnet18(
   Raises:
     ValueError: naming an argument that is not allowed.
   """
-  options = width, compute_dtype, bn_gamma_init, bn_running_var, conv
+  options = width, compute_dtype, bn_gamma_init, bn_running_var, bn_ghost_size, conv
   return _checked((2, 2, 2, 2), num_classes, image_shape, *options)
 
 
@@ -114,15 +118,24 @@ def resnet8(
   compute_dtype: Literal['float32', 'bfloat16'] = 'float32',
   bn_gamma_init: Literal['uniform01', 'ones'] = 'uniform01',
   bn_running_var: Literal['biased', 'unbiased'] = 'biased',
+  bn_ghost_size: int = 0,
   conv: Literal['auto', 'lax', 'cpu'] = 'auto',
 ) -> types.Model:
   """A small network for small images: three stages of one block. See `resnet18`."""
-  options = width, compute_dtype, bn_gamma_init, bn_running_var, conv
+  options = width, compute_dtype, bn_gamma_init, bn_running_var, bn_ghost_size, conv
   return _checked((1, 1, 1), num_classes, image_shape, *options)
 
 
 def _checked(
-  stages, num_classes, image_shape, width, compute_dtype, bn_gamma_init, bn_running_var, conv
+  stages,
+  num_classes,
+  image_shape,
+  width,
+  compute_dtype,
+  bn_gamma_init,
+  bn_running_var,
+  bn_ghost_size,
+  conv,
 ):
   channels = image_shape[-1]
   network.whole(num_classes=num_classes, channels=channels)
@@ -130,18 +143,30 @@ def _checked(
   conv = network.resolve(conv, compute_dtype)
   registry.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
   registry.check('bn_running_var', bn_running_var, RUNNING_VARS)
-  options = compute_dtype, bn_gamma_init, bn_running_var, conv
+  if bn_ghost_size:
+    network.whole(bn_ghost_size=bn_ghost_size)
+  options = compute_dtype, bn_gamma_init, bn_running_var, bn_ghost_size, conv
   return _model(stages, num_classes, width, channels, *options)
 
 
 @functools.cache
 def _model(
-  stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, bn_running_var, conv
+  stages,
+  num_classes,
+  width,
+  image_channels,
+  compute_dtype,
+  bn_gamma_init,
+  bn_running_var,
+  bn_ghost_size,
+  conv,
 ):
   """The pure seam around a `ResNet`."""
   dtype = network.COMPUTE_DTYPES[compute_dtype]
   make_conv = functools.partial(network.conv, convolve=network.CONVS[conv], dtype=dtype)
-  make_norm = functools.partial(network.norm, unbiased=bn_running_var == 'unbiased')
+  make_norm = functools.partial(
+    network.norm, unbiased=bn_running_var == 'unbiased', ghost_size=bn_ghost_size
+  )
 
   def initial(path, shape, fan_in):
     """As torch 1.0.0 draws (fidelity.md 1.6)."""

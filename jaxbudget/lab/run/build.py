@@ -115,6 +115,12 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
   selector = make_selector(cell.selector, spec, budget, options['selector'])
   selector = rescored(selector, spec, scoring)
   _check_asked(cell, selector, task)
+  ghost = options['model'].get('bn_ghost_size') or cell.batch_size
+  for size in (cell.batch_size, *selector.sizes):
+    if size > ghost and size % ghost:
+      raise ValueError(
+        f'bn_ghost_size={ghost} is refused: allowed is a divisor of the {size} examples of a step'
+      )
   if 'model' in others and selector.partial:
     fit.check_model(cell.model, model, info, partial=True)
   if 'features' in selector.facts.scan.wants:
