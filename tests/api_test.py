@@ -1,5 +1,6 @@
 """The way in from Python: the launcher's files, one object to look at them, Ctrl-C saves."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from faulty import linear_model, write_images  # noqa: F401  a fixture
 
 from jaxbudget.lab import api, launcher
 from jaxbudget.lab.run import run_state
-from jaxbudget.lab.sweep import local, notebook
+from jaxbudget.lab.sweep import inputs, notebook, progress
 
 COMMON = {
   'model': 'linear', 'batch_size': 8, 'epochs': 4, 'evaluate_batch': 16, 'learning_rate': 0.5,
@@ -92,7 +93,7 @@ def test_an_interrupt_saves_and_the_same_call_goes_on(study, images, tmp_path, m
     os.kill(os.getpid(), signal.SIGINT)
 
   with monkeypatch.context() as patch:
-    patch.setattr(local._Bars, 'update', interrupt)
+    patch.setattr(progress.Launch, 'update', interrupt)
     with pytest.raises(KeyboardInterrupt, match='saved in .*; run again with this workdir'):
       api.run(**values)
   states = [run_state.look(path).name for path in (tmp_path / 'w' / 'runs').iterdir()]
@@ -150,12 +151,15 @@ def test_a_notebook_shows_one_line_in_place(monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, 'IPython', ipython)
   console = types.SimpleNamespace(is_jupyter=True, quiet=False)
   monkeypatch.setattr(notebook, '_EVERY', 0.0)
-  with local._bars(console, 2) as bars:
-    task = bars.add_task('<b>', total=4)
-    bars.update(task, completed=1.0)
-    bars.remove_task(task)
+  digits = api.config_of(dataset='digits', model='resnet8', epochs=4, batch_size=32, seeds=2)
+  run, other = inputs.plan_runs(digits)[1]
+  with progress.show(console, [run, other]) as bars:
+    bars.begin(dataclasses.replace(run, run_id='<b>'))
+    bars.update(1.0)
+    bars.told({'train_loss': 0.5})
+    bars.end()
     bars.finished('<b>: 90.00 %')
-    bars.settled(1)
+    bars.settled('<b>')
     bars.say('failed: \x1b[31m')
   assert 'value="0.250"' in shown[2] and '&lt;b&gt;, epoch 1.0 of 4' in shown[2]
   assert shown[-1].startswith('<progress max="2" value="1.000">') and '1 of 2 runs' in shown[-1]

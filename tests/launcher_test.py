@@ -13,7 +13,7 @@ from rich.console import Console
 
 import jaxbudget
 from jaxbudget.lab import config, launcher
-from jaxbudget.lab.sweep import local
+from jaxbudget.lab.sweep import progress
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {
@@ -291,5 +291,5 @@ def test_own_npz_trains_and_is_known_by_its_content(tmp_path):
 
 def test_messages_of_runs_are_neither_wrapped_nor_taken_for_markup(capsys):
   line = 'failed: ' + 40 * 'long ' + '[red]devices=[0, 1][/red]'
-  local._bars(Console(width=40)).say(line)
+  progress.show(Console(width=40)).say(line)
   assert capsys.readouterr().out == line + '\n'

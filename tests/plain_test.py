@@ -7,25 +7,26 @@ import json
 import pathlib
 import xml.etree.ElementTree as ElementTree
 
+import pytest
 import report_workdirs as workdirs
 import rich.console
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxbudget.data.progress import progress_bars
-from jaxbudget.lab import plain, report
+from jaxbudget.lab import columns, plain, report
 from jaxbudget.lab.report import render
-from jaxbudget.lab.sweep import local, status
+from jaxbudget.lab.sweep import progress, status
 
 LAB = pathlib.Path(plain.__file__).parent
 HOSTILE = r'w[lr=0.1] [dog] x[/y] :dog: $x$ \frac$ [bold]_b*'
 
 
-def printed(*things, plainly=True) -> str:
+def printed(*things, plainly=True, width=300) -> str:
   """What a terminal gets; `rich.print` with all its markup on, unless `plainly`."""
   file = io.StringIO()
   console = plain.make_console if plainly else rich.console.Console
-  console = console(file=file, width=300)
+  console = console(file=file, width=width)
   for thing in things:
     console.print(thing)
   return file.getvalue()
@@ -84,15 +85,13 @@ def test_status_and_progress(tmp_path):
   assert shown.count(HOSTILE) == 2
   file = io.StringIO()
   console = rich.console.Console(file=file, width=200, force_terminal=True)
-  with progress_bars(console) as progress:
-    progress(HOSTILE, 1, 2)
+  with progress_bars(console) as told:
+    told(HOSTILE, 1, 2)
   assert HOSTILE in file.getvalue()
   file = io.StringIO()
-  with local._bars(rich.console.Console(file=file, width=200, force_terminal=True)) as bars:
-    bars.add_task(HOSTILE, total=2)
+  with progress.show(rich.console.Console(file=file, width=200, force_terminal=True)) as bars:
     bars.say(HOSTILE)
-    bars.refresh()
-  assert file.getvalue().count(HOSTILE) >= 2
+  assert file.getvalue().count(HOSTILE) >= 1
 
 
 def test_page_tables_and_figures_show_text_as_it_is(tmp_path):
@@ -116,3 +115,23 @@ def test_page_tables_and_figures_show_text_as_it_is(tmp_path):
   assert words and all('mathdefault' not in drawn for drawn in words)
   assert any('_mine:f x=$0.3$' in drawn for drawn in words)
   assert all(HOSTILE in drawn for drawn in words if 'Realised' not in drawn)
+
+
+@pytest.mark.parametrize('width', [80, 100, 120, 200])
+def test_tables_fit_the_terminal_and_cut_nothing(width):
+  methods = ['selective_backprop', 'repeat_before_forgetting', 'p_sgd smoothing=False average=True']
+  table = columns.Columns(
+    names=('budget', 'method', 'accuracy', 'trained', 'cost', 'selection %', 'train s', 'seeds'),
+    rows=[('0.1', m, '90.65 ± 1.89', '0.1760', '0.503', '65', '1234.5', '3/3') for m in methods],
+    labels=2,
+    spare=('train s', 'trained'),
+    footer=('total', '', '', '', '9.5', '', '', '9'),
+    notes=('A note that is longer than a narrow terminal is wide, and therefore is wrapped.',),
+  )
+  shown = printed(table, width=width)
+  lines = shown.splitlines()
+  assert all(len(line) <= width for line in lines)
+  for word in ('selective_backprop', 'repeat_before_forgetting', 'smoothing=False', '90.65 ± 1.89'):
+    assert word in shown
+  assert '…' not in shown and ('1234.5' in shown) == (width >= 100)
+  assert ('Left out in 80 columns: trained, train s.' in shown) == (width == 80)

@@ -136,7 +136,7 @@ def test_what_the_launcher_calls_failed_is_failed_until_it_goes_on(launched, mon
 
   with monkeypatch.context() as patch:
     patch.setattr(local.process, 'collecting', signalled)
-    patch.setattr(local._Bars, 'update', stop_at_once)  # in the first epoch
+    patch.setattr(local.progress.Launch, 'update', stop_at_once)  # in the first epoch
     assert again() == 143
   assert run_state.look(directory).name == 'stopped', 'the crash of before is over'
   assert again() == 0 and run_state.look(directory).name == 'done'

@@ -10,6 +10,7 @@ import sys
 import types
 
 import jax
+import numpy as np
 import pytest
 from faulty import linear_model, planned, settings, write_images  # noqa: F401  a fixture
 from hypothesis import given
@@ -226,6 +227,7 @@ def test_status_is_read_from_the_files(workdir):
   console.print(status.table(standings))
   shown = console.export_text()
   assert '1 of 5 runs are done' in shown and 'seed 2: RuntimeError: [0] is odd' in shown
+  assert 'in progress' not in shown, 'nobody is at work, so no time is told'
 
 
 def test_a_run_with_an_owner_is_running_and_its_end_foreseen(workdir):
@@ -236,6 +238,18 @@ def test_a_run_with_an_owner_is_running_and_its_end_foreseen(workdir):
   assert running.left == 2 * 30.0, 'two epochs of four are left, at 30 seconds each'
   assert status._now(running) == 'seed 3: epoch 3 of 4, 60.0 s left'
   assert status.look(workdir)[3].state == 'stopped'
+
+
+def test_time_left_is_by_the_work_that_was_planned():
+  seen = lambda state, epoch, work, seconds: status.Standing(
+    'c-s0', 'c', state, '', epoch, 4, float('nan'), '', work, seconds
+  )
+  done, half = seen('done', 4, 100, 50.0), seen('running', 2, 300, 100.0)
+  # 150 seconds for 100 + 150 of work; 150 + 40 are left, shared by two that are at work.
+  left = status.time_left([done, half, seen('running', 0, 0, 0.0), seen('planned', 0, 40, 0.0)])
+  assert left == pytest.approx(150 / 250 * 190 / 2)
+  assert status._headline([done, half]) == '1 of 2 runs are done, 1 in progress, 90.0 s left'
+  assert np.isnan(status.time_left([seen('running', 0, 10, 0.0)]))
 
 
 def test_status_of_nothing_is_refused(tmp_path, capsys):

@@ -202,10 +202,9 @@ def _packaged(given: str) -> str:
 def _show_list() -> NoReturn:
   """Prints what there is."""
   from jaxbudget import listing
-  from jaxbudget.lab import plain
 
   text = listing.text(_LIST.value, shutil.get_terminal_size((100, 24)).columns)
-  _answer(plain.text(text))
+  _answer(text)
 
 
 def _overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -252,12 +251,14 @@ _HELP = frozenset(('--help', '-help', '-h', '--helpshort', '-helpshort', '-?'))
 
 def _answer(text: str) -> NoReturn:
   """Prints what was asked for and ends; a reader that has seen enough may close the pipe."""
+  from jaxbudget.lab import plain
+
   code = 0
   try:
-    print(text, flush=True)
+    print(plain.text(text), flush=True)
   except BrokenPipeError:
     pass
   except OSError as e:
-    print(f'failed: standard output: {e.strerror}', file=sys.stderr)
+    print(plain.text(f'failed: standard output: {e.strerror}'), file=sys.stderr)
     code = 1
   os._exit(code)  # nothing to end in order, and no second complaint about the pipe

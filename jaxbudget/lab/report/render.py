@@ -7,9 +7,9 @@ import re
 from typing import NamedTuple
 
 import pandas as pd
-import rich.table
 
 from jaxbudget.lab import plain
+from jaxbudget.lab.columns import Columns
 
 
 class Cell(NamedTuple):
@@ -43,6 +43,7 @@ class Table:
     notes: sentences to print below.
     labels: how many leading columns are labels rather than figures.
     rules: rows before which a horizontal rule is drawn.
+    spare: columns that a narrow terminal does without, the first goes first.
   """
 
   name: str
@@ -53,6 +54,7 @@ class Table:
   notes: tuple[str, ...] = ()
   labels: int = 1
   rules: frozenset[int] = frozenset()
+  spare: tuple[str, ...] = ()
 
   def __post_init__(self):
     widths = {len(row) for row in self.rows} - {len(self.columns)}
@@ -138,25 +140,26 @@ def to_latex(table: Table) -> str:
   return '\n'.join(lines + ['\\end{table}']) + '\n'
 
 
-def to_rich(table: Table) -> rich.table.Table:
-  """A table for the terminal."""
-  shown = rich.table.Table(
-    title=plain.rich_text(table.title, 'table.title'),
-    caption=plain.rich_text('\n'.join(table.notes), 'table.caption') if table.notes else None,
-    title_justify='left',
-    caption_justify='left',
-  )
-  for i, name in enumerate(table.columns):
-    shown.add_column(plain.rich_text(name), justify='left' if i < table.labels else 'right')
-  for index, row in enumerate(table.rows):
-    texts = [
+def to_rich(table: Table) -> Columns:
+  """A table for the terminal, of which `table.spare` may be left out."""
+  rows = [
+    [
       plain.rich_text(
         cell.text + (f'\n{cell.detail}' if cell.detail else ''), 'bold' if cell.bold else ''
       )
       for cell in row
     ]
-    shown.add_row(*texts, end_section=index + 1 in table.rules)
-  return shown
+    for row in table.rows
+  ]
+  return Columns(
+    names=tuple(table.columns),
+    rows=rows,
+    labels=table.labels,
+    spare=table.spare,
+    rules=frozenset(table.rules),
+    title=table.title,
+    notes=tuple(table.notes),
+  )
 
 
 def _pipe(texts) -> str:

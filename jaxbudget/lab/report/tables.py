@@ -63,6 +63,7 @@ def summary_table(workdir: Workdir) -> Table:
     ),
     labels=len(varying) + 2,
     rules=layout.rules(frame[block]),
+    spare=('train s', 'best epoch', 'trained', 'selection %', 'seeds'),
   )
 
 

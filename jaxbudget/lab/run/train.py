@@ -6,9 +6,10 @@ What an epoch measured is fetched after the next one was dispatched.
 
 import dataclasses
 import functools
+import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -63,6 +64,7 @@ class Setting(NamedTuple):
   belongs_to: dict[str, Any]  # what its checkpoints belong to
   progress: Callable[[int, int], None]  # told (epochs done, rows done in the one under way)
   stop: Callable[[], bool]  # asked between calls to the device
+  told: Callable[[Mapping[str, Any]], None]  # told of each line of metrics
 
 
 class Pending(NamedTuple):
@@ -83,6 +85,7 @@ def train(
   progress: Callable[[int, int], None] = lambda epochs, rows: None,
   stop: Callable[[], bool] = lambda: False,
   *,
+  told: Callable[[Mapping[str, Any]], None] = lambda line: None,
   fingerprint: str = '',
   resume: str = 'auto',
   note: Callable[[str], None] = print,
@@ -96,6 +99,7 @@ def train(
     directory: of the run; exists.
     progress: told (epochs done, rows done in the epoch under way).
     stop: asked between calls to the device; True saves the state and raises `Stopped`.
+    told: told of each epoch's line of metrics.jsonl.
     fingerprint: of the data set; a checkpoint must have been trained on the same data.
     resume: `auto`, or `force` to go on from a checkpoint of other code, versions or device,
       which result.json then says under `forced`.
@@ -134,6 +138,7 @@ def train(
     belongs_to={'run': run.run_id, **here},
     progress=progress,
     stop=stop,
+    told=told,
   )
   live = _begin(run, begun.state, mesh)
   _restore(setting, live, resume, note)
@@ -392,6 +397,7 @@ def _settle(setting: Setting, live: Live) -> None:
   rates = setting.learning_rate(e)
   line = record.enter(live.books, run, e, measured, evaluation, rates, seconds)
   hosts.first(files.append_text, setting.directory / files.METRICS, line)
+  setting.told(json.loads(line))
   setting.progress(e + 1, 0)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxbudget.data.dataset import DataError
 from jaxbudget.data.tar import members
+from jaxbudget.lab import plain
 
 CLASSES = 10
 PER_CLASS = 1_000  # to train on: N = 10,000
@@ -211,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   told.out.mkdir(parents=True, exist_ok=True)
   for name, arrays in sets.items():
     np.savez_compressed(told.out / f'{name}.npz', **arrays)
-    print(f'{told.out / name}.npz: {len(arrays["y_train"]):,} to train on')
+    print(plain.text(f'{told.out / name}.npz: {len(arrays["y_train"]):,} to train on'))
 
 
 if __name__ == '__main__':

@@ -8,15 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich.table
 
 from jaxbudget import engine, epoch
 from jaxbudget.lab import config as config_lib
-from jaxbudget.lab import plain
+from jaxbudget.lab.columns import Columns
 from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.differences import departures, flatten, value_text
 from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import needs
+from jaxbudget.lab.sweep.duration import duration
 from jaxbudget.selectors import make_selector
 from jaxbudget.types import Augment, Data, plain_batch, with_epoch
 
@@ -173,7 +173,7 @@ def _seconds_per_call(function: Callable, seconds: float, arguments: Iterable) -
   return float(np.median(times))
 
 
-def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> rich.table.Table:
+def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> Columns:
   """A plan for the terminal: a row per cell, the cost of all its seeds, the total.
 
   Args:
@@ -182,6 +182,9 @@ def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> ri
 
   Returns:
     Something `rich.print` shows.
+
+  Raises:
+    ValueError: a run is of a kind that the calibration has not measured.
   """
   seconds = estimate(runs, calibration) if calibration else {}
   cells: dict[str, list[Run]] = {}
@@ -189,31 +192,34 @@ def plan_table(runs: list[Run], calibration: dict[str, Any] | None = None) -> ri
     cells.setdefault(run.cell_id, []).append(run)
   figures = {cell_id: _figures(part, seconds) for cell_id, part in cells.items()}
   totals = [sum(column) for column in zip(*figures.values(), strict=True)]
-  table = rich.table.Table(
-    title=f'{len(cells)} cells, {len(runs)} runs',
-    caption=plain.rich_text(_caption(runs, calibration), 'table.caption'),
-  )
-  table.add_column('cell', footer='total')
-  table.add_column('paper')
-  table.add_column('unif B', justify='right', no_wrap=True)
-  columns = len(_COLUMNS) if calibration else len(_COLUMNS) - 1  # time comes last
-  for name, total in list(zip(_COLUMNS, _shown(totals), strict=True))[:columns]:
-    table.add_column(name, justify='right', footer=total, no_wrap=True)
-  table.show_footer = True
+  places = {
+    cell_id: ' '.join(dict.fromkeys(_place(place) for place in part[0].paper))
+    for cell_id, part in cells.items()
+  }
   both = len({run.cell.fidelity for run in runs}) > 1
   named, _ = departures([_settings(part[0]) for part in cells.values()])
-  if len(cells) > ROWS:
-    table.title += f', of which the first {ROWS} cells; all are in plan.json'
+  rows = []
   for (cell_id, part), others in list(zip(cells.items(), named, strict=True))[:ROWS]:
-    places = dict.fromkeys(_place(place) for place in part[0].paper)
     label = ' '.join([_label(part[0], with_fidelity=both), *map('='.join, others.items())])
-    texts = label, ' '.join(places), _uniform_budget(part[0])
-    table.add_row(*map(plain.rich_text, texts), *_shown(figures[cell_id])[:columns])
-  return table
+    rows.append((label, places[cell_id], _uniform_budget(part[0]), *_shown(figures[cell_id])))
+  more = f', of which the first {ROWS} cells; all are in plan.json' if len(cells) > ROWS else ''
+  # No column of what nobody knows.
+  known = {'paper': any(places.values()), 'time': bool(calibration)}
+  names = ('cell', 'paper', 'unif B', 'runs', 'rows', 'fwd eq.', 'full', 'time')
+  kept = [i for i, name in enumerate(names) if known.get(name, True)]
+  footer = ('total', '', '', *_shown(totals))
+  return Columns(
+    names=tuple(names[i] for i in kept),
+    rows=[[row[i] for i in kept] for row in rows],
+    labels=2 if known['paper'] else 1,
+    spare=('rows', 'fwd eq.'),
+    footer=tuple(footer[i] for i in kept),
+    title=f'{len(cells)} cells, {len(runs)} runs{more}',
+    notes=tuple(_caption(runs, calibration).split('\n')),
+  )
 
 
 ROWS = 500  # of a table that still can be read in a terminal
-_COLUMNS = ('runs', 'rows', 'fwd eq.', 'full', 'time')
 
 
 # What a label names anyway, or what is no part of a cell.
@@ -241,7 +247,7 @@ def _label(run: Run, with_fidelity: bool) -> str:
 
 
 def _figures(part: list[Run], seconds: dict[str, float]) -> tuple[float, ...]:
-  """The figures of `_COLUMNS` for runs together."""
+  """Runs, rows, forward equivalents, the same in full trainings, and seconds, together."""
   cost = sum(run.planned.forward_equivalents for run in part)
   spec = part[0].parts.spec
   return (
@@ -272,16 +278,6 @@ def _short(count: int) -> str:
   return f'{count}'
 
 
-def duration(seconds: float) -> str:
-  """For people: 3.1 h."""
-  if np.isnan(seconds):
-    return '–'
-  for unit, size in (('d', 86400), ('h', 3600), ('min', 60)):
-    if seconds >= 2 * size:
-      return f'{seconds / size:.1f} {unit}'
-  return f'{seconds:.1f} s'
-
-
 def _place(place) -> str:
   table = str(place['table'])
   return table.replace('figure', 'F') if table.startswith('figure') else f'T{table}'
@@ -298,7 +294,9 @@ def _caption(runs, calibration) -> str:
       else '.'
     )
   ]
-  if calibration:
+  if not calibration:
+    notes.append('How long it takes: --stage=plan --calibrate times a few rows of each kind.')
+  else:
     notes.append(f'time: on {calibration["device"]}, with test passes, without compilation.')
   shared = {', '.join(run.selection['needs']): run.selection for run in runs if run.needs}
   for needed, record in shared.items():

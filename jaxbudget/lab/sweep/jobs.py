@@ -88,13 +88,16 @@ def read(directory: pathlib.Path) -> dict[str, Any]:
   return content
 
 
-def work(directory: pathlib.Path, task: int, console: Console | None = None) -> int:
+def work(
+  directory: pathlib.Path, task: int, console: Console | None = None, brief: bool = False
+) -> int:
   """Trains the runs of a task: all that a worker does.
 
   Args:
     directory: of the job, WORKDIR/jobs/NUMBER.
     task: which one.
     console: for progress.
+    brief: somebody else shows how far it is.
 
   Returns:
     The exit code, as `launcher.launch` gives it.
@@ -112,9 +115,8 @@ def work(directory: pathlib.Path, task: int, console: Console | None = None) -> 
     print(plain.text(f'refused: {e}'), file=sys.stderr)
     return 2
   workdir = directory.parents[1]
-  return local.run_all(
-    mine, datasets, workdir / 'runs', console or plain.make_console(), job['resume']
-  )
+  console = console or plain.make_console()
+  return local.run_all(mine, datasets, workdir / 'runs', console, job['resume'], brief)
 
 
 def _order(runs: list[Run], tasks: list[list[str]], task: int, help_others: bool) -> list[Run]:
@@ -137,18 +139,18 @@ def _stop_when_alone() -> None:
   os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _main(directory: str, task: str) -> int:
+def _main(directory: str, task: str, brief: str = '') -> int:
   """A worker of this host; the exit code."""
   process.guard_streams()
   threading.Thread(target=_stop_when_alone, daemon=True).start()
   try:
     with process.answering():
-      return work(pathlib.Path(directory), int(task))
+      return work(pathlib.Path(directory), int(task), brief=bool(brief))
   except KeyboardInterrupt:
     return 130
   except process.Signalled as e:
     return 128 + e.number
 
 
-if __name__ == '__main__':  # python -m jaxbudget.lab.sweep.jobs DIRECTORY TASK
+if __name__ == '__main__':  # python -m jaxbudget.lab.sweep.jobs DIRECTORY TASK [brief]
   sys.exit(_main(*sys.argv[1:]))

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-from rich import progress as rich_progress
 from rich.console import Console
 
 from jaxbudget import data
@@ -28,7 +27,7 @@ from jaxbudget.lab.run.record import Diverged
 from jaxbudget.lab.run.run import Run, data_key, with_needed
 from jaxbudget.lab.run.run_state import DONE, FAILED
 from jaxbudget.lab.run.train import Stopped, train
-from jaxbudget.lab.sweep import needs, notebook
+from jaxbudget.lab.sweep import needs, notebook, progress
 from jaxbudget.parts import WHOLE, part_index
 from jaxbudget.types import Data
 
@@ -42,7 +41,7 @@ class Session(NamedTuple):
 
   datasets: Mapping[Any, data.Dataset]
   directory: pathlib.Path
-  bars: '_Bars | notebook.Bars'
+  bars: 'progress.Launch | notebook.Bars'
   resume: str
   received: list[int]  # signals
   placed: dict[Any, tuple[Data, Data, float]]  # the data set on the device, by its key
@@ -55,6 +54,7 @@ def run_all(
   directory: pathlib.Path,
   console: Console,
   resume: str = 'auto',
+  brief: bool = False,
 ) -> int:
   """Trains what is not finished.
 
@@ -64,6 +64,7 @@ def run_all(
     directory: that holds the run directories.
     console: for progress; quiet when it is not a terminal.
     resume: `auto` or `force`, see `train.train`.
+    brief: somebody else shows how far it is.
 
   Returns:
     0 all done; 1 a run failed or was refused; 2 all were refused; 128 + signal number when
@@ -75,7 +76,7 @@ def run_all(
     plain.say(console, f'refused: the processes of this launch differ: {differing}')
     return 2
   ended: dict[str, str] = {}
-  with process.collecting() as received, _bars(console, len(runs)) as bars:
+  with process.collecting() as received, progress.show(console, runs, brief) as bars:
     session = Session(datasets, directory, bars, resume, received, {}, {})
     waiting, told = runs, False
     while waiting:
@@ -89,7 +90,7 @@ def run_all(
           held_up.append(run)
         else:
           ended[run.run_id] = how
-          bars.settled(len(ended))
+          bars.settled(run.run_id)
       if len(held_up) == len(waiting):
         told = told or _tell_waiting(session, held_up)
         time.sleep(_WAIT)
@@ -242,10 +243,10 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
   fingerprint = session.datasets[key].fingerprint
   facts = run.parts.selector.facts
   hosts.first(files.write_json, directory / files.CONFIG, config_record(run))
-  task = session.bars.add_task(run.run_id, total=facts.epochs)
+  session.bars.begin(run)
 
-  def progress(done: int, rows: int) -> None:
-    session.bars.update(task, completed=done + rows / facts.rows)
+  def move(done: int, rows: int) -> None:
+    session.bars.update(done + rows / facts.rows)
 
   try:
     result = train(
@@ -253,8 +254,9 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
       train_data,
       test_data,
       directory,
-      progress,
+      move,
       stop,
+      told=session.bars.told,
       fingerprint=fingerprint,
       resume=session.resume,
       note=session.bars.say,
@@ -264,7 +266,7 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
       record.write_failure(directory, run, e)
     raise
   finally:
-    session.bars.remove_task(task)
+    session.bars.end()
   stop()  # raises if the run is no longer ours
   result['data_fingerprint'] = fingerprint
   result['seconds'] = {'data': data_seconds, **result['seconds']}
@@ -318,31 +320,3 @@ def _part(data: Data, part: tuple[int, int]) -> Data:
     return data
   index = part_index(data.label.shape[0], part)
   return jax.tree.map(lambda x: x[index], data)
-
-
-class _Bars(rich_progress.Progress):
-  """Progress bars; on what is no terminal, only the lines printed."""
-
-  def say(self, line: str) -> None:
-    plain.say(self.console, line)
-
-  def finished(self, line: str) -> None:
-    self.say(line)
-
-  def settled(self, count: int) -> None:
-    """Shown by the lines above the bar."""
-
-
-def _bars(console: Console, count: int = 0) -> _Bars | notebook.Bars:
-  if console.is_jupyter and not console.quiet:
-    return notebook.Bars(count)
-  return _Bars(
-    rich_progress.TextColumn('{task.description}', markup=False),
-    rich_progress.BarColumn(),
-    rich_progress.MofNCompleteColumn(),
-    rich_progress.TextColumn('epochs'),
-    rich_progress.TimeRemainingColumn(),
-    console=console,
-    transient=True,
-    disable=console.quiet or not console.is_terminal,
-  )

@@ -5,9 +5,11 @@ It needs what every notebook has, IPython, and no widgets: the last state stays 
 
 import html
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from jaxbudget.lab import plain
+from jaxbudget.lab.run.run import Run
 
 _EVERY = 0.2  # seconds between pictures
 
@@ -44,28 +46,29 @@ class Bars:
   def finished(self, line: str) -> None:
     """Says nothing of a run that was trained: results are looked at below."""
 
-  def settled(self, count: int) -> None:
-    """Tells how many runs are over, those of before included."""
-    self._done = count
+  def settled(self, run_id: str) -> None:
+    """Tells that a run is over, also if it was before."""
+    del run_id
+    self._done += 1
     self._show()
 
-  def add_task(self, description: str, total: float) -> int:
+  def begin(self, run: Run) -> None:
     """Shows the run that is trained now."""
-    self._now = description, 0.0, total
+    self._now = run.run_id, 0.0, run.parts.selector.facts.epochs
     self._show()
-    return 0
 
-  def update(self, task: int, completed: float) -> None:
+  def update(self, epochs: float) -> None:
     """Moves its bar."""
-    del task
     name, _, total = self._now
-    self._now = name, completed, total
+    self._now = name, epochs, total
     if time.monotonic() - self._shown > _EVERY:
       self._show()
 
-  def remove_task(self, task: int) -> None:
+  def told(self, line: Mapping[str, Any]) -> None:
+    """Says nothing of its epochs."""
+
+  def end(self) -> None:
     """It is trained, or stopped."""
-    del task
     self._now = None
 
   def _show(self) -> None:

@@ -6,17 +6,16 @@ import json
 import pathlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import rich.table
 from rich.console import Console
 from rich.live import Live
 
-from jaxbudget.lab import plain
+from jaxbudget.lab.columns import Columns
 from jaxbudget.lab.run import files, run_state
 from jaxbudget.lab.sweep import plan_file, slurm
-from jaxbudget.lab.sweep.calibrate import duration
+from jaxbudget.lab.sweep.duration import duration
 
 QUEUED = 'queued'  # by SLURM, which a run's own files do not say
 STATES = ('planned', QUEUED, 'running', 'stopped', 'done', 'failed', 'corrupt')
@@ -36,6 +35,8 @@ class Standing(NamedTuple):
     epochs: all of them.
     left: seconds, by the pace of the last epochs; NaN if not known.
     error: what it failed of, or what is wrong with its result.
+    work: forward equivalents that it is planned to cost.
+    seconds: that it took so far, compilation and loading included if it is done.
   """
 
   run_id: str
@@ -46,6 +47,8 @@ class Standing(NamedTuple):
   epochs: int
   left: float
   error: str
+  work: int = 0
+  seconds: float = 0.0
 
 
 def look(workdir: pathlib.Path, only: str = '') -> list[Standing]:
@@ -75,12 +78,21 @@ def _look(directory: pathlib.Path, entry: dict[str, Any], task) -> Standing:
   epoch, where, left = (lines[-1]['epoch'] if lines else 0), '', float('nan')
   found = run_state.look(directory)
   name = found.name
+  seconds = _spent(found.result.get('seconds')) or (_pace(lines) * epoch if epoch else 0.0)
   if found.owner:
     where = f'{found.owner.get("host")}, process {found.owner.get("pid")}'
     left = _pace(lines) * (epochs - epoch)
   elif task and not found.result:
     name, where = QUEUED, f'task {task.name} ({task.state.lower()})'
-  return Standing(entry['run_id'], entry['cell_id'], name, where, epoch, epochs, left, found.why)
+  ids = entry['run_id'], entry['cell_id']
+  work = int((entry.get('planned') or {}).get('forward_equivalents') or 0)
+  return Standing(*ids, name, where, epoch, epochs, left, found.why, work, seconds)
+
+
+def _spent(seconds: Any) -> float:
+  """Of a table of seconds, as result.json and metrics.jsonl have one, the sum."""
+  given = seconds.values() if isinstance(seconds, dict) else ()
+  return sum(s for s in given if isinstance(s, int | float))
 
 
 def _metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
@@ -98,11 +110,11 @@ def _metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
 
 def _pace(lines: list[dict[str, Any]]) -> float:
   """Seconds an epoch, evaluation included."""
-  seconds = [sum(filter(None, (line.get('seconds') or {}).values())) for line in lines]
+  seconds = [_spent(line.get('seconds')) for line in lines]
   return sum(seconds) / len(seconds) if seconds else float('nan')
 
 
-def table(standings: list[Standing], brief: bool = False) -> rich.table.Table:
+def table(standings: list[Standing], brief: bool = False) -> Columns:
   """A row per cell, the total, and what is running.
 
   Args:
@@ -115,21 +127,31 @@ def table(standings: list[Standing], brief: bool = False) -> rich.table.Table:
   cells: dict[str, list[Standing]] = {}
   for standing in standings:
     cells.setdefault(standing.cell_id, []).append(standing)
-  shown = rich.table.Table(title=_headline(standings), show_footer=True)
-  shown.add_column('cell', footer='total')
-  states = [s for s in STATES if s != 'corrupt' or any(seen.state == s for seen in standings)]
-  for state in states:
-    count = sum(s.state == state for s in standings)
-    shown.add_column(state, justify='right', footer=_count(count))
-  shown.add_column('now')
+  totals = collections.Counter(seen.state for seen in standings)
+  states = [s for s in STATES if totals[s] or s in ('planned', 'done')]
+  rows, labels = [], _labels(cells)
   for cell_id, part in cells.items():
     counts = collections.Counter(s.state for s in part)
     if brief and set(counts) <= {'planned', 'queued', 'done'}:
       continue
-    numbers = [_count(counts[state]) for state in states]
     now = '\n'.join(_now(s) for s in part if s.state in _SHOWN)
-    shown.add_row(plain.rich_text(cell_id), *numbers, plain.rich_text(now))
-  return shown
+    rows.append((labels[cell_id], now, *(_count(counts[state]) for state in states)))
+  names, footer = ('cell', 'now', *states), ('total', '', *(_count(totals[s]) for s in states))
+  if not any(row[1] for row in rows):
+    names, footer, *rows = (row[:1] + row[2:] for row in (names, footer, *rows))
+  labels = names.index('planned')
+  return Columns(names, rows, labels, footer=footer, title=_headline(standings))
+
+
+def _labels(cells: Iterable[str]) -> dict[str, str]:
+  """Ids in words, which wrap; the hash only where nothing else tells two cells apart."""
+  words = {cell_id: cell_id.rpartition('-') for cell_id in cells}
+  count = collections.Counter(head for head, _, _ in words.values())
+  labels = {}
+  for cell_id, (head, _, digest) in words.items():
+    told_by = [] if head and count[head] == 1 else [digest[:8]]
+    labels[cell_id] = ' '.join([*head.split('-'), *told_by]) if head else cell_id
+  return labels
 
 
 _SHOWN = ('running', 'failed', 'corrupt')
@@ -139,7 +161,30 @@ def _headline(standings: list[Standing]) -> str:
   done = sum(s.state == 'done' for s in standings)
   running = [s for s in standings if s.state == 'running']
   text = f'{done} of {len(standings)} runs are done'
-  return text + f', {len(running)} in progress' if running else text
+  if not running:
+    return text
+  left = time_left(standings)
+  return f'{text}, {len(running)} in progress' + (
+    f', {duration(left)} left' if left == left else ''
+  )
+
+
+def time_left(standings: Iterable[Standing]) -> float:
+  """How long a workdir will go on with as many runs at a time as now.
+
+  Args:
+    standings: of its runs.
+
+  Returns:
+    Seconds, by what the runs so far took for the work that was planned; NaN if nothing is known.
+  """
+  parts = [(s, 1.0 if s.state == 'done' else s.epoch / max(1, s.epochs)) for s in standings]
+  known = [(s, part) for s, part in parts if s.seconds > 0 and part > 0]
+  seconds, work = sum(s.seconds for s, _ in known), sum(part * s.work for s, part in known)
+  going = ('planned', QUEUED, 'running', 'stopped')
+  rest = sum((1 - part) * s.work for s, part in parts if s.state in going)
+  at_a_time = sum(s.state == 'running' for s in standings)
+  return seconds / work * rest / at_a_time if work and at_a_time else float('nan')
 
 
 def _count(count: int) -> str:

@@ -126,7 +126,8 @@ def run_all(
   tasks = shares(runs, count)
   directory = jobs.write(workdir, config, tasks, 'local', resume, help_others=True)
   with process_lib.collecting() as received, status.follow(workdir, console):
-    processes = [_start(directory, task, len(tasks)) for task in range(len(tasks))]
+    brief = console.is_terminal  # which shows how far all of them are
+    processes = [_start(directory, task, len(tasks), brief) for task in range(len(tasks))]
     readers = [threading.Thread(target=_forward, args=(p, console), daemon=True) for p in processes]
     for reader in readers:
       reader.start()
@@ -138,7 +139,7 @@ def run_all(
   return _joint(codes)
 
 
-def _start(directory: pathlib.Path, task: int, count: int) -> subprocess.Popen:
+def _start(directory: pathlib.Path, task: int, count: int, brief: bool = False) -> subprocess.Popen:
   """Starts a worker, in a session of its own: Ctrl-C reaches it through us.
 
   It stops when its input ends, which is when we do, in whatever way.
@@ -153,6 +154,7 @@ def _start(directory: pathlib.Path, task: int, count: int) -> subprocess.Popen:
     if sharing > 1:  # JAX would take most of a GPU's memory for the first of them
       environment.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', f'{0.9 / sharing:.3f}')
   command = [sys.executable, '-m', 'jaxbudget.lab.sweep.jobs', str(directory), str(task)]
+  command += ['brief'] if brief else []
   return subprocess.Popen(
     command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT, text=True, errors='backslashreplace', start_new_session=True,
