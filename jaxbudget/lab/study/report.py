@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from jaxbudget.lab import plain
 from jaxbudget.lab.study import claims, compare, figures, results
 from jaxbudget.lab.study.compare import Comparison
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   (told.out / PAGE).write_text(page(runs, comparisons))
   told.readme.write_text(with_summary(told.readme.read_text(), runs, comparisons))
   for verdict in claims.verdicts(comparisons):
-    print(f'({verdict.claim.key}) {verdict.set}: {verdict.verdict}')
+    print(plain.text(f'({verdict.claim.key}) {verdict.set}: {verdict.verdict}'))
 
 
 def gather(workdirs: Sequence[pathlib.Path], out: pathlib.Path, commit: str = '') -> None:
