@@ -110,6 +110,12 @@ def test_pairs_are_of_one_machine_and_a_seed_counts_once():
   }
 
 
+def test_a_run_of_two_machines_counts_once():
+  runs = pd.concat([rows_of(50.0, (0, 1), 'b'), rows_of(60.0, (1, 2, 3), 'a')]).assign(cell='c')
+  found = results.once(runs.reset_index(drop=True))
+  assert found.set_index('seed')['final_accuracy'].to_dict() == {0: 50.0, 1: 60.0, 2: 60.0, 3: 60.0}
+
+
 def test_costs_are_read_off_the_line_seed_by_seed_and_nothing_is_extrapolated():
   random = np.random.default_rng(0)
   costs = np.array([0.05, 0.1, 0.3, 1.0])
@@ -192,7 +198,7 @@ def test_every_claim_finds_its_cells_and_the_page_tells_them(tmp_path, folder):
   both = {('i', s): 15 for s in study.SETS} | {('ii', s): 10 for s in study.SETS}
   both |= {('v', s): 6 for s in study.SETS}
   one = {('iii', 'cifar'): 1, ('iv', 'cifar'): 2, ('vi', 'cifar'): 4}
-  assert counts == both | one | {('B', 'cifar'): 15, ('primed', 'cifar'): 4}
+  assert counts == both | one | {('B', 'cifar'): 15, ('primed', 'cifar'): 8}
   assert all(c.n == 2 and c.word == 'too few seeds' for c in found)
   assert {c.mean for c in found if c.claim == 'i'} == {1.0}
   assert {c.mean for c in found if c.claim in ('ii', 'B')} == {0.0}

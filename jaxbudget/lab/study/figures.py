@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxbudget.lab.report import picture
-from jaxbudget.lab.study import claims
+from jaxbudget.lab.study import claims, results
 from jaxbudget.lab.study.compare import MARGIN, Comparison
 
 TITLES = {
@@ -24,14 +24,14 @@ _OF = {  # the claims that a figure shows
   'methods.svg': ('i',),
   'schedules.svg': ('ii',),
   'augment.svg': ('v',),
-  'released.svg': ('B', 'primed'),
+  'released.svg': ('B',),
   'equal_compute.svg': ('C',),
   'paying.svg': ('D', 'cheaper'),
 }
 _LABELS = {
   'methods.svg': 'points above uniform sampling at equal B',
   'schedules.svg': 'linear less step schedule, points',
-  'released.svg': 'released less corrected (primed less not), points',
+  'released.svg': 'released less corrected, points',
 }
 _CHARGED = 'points above uniform sampling of equal cost'
 
@@ -99,6 +99,7 @@ def _forest(ax: Axes, comparisons: Sequence[Comparison], budgets: Sequence[float
 
 def _accuracies(runs: pd.DataFrame) -> bytes:
   """Accuracy by budget under each augmentation: uniform sampling, and Selective Backprop."""
+  runs = results.once(runs)
   own = runs[(runs['set'] == 'cifar') & (runs['fidelity'] == 'corrected')]
   own = own[own['schedule'].eq('linear') & own['budget_unit'].eq('backward')]
   own = own[own['budget'].isin((*claims.BUDGETS, 1.0)) & ~own['needed'].astype(bool)]

@@ -10,7 +10,7 @@ import argparse
 import collections
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jinja2
@@ -89,7 +89,7 @@ def page(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
   )
   environment.filters['title'] = title
-  environment.globals['evidence'] = evidence
+  environment.globals |= {'evidence': evidence, 'counts': counts}
   return environment.from_string(_TEMPLATE.read_text()).render(_facts(runs, comparisons)) + '\n'
 
 
@@ -117,7 +117,7 @@ def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, A
     'hours': runs[['seconds_compile', 'seconds_train', 'seconds_evaluate']].sum().sum() / 3600,
     'parts': {part: len(rows) for part, rows in runs.groupby('part')},
     'figures': figures.names(comparisons),
-    'accuracy': _accuracy(trained),
+    'accuracy': _accuracy(results.once(trained)),
     'titles': figures.TITLES,
   }
 
@@ -134,56 +134,79 @@ def _accuracy(runs: pd.DataFrame) -> list[tuple[str, list[str]]]:
 
 
 def sentences(comparisons: Sequence[Comparison]) -> list[str]:
-  """What was found, a sentence or so each, for readers in a hurry."""
-  found = {(v.claim.key, v.set): v for v in claims.verdicts(comparisons)}
-  told = [_of_methods(v) for key, v in found.items() if key[0] == 'i']
-  told += [_of_compute(v) for key, v in found.items() if key[0] == 'C']
-  told += [_of_backprop(v, found.get(('B', 'cifar'))) for key, v in found.items()
-           if key == ('v', 'cifar')]  # fmt: skip
-  return told
+  """What was found, a sentence or two a claim, for readers in a hurry."""
+  found = claims.verdicts([c for c in comparisons if c.n >= compare.FEWEST])
+  tellers = {'i': _of_methods, 'C': _of_compute, 'v': _of_backprop, 'iii': _of_mixing}
+  told = [(key, v) for key in tellers for v in found if v.claim.key == key]
+  return [tellers[key](v) for key, v in told]
 
 
 def _of_methods(verdict: claims.Verdict) -> str:
   where, family = title(verdict.set), verdict.family
-  best = max(family, key=lambda c: c.mean)
-  gains = f'the best, {best.name} at B = {best.budget:g}, gained {_told(best)}'
-  if verdict.verdict == claims.REFUTED:
-    above = collections.Counter(c.name for c in family if c.word == 'higher')
-    names = ' and '.join(f'{name} ({n} of {len(claims.BUDGETS)} budgets)'
-                         for name, n in above.items() if n > 1)  # fmt: skip
-    return f'On {where}, {names} beat uniform sampling at equal budgets; {gains}.'
-  if verdict.verdict == claims.SUPPORTED:
-    return f'On {where}, no method beat uniform sampling consistently at equal budgets; {gains}.'
-  return f'On {where}, no method is shown to beat uniform sampling consistently; {gains}.'
+  above = collections.Counter(c.name for c in family if c.word == 'higher')
+  below = [c for c in family if c.word == 'lower']
+  best, worst = (f(family, key=lambda c: c.mean) for f in (max, min))
+  said = {
+    claims.SUPPORTED: 'no method beat uniform sampling consistently',
+    claims.REFUTED: f'{_listed([n for n, k in above.items() if k > 1])} beat uniform sampling',
+    claims.OPEN: 'no method is shown to beat uniform sampling consistently',
+  }[verdict.verdict]
+  text = f'On {where}, at equal budgets of back-propagated samples, {said}; '
+  text += f'the best, {best.name} at B = {best.budget:g}, came out {_told(best)}'
+  if below:
+    text += f'. {_listed({c.name for c in below})} lost to it, the most at B = {worst.budget:g}, '
+    text += f'{_told(worst)}'
+  return f'{text}.'
 
 
 def _of_compute(verdict: claims.Verdict) -> str:
   family = verdict.family
   seeds, names = max(c.n for c in family), {c.name for c in family}
-  above = [c for c in family if c.low > 0]
-  below = [c for c in family if c.high < 0]
-  count = (
-    f'of {len(family)} comparisons of {len(names)} methods ({seeds} seeds), {len(above)} intervals '
-    f'lie above zero and {len(below)} below'
+  above, below = sum(c.low > 0 for c in family), sum(c.high < 0 for c in family)
+  always = [n for n in names if all(c.low > 0 for c in family if c.name == n)]
+  said = {
+    claims.SUPPORTED: f'{_listed(always)} gained in every comparison',
+    claims.REFUTED: 'no method gained consistently',
+    claims.OPEN: 'no method is shown to gain consistently',
+  }[verdict.verdict]
+  return (
+    f'Once everything is charged, {said}: of {len(family)} comparisons of {len(names)} methods at '
+    f'equal compute ({seeds} seeds), {above} intervals lie above zero and {below} below.'
   )
-  if verdict.verdict == claims.SUPPORTED:
-    always = [n for n in names if all(c.low > 0 for c in family if c.name == n)]
-    return f'At equal compute {" and ".join(sorted(always))} gained in every comparison; {count}.'
-  start = 'no method gained' if verdict.verdict == claims.REFUTED else 'no method is shown to gain'
-  return f'Once everything is charged, {start} consistently at equal compute: {count}.'
 
 
-def _of_backprop(verdict: claims.Verdict, released: claims.Verdict | None) -> str:
+def _of_backprop(verdict: claims.Verdict) -> str:
   worst = min(verdict.family, key=lambda c: c.mean)
-  text = (
-    f'Selective Backprop under augmentation at small budgets: {worst.name} at B = {worst.budget:g} '
-    f'is {_told(worst)} from uniform sampling under the same augmentation'
+  return (
+    f'Under augmentation on {title(verdict.set)}, {worst.name} at B = {worst.budget:g} stands at '
+    f'{worst.value:.1f} %, uniform sampling at {worst.against:.1f} %: {_told(worst)}.'
   )
-  own = [c for c in released.family if c.name == 'selective_backprop + ricap'] if released else []
-  if own:
-    low = min(own, key=lambda c: c.mean)
-    text += f'; the slips of the released code are worth {_told(low)} at B = {low.budget:g} (RICAP)'
-  return text + '.'
+
+
+def _of_mixing(verdict: claims.Verdict) -> str:
+  (c,) = verdict.family
+  said = {
+    claims.SUPPORTED: 'reaches', claims.REFUTED: 'does not reach',
+    claims.OPEN: 'is not shown to reach',
+  }[verdict.verdict]  # fmt: skip
+  return (
+    f'With so few steps RICAP at B = {c.budget:g} {said} full SGD without it: {c.value:.1f} % and '
+    f'{c.against:.1f} %, {_told(c)}.'
+  )
+
+
+def _listed(names: Iterable[str]) -> str:
+  return ' and '.join(sorted(names))
+
+
+def counts(verdict: claims.Verdict) -> str:
+  """Of how many comparisons each word is said; cells of a row."""
+  family = verdict.family
+  words = collections.Counter(c.word for c in family)
+  found = [words[word] for word in ('higher', 'lower', 'equal', 'open')]
+  if verdict.claim.key == 'C':
+    found = [sum(c.low > 0 for c in family), sum(c.high < 0 for c in family), '', '']
+  return ' | '.join(map(str, found))
 
 
 def summary(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
@@ -257,7 +280,9 @@ def title(name: str) -> str:
 
 
 def _told(c: Comparison) -> str:
-  return f'{points(c.mean)} points (95 % interval {interval(c)})'
+  """A difference in words, with its interval."""
+  where = 'above' if c.mean >= 0 else 'below'
+  return f'{abs(c.mean):.1f} points {where} (95 % interval {interval(c)})'
 
 
 if __name__ == '__main__':

@@ -116,3 +116,10 @@ def load(directory: pathlib.Path) -> pd.DataFrame:
   """Reads the runs that `write` wrote."""
   text = dict.fromkeys(('cell', 'machine', 'commit', 'options', 'host', 'part', 'set'), str)
   return pd.read_csv(directory / RESULTS, dtype=text, keep_default_na=False, na_values=['nan'])
+
+
+def once(runs: pd.DataFrame) -> pd.DataFrame:
+  """Each cell and seed once: if trained on several machines, on that with the most runs."""
+  many = runs['machine'].map(runs['machine'].value_counts())
+  order = runs.assign(many=many).sort_values(['many', 'machine'], ascending=[False, True])
+  return order.drop_duplicates(['cell', 'seed']).drop(columns='many').sort_index()
