@@ -10,7 +10,7 @@ import pytest
 
 from jaxbudget.lab.configs import study
 from jaxbudget.lab.run import files
-from jaxbudget.lab.study import claims, compare, figures, report, results
+from jaxbudget.lab.study import claims, compare, families, figures, report, results
 from jaxbudget.lab.study.compare import Comparison
 from jaxbudget.lab.sweep import inputs, local
 
@@ -189,7 +189,7 @@ def found_in(tmp_path, folder, *parts):
     write_runs([run for run in runs if run.seed < 2], tmp_path / part, accuracy)
   report.gather([tmp_path / part for part in parts], tmp_path / 'out', 'c0ffee')
   runs = results.load(tmp_path / 'out')
-  return runs, claims.compared(runs)
+  return runs, families.compared(runs)
 
 
 def test_every_claim_finds_its_cells_and_the_page_tells_them(tmp_path, folder):
@@ -232,7 +232,7 @@ def test_the_page_and_the_readme_are_those_of_the_files(monkeypatch):
   nothing = compare.statistics.paired([])
   cheap = lambda d: nothing._replace(n=len(d), mean=float(d.mean()))
   monkeypatch.setattr(compare.statistics, 'paired', cheap)
-  again = compare.table(claims.compared(runs))
+  again = compare.table(families.compared(runs))
   exact, near = ['claim', 'set', 'name', 'baseline', 'n'], ['value', 'against', 'mean', 'cost']
   told = compare.table(told)
   pd.testing.assert_frame_equal(again[exact], told[exact], check_dtype=False)

@@ -47,7 +47,7 @@ def draw(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, byt
 
   Args:
     runs: of `results.load`.
-    comparisons: of `claims.compared`.
+    comparisons: of `families.compared`.
 
   Returns:
     SVG by file name.

@@ -10,14 +10,14 @@ import argparse
 import collections
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
 import pandas as pd
 
 from jaxbudget.lab import plain
-from jaxbudget.lab.study import claims, compare, figures, results
+from jaxbudget.lab.study import claims, compare, families, figures, results, words
 from jaxbudget.lab.study.compare import Comparison
 
 COMPARISONS, PAGE = 'comparisons.csv', 'README.md'
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   if told.workdirs or not (told.out / results.RESULTS).exists():
     gather(told.workdirs, told.out, told.commit)
   runs = results.load(told.out)
-  made = compare.table(claims.compared(runs))
+  made = compare.table(families.compared(runs))
   made.to_csv(told.out / COMPARISONS, index=False, float_format='%.6g')
   comparisons = read_comparisons(told.out)
   for name, svg in figures.draw(runs, comparisons).items():
@@ -88,7 +88,7 @@ def page(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
   environment = jinja2.Environment(
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
   )
-  environment.filters['title'] = title
+  environment.filters['title'] = words.title
   environment.globals |= {'evidence': evidence, 'counts': counts}
   return environment.from_string(_TEMPLATE.read_text()).render(_facts(runs, comparisons)) + '\n'
 
@@ -108,7 +108,7 @@ def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, A
     'verdicts': found,
     'by_claim': by_claim,
     'ranked': ranked,
-    'sentences': sentences(comparisons),
+    'sentences': words.sentences(comparisons),
     'runs': len(runs),
     'full_trainings': runs['forward_equivalents'].sum() / (3 * 20 * 10_000),
     'machines': [(*key, len(rows)) for key, rows in machines],
@@ -133,77 +133,11 @@ def _accuracy(runs: pd.DataFrame) -> list[tuple[str, list[str]]]:
   return found
 
 
-def sentences(comparisons: Sequence[Comparison]) -> list[str]:
-  """What was found, a sentence or two a claim, for readers in a hurry."""
-  found = claims.verdicts([c for c in comparisons if c.n >= compare.FEWEST])
-  tellers = {'i': _of_methods, 'C': _of_compute, 'v': _of_backprop, 'iii': _of_mixing}
-  told = [(key, v) for key in tellers for v in found if v.claim.key == key]
-  return [tellers[key](v) for key, v in told]
-
-
-def _of_methods(verdict: claims.Verdict) -> str:
-  where, family = title(verdict.set), verdict.family
-  above = collections.Counter(c.name for c in family if c.word == 'higher')
-  below = [c for c in family if c.word == 'lower']
-  best, worst = (f(family, key=lambda c: c.mean) for f in (max, min))
-  said = {
-    claims.SUPPORTED: 'no method beat uniform sampling consistently',
-    claims.REFUTED: f'{_listed([n for n, k in above.items() if k > 1])} beat uniform sampling',
-    claims.OPEN: 'no method is shown to beat uniform sampling consistently',
-  }[verdict.verdict]
-  text = f'On {where}, at equal budgets of back-propagated samples, {said}; '
-  text += f'the best, {best.name} at B = {best.budget:g}, came out {_told(best)}'
-  if below:
-    text += f'. {_listed({c.name for c in below})} lost to it, the most at B = {worst.budget:g}, '
-    text += f'{_told(worst)}'
-  return f'{text}.'
-
-
-def _of_compute(verdict: claims.Verdict) -> str:
-  family = verdict.family
-  seeds, names = max(c.n for c in family), {c.name for c in family}
-  above, below = sum(c.low > 0 for c in family), sum(c.high < 0 for c in family)
-  always = [n for n in names if all(c.low > 0 for c in family if c.name == n)]
-  said = {
-    claims.SUPPORTED: f'{_listed(always)} gained in every comparison',
-    claims.REFUTED: 'no method gained consistently',
-    claims.OPEN: 'no method is shown to gain consistently',
-  }[verdict.verdict]
-  return (
-    f'Once everything is charged, {said}: of {len(family)} comparisons of {len(names)} methods at '
-    f'equal compute ({seeds} seeds), {above} intervals lie above zero and {below} below.'
-  )
-
-
-def _of_backprop(verdict: claims.Verdict) -> str:
-  worst = min(verdict.family, key=lambda c: c.mean)
-  return (
-    f'Under augmentation on {title(verdict.set)}, {worst.name} at B = {worst.budget:g} stands at '
-    f'{worst.value:.1f} %, uniform sampling at {worst.against:.1f} %: {_told(worst)}.'
-  )
-
-
-def _of_mixing(verdict: claims.Verdict) -> str:
-  (c,) = verdict.family
-  said = {
-    claims.SUPPORTED: 'reaches', claims.REFUTED: 'does not reach',
-    claims.OPEN: 'is not shown to reach',
-  }[verdict.verdict]  # fmt: skip
-  return (
-    f'With so few steps RICAP at B = {c.budget:g} {said} full SGD without it: {c.value:.1f} % and '
-    f'{c.against:.1f} %, {_told(c)}.'
-  )
-
-
-def _listed(names: Iterable[str]) -> str:
-  return ' and '.join(sorted(names))
-
-
 def counts(verdict: claims.Verdict) -> str:
   """Of how many comparisons each word is said; cells of a row."""
   family = verdict.family
-  words = collections.Counter(c.word for c in family)
-  found = [words[word] for word in ('higher', 'lower', 'equal', 'open')]
+  said = collections.Counter(c.word for c in family)
+  found = [said[word] for word in ('higher', 'lower', 'equal', 'open')]
   if verdict.claim.key == 'C':
     found = [sum(c.low > 0 for c in family), sum(c.high < 0 for c in family), '', '']
   return ' | '.join(map(str, found))
@@ -211,7 +145,7 @@ def counts(verdict: claims.Verdict) -> str:
 
 def summary(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
   """What README.md says of the study: a figure and three sentences."""
-  told = sentences(comparisons)[:3]
+  told = words.sentences(comparisons)[:3]
   ours = {v.claim.key: v.verdict for v in claims.verdicts(comparisons)}
   seeds = max((c.n for c in comparisons), default=0)
   return '\n\n'.join((
@@ -248,41 +182,14 @@ def evidence(family: Sequence[Comparison]) -> str:
   ]
   several = len({c.set for c in family}) > 1
   for c in family:
-    where = f' on {title(c.set)}' if several else ''
+    where = f' on {words.title(c.set)}' if several else ''
     digits = 4 if unit == 'nats' else 2
-    found = f'{c.value:.{digits}f} | {points(c.mean, digits)} | {interval(c)}'
+    found = f'{c.value:.{digits}f} | {words.points(c.mean, digits)} | {words.interval(c)}'
     lines.append(
-      f'| {c.name}{where} | {c.budget:g} | {c.baseline} | {found} | {p_text(c.p)} '
-      f'| {p_text(c.p_holm)} | {c.n} | {c.word} |'
+      f'| {c.name}{where} | {c.budget:g} | {c.baseline} | {found} | {words.p_text(c.p)} '
+      f'| {words.p_text(c.p_holm)} | {c.n} | {c.word} |'
     )
   return '\n'.join(lines)
-
-
-def points(value: float, digits: int = 2) -> str:
-  """A difference with its sign."""
-  return f'{value:+.{digits}f}'.replace('-', '\N{MINUS SIGN}')
-
-
-def interval(c: Comparison) -> str:
-  """An interval, with the digits that its unit wants."""
-  digits = 4 if c.claim == 'vi' else 2
-  return f'{c.low:+.{digits}f} to {c.high:+.{digits}f}'.replace('-', '\N{MINUS SIGN}')
-
-
-def p_text(p: float) -> str:
-  """A p, empty where there is none."""
-  return '' if p != p else f'{p:.3f}' if p >= 0.001 else '< .001'
-
-
-def title(name: str) -> str:
-  """A set in words."""
-  return figures.TITLES.get(name, name)
-
-
-def _told(c: Comparison) -> str:
-  """A difference in words, with its interval."""
-  where = 'above' if c.mean >= 0 else 'below'
-  return f'{abs(c.mean):.1f} points {where} (95 % interval {interval(c)})'
 
 
 if __name__ == '__main__':
