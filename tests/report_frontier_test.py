@@ -238,7 +238,7 @@ def test_one_sentence_says_no_more_than_the_seeds_can_carry(tmp_path):
   many = plan_of(*BASELINE, ('p_sgd', 0.1), seeds=range(10))
   loaded = report.load_workdir(workdirs.write_workdir(tmp_path / 'many', many, accuracy))
   sentence, evidence = verdict.verdict(loaded, frontier.equal_compute(loaded))
-  assert sentence == 'At equal compute on digits, p_sgd (1 of 1) beats uniform sampling.'
+  assert sentence == 'At equal compute on digits, better than uniform sampling: p_sgd (1 of 1).'
   nothing = workdirs.write_workdir(tmp_path / 'none', plan_of(('unif_sgd', 0.1)), accuracy)
   loaded = report.load_workdir(nothing)
   sentence, evidence = verdict.verdict(loaded, frontier.equal_compute(loaded))

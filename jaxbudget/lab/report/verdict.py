@@ -31,14 +31,12 @@ def verdict(workdir: Workdir, compared: pd.DataFrame) -> tuple[str, str]:
   tested = known[known['verdict'].ne('')]
   words = {word: _often(tested[tested['verdict'] == word], tested) for word in ('better', 'worse')}
   where = f'At equal compute on {_datasets(known)}'
-  if words['better'] and words['worse']:
-    sentence = f'{where}, {words["better"]} beats uniform sampling, {words["worse"]} loses to it.'
-  elif words['better'] or words['worse']:
-    sentence = (
-      f'{where}, {words["better"]} beats uniform sampling.'
-      if words['better']
-      else f'{where}, no method beats uniform sampling; {words["worse"]} loses to it.'
+  better, worse = words['better'], words['worse']
+  if better or worse:
+    best = (
+      f'better than uniform sampling: {better}' if better else 'no method beats uniform sampling'
     )
+    sentence = f'{where}, {best}{f"; worse: {worse}" if worse else ""}.'
   elif (tested['verdict'] == 'too few seeds').all():
     seeds = int(known['n'].max())
     sentence = (
