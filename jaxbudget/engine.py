@@ -14,12 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxbudget import epoch, parallel
+from jaxbudget import averaging as averaging_lib
+from jaxbudget import epoch, parallel, rows
+from jaxbudget.averaging import Averaging
 from jaxbudget.ledger import Budget
 from jaxbudget.state import TrainState, init_state
 from jaxbudget.task import CLASSIFICATION, Task
 from jaxbudget.types import Augment, Data, Model, Selector, Spec, as_initialised
 
+Rates = float | np.ndarray | rows.Row
 PREPARED = 5000  # training images that a network is prepared with, as airbench does
 
 
@@ -43,6 +46,7 @@ def start(
   seed: int = 0,
   mesh: jax.sharding.Mesh | None = None,
   task: Task = CLASSIFICATION,
+  averaging: Averaging = averaging_lib.NONE,
 ) -> Engine:
   """Sets a run up, before its first epoch.
 
@@ -56,12 +60,14 @@ def start(
     seed: of the run.
     mesh: devices to train on, see `parallel.py`.
     task: what is learned.
+    averaging: of the weights.
 
   Returns:
     The run, on its devices.
   """
-  program = epoch.make_program(spec.num_classes, model, augment, selector, optimizer, mesh, task)
-  state = init_state(seed, spec, model, selector, optimizer, budget)
+  parts = spec.num_classes, model, augment, selector, optimizer, mesh, task, averaging
+  program = epoch.make_program(*parts)
+  state = init_state(seed, spec, model, selector, optimizer, budget, averaging)
   root, state = parallel.replicate((jax.random.key(seed), state), mesh)
   return Engine(program, selector, root, state)
 
@@ -80,8 +86,16 @@ def prepare(run: Engine, data: Data) -> Engine:
   if program.model.prepare is as_initialised:
     return run
   static = program.model.prepare, program.augment.test, program.mesh
-  params, model_state = _prepared(*static, state.params, state.model_state, data)
-  return run._replace(state=state.replace(params=params, model_state=model_state))
+  weights = _prepared(*static, state.params, state.model_state, data)
+  params, model_state = weights
+  state = state.replace(params=params, model_state=model_state)
+  return run._replace(state=state.replace(average=program.averaging.init(weights)))
+
+
+def evaluated(run: Engine) -> tuple[Any, Any]:
+  """The weights that are evaluated: (params, model_state), averaged ones if there is an average."""
+  state = run.state
+  return run.program.averaging.evaluated(state.average, (state.params, state.model_state))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -105,29 +119,29 @@ def begin_epoch(run: Engine, number: int) -> Engine:
 
 
 def train_rows(
-  run: Engine, data: Data, learning_rate: float | np.ndarray, stop: int | None = None
+  run: Engine, data: Data, learning_rate: Rates, stop: int | None = None
 ) -> tuple[Engine, epoch.Progress]:
   """Trains on rows of the epoch under way.
 
   Args:
     run: its state is donated.
     data: the training split, on the devices of the run.
-    learning_rate: of all rows, or f32[R] of each.
+    learning_rate: of all rows, f32[R] of each, or a table of `rows.Row`.
     stop: first row not to run; None runs to the end of the epoch.
 
   Returns:
     The run after, and what to log of it.
   """
   slots = run.state.plan.index.shape[0]
-  rates = np.broadcast_to(np.asarray(learning_rate, np.float32), slots)
+  table = rows.table(learning_rate, slots)
   stop = np.int32(slots if stop is None else stop)
-  rates, stop = parallel.replicate((rates, stop), run.program.mesh)
-  state, progress = epoch.train_rows(run.program, run.state, data, rates, run.root, stop)
+  table, stop = parallel.replicate((table, stop), run.program.mesh)
+  state, progress = epoch.train_rows(run.program, run.state, data, table, run.root, stop)
   return run._replace(state=state), progress
 
 
 def run_epoch(
-  run: Engine, data: Data, number: int, learning_rate: float | np.ndarray, stop: int | None = None
+  run: Engine, data: Data, number: int, learning_rate: Rates, stop: int | None = None
 ) -> tuple[Engine, epoch.Progress]:
   """Plans an epoch and trains on its rows: `begin_epoch`, then `train_rows`.
 
@@ -135,7 +149,7 @@ def run_epoch(
     run: between two epochs; its state is donated.
     data: the training split, on the devices of the run.
     number: of the epoch, 0-based.
-    learning_rate: of all rows, or f32[R] of each.
+    learning_rate: of all rows, f32[R] of each, or a table of `rows.Row`.
     stop: first row not to run; None runs to the end of the epoch.
 
   Returns:

@@ -74,8 +74,8 @@ def adamw(
   Raises:
     ValueError: an option out of range.
   """
-  _check_shares(b1=b1, b2=b2)
-  _check_positive(eps=eps)
+  check_shares(b1=b1, b2=b2)
+  check_positive(eps=eps)
   decay = _decay(weight_decay, decay_mask)
   return _counting(_clipped(clip_norm, optax.scale_by_adam(b1, b2, eps), decay))
 
@@ -103,7 +103,7 @@ def lion(
   Raises:
     ValueError: an option out of range.
   """
-  _check_shares(b1=b1, b2=b2)
+  check_shares(b1=b1, b2=b2)
   return _clipped(clip_norm, optax.scale_by_lion(b1, b2), _decay(weight_decay, decay_mask))
 
 
@@ -137,20 +137,28 @@ def muon(
   Raises:
     ValueError: an option out of range.
   """
-  _check_shares(momentum=momentum, b1=b1, b2=b2)
-  _check_positive(eps=eps)
-  _check_decay(weight_decay)
-  both = optax.contrib.muon(
-    learning_rate=-1.0,  # optax's own sign is that of a step
-    beta=momentum,
-    eps=eps,
-    adam_b1=b1,
-    adam_b2=b2,
-    weight_decay=weight_decay,
-    adam_weight_decay=weight_decay if decay_mask == 'all' else 0.0,
-    muon_weight_dimension_numbers=_as_matrices,
-  )
-  return _counting(_clipped(clip_norm, both))
+  check_shares(momentum=momentum, b1=b1, b2=b2)
+  check_positive(eps=eps)
+  check_decay(weight_decay)
+
+  def both(beta):
+    return optax.contrib.muon(
+      learning_rate=-1.0,  # optax's own sign is that of a step
+      beta=beta,
+      eps=eps,
+      adam_b1=b1,
+      adam_b2=b2,
+      weight_decay=weight_decay,
+      adam_weight_decay=weight_decay if decay_mask == 'all' else 0.0,
+      muon_weight_dimension_numbers=_as_matrices,
+    )
+
+  def update(gradient, state, params=None, *, momentum=momentum, **others):
+    del others
+    return both(momentum).update(gradient, state, params)
+
+  stage = optax.GradientTransformationExtraArgs(both(momentum).init, update)
+  return _counting(_clipped(clip_norm, stage))
 
 
 def make_optimizer(name: str = 'sgd', **options) -> optax.GradientTransformation:
@@ -177,21 +185,33 @@ def _make(part, options):
 
 
 def _momentum(momentum, weight_decay, decay_mask, clip_norm, nesterov):
-  _check_shares(momentum=momentum)
+  check_shares(momentum=momentum)
   decay = _decay(weight_decay, decay_mask)
-  return _clipped(clip_norm, decay, optax.trace(momentum, nesterov=nesterov))
+  return _clipped(clip_norm, decay, trace(momentum, nesterov=nesterov))
+
+
+def trace(momentum: float, nesterov: bool) -> optax.GradientTransformationExtraArgs:
+  """`optax.trace`, whose momentum is the row's where its schedule sets one."""
+  own = optax.trace(momentum, nesterov)
+
+  def update(gradient, state, params=None, *, momentum=None, **others):
+    del others
+    at = own if momentum is None else optax.trace(momentum, nesterov)
+    return at.update(gradient, state, params)
+
+  return optax.GradientTransformationExtraArgs(own.init, update)
 
 
 def _clipped(clip_norm, *stages):
   """Stages in order, behind a clip of the gradient if there is one."""
   if clip_norm is None:
     return optax.chain(*stages)
-  _check_positive(clip_norm=clip_norm)
+  check_positive(clip_norm=clip_norm)
   return optax.chain(optax.clip_by_global_norm(clip_norm), *stages)
 
 
 def _decay(weight_decay, decay_mask):
-  _check_decay(weight_decay)
+  check_decay(weight_decay)
   return optax.add_decayed_weights(weight_decay, None if decay_mask == 'all' else _matrices)
 
 
@@ -215,11 +235,13 @@ def _as_matrices(params: Any) -> Any:
 def _counting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
   """Lets optax raise a float to its whole number of steps where types do not promote."""
 
-  def update(gradient, state, params=None):
-    with jax.numpy_dtype_promotion('standard'):
-      return optimizer.update(gradient, state, params)
+  optimizer = optax.with_extra_args_support(optimizer)
 
-  return optax.GradientTransformation(optimizer.init, update)
+  def update(gradient, state, params=None, **row):
+    with jax.numpy_dtype_promotion('standard'):
+      return optimizer.update(gradient, state, params, **row)
+
+  return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
 def _check(values: dict[str, float], fits: Callable[[float], bool], allowed: str) -> None:
@@ -228,13 +250,16 @@ def _check(values: dict[str, float], fits: Callable[[float], bool], allowed: str
       raise ValueError(f'{name}={value!r} is refused: it must be {allowed}')
 
 
-def _check_shares(**values: float) -> None:
+def check_shares(**values: float) -> None:
+  """Refuses options that are not in [0, 1)."""
   _check(values, lambda x: 0 <= x < 1, 'in [0, 1)')
 
 
-def _check_positive(**values: float) -> None:
+def check_positive(**values: float) -> None:
+  """Refuses options that are not positive and finite."""
   _check(values, lambda x: 0 < x < float('inf'), 'positive and finite')
 
 
-def _check_decay(weight_decay: float) -> None:
+def check_decay(weight_decay: float) -> None:
+  """Refuses a weight decay that is negative or not finite."""
   _check({'weight_decay': weight_decay}, lambda x: 0 <= x < float('inf'), '>= 0 and finite')

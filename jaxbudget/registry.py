@@ -116,6 +116,13 @@ NAMES: dict[str, dict[str, str]] = {
     'adamw': 'jaxbudget.optimizers:adamw',
     'lion': 'jaxbudget.optimizers:lion',
     'muon': 'jaxbudget.optimizers:muon',
+    'airbench_sgd': 'jaxbudget.grouped:airbench_sgd',
+    'airbench_muon': 'jaxbudget.grouped:airbench_muon',
+  },
+  'averaging': {
+    'none': 'jaxbudget.averaging:none',
+    'ema': 'jaxbudget.averaging:ema',
+    'lookahead': 'jaxbudget.averaging:lookahead',
   },
 }
 KINDS = tuple(NAMES)

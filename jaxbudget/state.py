@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxbudget import averaging as averaging_lib
 from jaxbudget import ledger
+from jaxbudget.averaging import Averaging
 from jaxbudget.keys import derive
 from jaxbudget.ledger import Allowance, Budget
-from jaxbudget.types import Model, Plan, Selector, Spec, State
+from jaxbudget.types import Facts, Model, Plan, Selector, Spec, State
 
 
 @flax.struct.dataclass
@@ -44,6 +46,7 @@ class TrainState:
   params: Any
   model_state: Any
   opt_state: Any
+  average: Any  # of the weights, see `averaging.py`
   selector: State
   plan: Plan
   metrics: RowMetrics
@@ -58,6 +61,7 @@ def init_state(
   selector: Selector,
   optimizer: optax.GradientTransformation,
   budget: Budget | float,
+  averaging: Averaging = averaging_lib.NONE,
 ) -> TrainState:
   """The state before the first epoch.
 
@@ -68,6 +72,7 @@ def init_state(
     selector: the method.
     optimizer: yields updates for a learning rate of 1.
     budget: for the cap; a number counts back-propagated samples.
+    averaging: of the weights.
 
   Returns:
     A state with an empty plan.
@@ -75,13 +80,14 @@ def init_state(
   root = jax.random.key(seed)
   params, model_state = model.init(derive(root, 'init_model'))
   candidates = selector.facts.candidates
-  padded = max(spec.num_examples // candidates, selector.facts.rows)
+  padded = slots(selector.facts, spec)
   state = TrainState(
     epoch=jnp.int32(0),
     row=jnp.int32(0),
     params=params,
     model_state=model_state,
     opt_state=optimizer.init(params),
+    average=averaging.init((params, model_state)),
     selector=selector.init(derive(root, 'init_selector')),
     plan=Plan(
       index=jnp.zeros((padded, candidates), jnp.int32),
@@ -94,6 +100,11 @@ def init_state(
   )
   # Weak types would turn strong in the first call and make the second one compile again.
   return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), state)
+
+
+def slots(facts: Facts, spec: Spec) -> int:
+  """Row slots of an epoch, R: those of a full one, whatever the budget."""
+  return max(spec.num_examples // facts.candidates, facts.rows)
 
 
 def to_bytes(tree: Any) -> bytes:

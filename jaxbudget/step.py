@@ -12,8 +12,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from jaxbudget import averaging as averaging_lib
 from jaxbudget import ledger, parallel
+from jaxbudget.averaging import Averaging
 from jaxbudget.keys import derive
+from jaxbudget.rows import as_row
 from jaxbudget.state import RowMetrics, TrainState
 from jaxbudget.task import CLASSIFICATION, Task
 from jaxbudget.types import Augment, Batch, Cost, Model, Outputs, Selector, take_all, with_epoch
@@ -28,6 +31,7 @@ def make_step(
   augment: Augment | None = None,
   task: Task = CLASSIFICATION,
   mesh: Mesh | None = None,
+  averaging: Averaging = averaging_lib.NONE,
 ) -> Step:
   """Makes the training step of a method.
 
@@ -37,18 +41,20 @@ def make_step(
   Args:
     selector: the method.
     model: the network.
-    optimizer: yields updates for a learning rate of 1.
+    optimizer: yields updates for a learning rate of 1; told the row as extra arguments.
     augment: from gathered to trained-on samples; None takes them as they are.
     task: what is learned.
     mesh: devices to split batches over.
+    averaging: of the weights, after the step.
 
   Returns:
-    `(state, batch[K], learning_rate f32[], root, drawn=None) -> (state, metrics)`: a step on the
-    plan row `state.row`, whose K candidates `batch` holds as they were gathered; `root` is the
-    run's key, `drawn` what was drawn for the row ahead (`types.draw_ahead`), None draws in the
-    step; `metrics` is the row's entry in the books, a `RowMetrics` of scalars.
+    `(state, batch[K], row, root, drawn=None) -> (state, metrics)`: a step on the plan row
+    `state.row`, whose K candidates `batch` holds as they were gathered; `row` is its learning rate
+    f32[], or a `rows.Row`; `root` is the run's key, `drawn` what was drawn for the row ahead
+    (`types.draw_ahead`), None draws in the step; `metrics` is the row's entry in the books, a
+    `RowMetrics` of scalars.
   """
-  return _make(row_hooks(selector), model, optimizer, augment, task, mesh)
+  return _make(row_hooks(selector), model, optimizer, augment, task, mesh, averaging)
 
 
 def once(due: jax.Array, function: Callable[..., tuple], carry: tuple) -> tuple:
@@ -78,16 +84,18 @@ def row_hooks(selector: Selector) -> Selector:
 
 
 @functools.lru_cache(maxsize=64)
-def _make(selector, model, optimizer, augment, task, mesh) -> Step:
+def _make(selector, model, optimizer, augment, task, mesh, averaging) -> Step:
   """The step, for row hooks."""
+  optimizer = optax.with_extra_args_support(optimizer)
 
-  def step(state: TrainState, batch: Batch, learning_rate, root, drawn: Any = None):
+  def step(state: TrainState, batch: Batch, row, root, drawn: Any = None):
+    row = as_row(row)
     if augment is not None:
       key = derive(root, 'augment', state.epoch, state.row)
       batch = with_epoch(augment.train, key, state.epoch, batch, drawn)
     batch = parallel.share(batch, mesh)
     if selector.select is take_all:
-      state, metrics = train(state, batch, learning_rate)
+      state, metrics = train(state, batch, row)
       scored = jnp.int32(0)
     else:
       key = derive(root, 'select', state.epoch, state.row)
@@ -95,7 +103,10 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
       # Whole on every device: who waits in a queue may be trained on by any of them.
       chosen, batch = parallel.everywhere((chosen, batch), mesh)
       state, scored = state.replace(selector=chosen), info['scored']
-      state, metrics = train_prefix(state, batch, learning_rate)
+      state, metrics = train_prefix(state, batch, row)
+    average, weights = averaging.update(state.average, (state.params, state.model_state), row)
+    params, model_state = weights
+    state = state.replace(average=average, params=params, model_state=model_state)
     metrics = metrics.replace(scored=scored)
     cost = Cost(metrics.scored, metrics.trained, metrics.trained)
     return state.replace(row=state.row + 1, allowance=ledger.spend(state.allowance, cost)), metrics
@@ -109,7 +120,7 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
 
     return forward
 
-  def train_prefix(state, batch, learning_rate):
+  def train_prefix(state, batch, row):
     """A step on the smallest listed prefix that holds every example of positive weight, if any."""
     needed = jnp.sum(batch.weight > 0, dtype=jnp.int32)
     sizes = selector.sizes or batch.weight.shape
@@ -117,10 +128,10 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
     for smaller, size in zip((0, *sizes), sizes, strict=False):
       prefix = jax.tree.map(lambda x, size=size: x[:size], batch)
       due = (smaller < needed) & (needed <= size)
-      carry = once(due, lambda state, _, p=prefix: train(state, p, learning_rate), carry)
+      carry = once(due, lambda state, _, p=prefix: train(state, p, row), carry)
     return carry
 
-  def train(state, batch, learning_rate):
+  def train(state, batch, row):
     """Forward, backward, optimizer, and feedback to the selector."""
     batch = parallel.share(batch, mesh)
     mask = batch.weight > 0 if selector.partial else None
@@ -139,8 +150,8 @@ def _make(selector, model, optimizer, augment, task, mesh) -> Step:
     (mean, aux), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
     logits, loss, weight, model_state = aux
     outputs = parallel.everywhere(task.told(logits, batch.target, loss), mesh)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    updates = jax.tree.map(lambda u: -learning_rate * u, updates)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, **row.told)
+    updates = jax.tree.map(lambda u: -row.learning_rate * u, updates)
     real, counted = batch.weight > 0, (weight > 0).astype(jnp.int32)
     hit = task.correct(logits, batch.target) & real
     # Padding of a partial batch is not a sample.

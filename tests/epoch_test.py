@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from selectors_common_test import PATHS, make
 
 from jaxbudget import epoch, ledger
+from jaxbudget.evaluation import Evaluation, evaluate, forward_batch
 from jaxbudget.losses import cross_entropy
 from jaxbudget.selectors import make_selector
 from jaxbudget.step import make_step
@@ -229,11 +230,11 @@ def test_evaluation_counts_every_example_once():
   hits = int((logits.argmax(-1) == split.label).sum())
   loss, losses = float(cross_entropy(logits, jax.nn.one_hot(split.label, 3)).sum()), {}
   for size, cuts in ((45, [0, 1]), (10, [0, 5]), (10, [0, 1, 1, 4, 5]), (7, [0, 7]), (64, [0, 1])):
-    sums = epoch.Evaluation.blank()
+    sums = Evaluation.blank()
     for start, stop in zip(cuts, cuts[1:], strict=False):
       place = jnp.int32(start), jnp.int32(stop)
       fixed = toys.MODEL, toys.AUGMENT.test, size, params, model_state, split
-      sums = epoch.evaluate(*fixed, sums, *place)
+      sums = evaluate(*fixed, sums, *place)
     assert int(sums.correct) == hits
     assert float(sums.loss) == pytest.approx(loss, rel=1e-5)
     losses.setdefault(size, set()).add(float(sums.loss))
@@ -258,7 +259,7 @@ def test_evaluation_counts_every_example_once():
 )
 def test_an_evaluation_batch_fits_the_split_and_the_memory(size, batch_size, shape, bound, chosen):
   spec = Spec(size, batch_size, 10, 1, shape)
-  assert epoch.forward_batch(size, spec, bound) == chosen
+  assert forward_batch(size, spec, bound) == chosen
 
 
 def test_the_state_is_donated():

@@ -32,8 +32,8 @@ def test_results_are_those_of_the_engine_number(name):
 MUTANTS = {
   'decay after momentum': (
     'optimizers.py',
-    'clip_norm, decay, optax.trace(momentum, nesterov=nesterov))',
-    'clip_norm, optax.trace(momentum, nesterov=nesterov), decay)',
+    'clip_norm, decay, trace(momentum, nesterov=nesterov))',
+    'clip_norm, trace(momentum, nesterov=nesterov), decay)',
     'weights unif_sgd',
   ),
   'the mean over all of a batch': (

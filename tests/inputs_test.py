@@ -20,6 +20,7 @@ from rich.console import Console
 
 from jaxbudget import data, engine, epoch, factories, load, models, parallel, registry
 from jaxbudget.augment import make_augment
+from jaxbudget.evaluation import Evaluation, evaluate
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run.train import Stopped, train
 from jaxbudget.lab.sweep import local
@@ -115,9 +116,9 @@ def trained(run, found, rate):
 
 
 def score(run, found):
-  sums = epoch.evaluate(
+  sums = evaluate(
     run.program.model, run.program.augment.test, N, run.state.params, run.state.model_state,
-    data.place(found)[1], epoch.Evaluation.blank(), jnp.int32(0), jnp.int32(1),
+    data.place(found)[1], Evaluation.blank(), jnp.int32(0), jnp.int32(1),
     task=run.program.task,
   )  # fmt: skip
   return run.program.task.score(int(sums.correct), float(sums.loss), N)

@@ -14,6 +14,7 @@ from selectors_common_test import PATHS, VARIANTS, make
 from jaxbudget import engine, epoch, registry
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
+from jaxbudget.evaluation import Evaluation, evaluate
 from jaxbudget.lab.run import flops
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
@@ -155,9 +156,9 @@ def test_loops_of_unknown_length_are_drawn_before_the_rows(augment):
 def test_evaluation_lowers_for_accelerators():
   selector, _ = make('sgd')
   program, state, data, *_, place = abstract_run(selector, toys.SPEC)
-  weights, sums = (state.params, state.model_state), jax.eval_shape(epoch.Evaluation.blank)
+  weights, sums = (state.params, state.model_state), jax.eval_shape(Evaluation.blank)
   arguments = program.model, program.augment.test, 8, *weights, data, sums, place, place
-  for text in lowered(epoch.evaluate, *arguments).values():
+  for text in lowered(evaluate, *arguments).values():
     assert convolutions(text) == {'b': LAYERS}
 
 

@@ -28,7 +28,9 @@ def rates(name, total, final=0.0, **options):
 
 
 def momenta(name, total, **options):
-  return np.asarray(schedules.make_momentum(name, total, 1, options)(ROW))[:total]
+  return np.asarray(
+    schedules.make_momentum(name, total, 1, {'cycle_momentum': True, **options})(ROW)
+  )[:total]
 
 
 @pytest.mark.parametrize('budget', [0.05, 0.1, 0.2, 0.3, 0.5, 1.0])
@@ -172,6 +174,7 @@ def test_momentum_takes_the_options_of_its_schedule():
   for name, momentum in schedules.MOMENTA.items():
     assert options(momentum) == options(factories.find('schedule', name).factory)
   assert schedules.make_momentum('cosine', 3, 4) is None
+  assert schedules.make_momentum('onecycle', 3, 4) is None, "the optimizer's, unless asked"
 
 
 @pytest.mark.parametrize('name', registry.names('schedule'))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxbudget import types
+from jaxbudget import registry, types
 from jaxbudget.models import network
 
 PATCH = 2  # side of the whitened patches
@@ -63,7 +63,7 @@ class Group(nnx.Module):
 class Airbench(nnx.Module):
   """Whitening, three groups, the maximum over what is left of the image, a linear layer."""
 
-  def __init__(self, widths, depth, num_classes, channels, convolve, dtype, momentum):
+  def __init__(self, widths, depth, num_classes, channels, convolve, dtype, momentum, head):
     rngs = nnx.Rngs(0)
     make_conv = functools.partial(network.conv, size=3, convolve=convolve, dtype=dtype)
 
@@ -75,6 +75,7 @@ class Airbench(nnx.Module):
     for i, features in enumerate(widths, start=1):
       setattr(self, f'group{i}', Group(features_in, features, depth, make_conv, make_norm, rngs))
       features_in = features
+    self.scale = LOGIT_SCALE if head == 'torch' else 1 / features_in
     self.linear = nnx.Linear(features_in, num_classes, use_bias=False, rngs=rngs)
 
   def features(self, x, **norm_options):
@@ -86,7 +87,7 @@ class Airbench(nnx.Module):
 
   def __call__(self, x, **norm_options):
     """Maps normalised images [n,h,w,c] to logits f32[n,C]."""
-    return self.linear(self.features(x, **norm_options)) * LOGIT_SCALE
+    return self.linear(self.features(x, **norm_options)) * self.scale
 
 
 def _gelu(x):
@@ -154,12 +155,20 @@ def _initial(path, shape, fan_in):
   return with_identities
 
 
+def _unit(path, shape, fan_in):
+  """The same with a last layer of variance 1."""
+  if path[0] == 'linear':
+    return network.uniform(-(3**0.5), 3**0.5)
+  return _initial(path, shape, fan_in)
+
+
 def airbench94(
   num_classes: int,
   image_shape: tuple[int, int, int],
   *,
   width: int = 64,
   depth: Literal[2, 3] = 2,
+  head: Literal['torch', 'unit'] = 'torch',
   compute_dtype: Literal['float32', 'bfloat16'] = 'float32',
   conv: Literal['auto', 'lax', 'cpu'] = 'auto',
 ) -> types.Model:
@@ -170,6 +179,8 @@ def airbench94(
     image_shape: (height, width, channels); made for sides of 32.
     width: channels of the first group; the others keep their proportion to it.
     depth: convolutions of a group, 2 or 3.
+    head: the last layer, `torch`: its default, outputs by 9; `unit`: weights of variance 1, outputs
+      by the number of features, as airbench94_muon has it.
     compute_dtype: of the convolutions. Parameters, BatchNorm
       statistics and logits are float32 either way.
     conv: 'lax', 'cpu' (gradients that are fast on the CPU backend) or 'auto' (what suits
@@ -181,7 +192,7 @@ def airbench94(
   Raises:
     ValueError: naming an argument that is not allowed.
   """
-  return _checked(num_classes, image_shape, width, (1, 4, 4), depth, 0.6, compute_dtype, conv)
+  return _checked(num_classes, image_shape, width, (1, 4, 4), depth, 0.6, compute_dtype, conv, head)
 
 
 def airbench95(
@@ -226,7 +237,10 @@ def airbench_proxy(
   return _checked(num_classes, image_shape, width, (1, 2, 2), depth, 0.9, compute_dtype, conv)
 
 
-def _checked(num_classes, image_shape, width, ratios, depth, momentum, compute_dtype, conv):
+def _checked(
+  num_classes, image_shape, width, ratios, depth, momentum, compute_dtype, conv, head='torch'
+):
+  registry.check('head', head, ('torch', 'unit'))
   network.whole(num_classes=num_classes)
   network.whole(network.WIDEST, width=width)
   if depth not in (2, 3):
@@ -235,13 +249,12 @@ def _checked(num_classes, image_shape, width, ratios, depth, momentum, compute_d
     raise ValueError(f'image_shape={image_shape}: allowed are sides of {PATCH} or more')
   conv = network.resolve(conv, compute_dtype)
   widths = tuple(width * ratio for ratio in ratios)
-  return _model(num_classes, image_shape[2], widths, depth, momentum, compute_dtype, conv)
+  return _model(num_classes, image_shape[2], widths, depth, momentum, compute_dtype, conv, head)
 
 
 @functools.cache
-def _model(num_classes, channels, widths, depth, momentum, compute_dtype, conv):
+def _model(num_classes, channels, widths, depth, momentum, compute_dtype, conv, head):
   convolve, dtype = network.CONVS[conv], network.COMPUTE_DTYPES[compute_dtype]
-  model = network.as_model(
-    lambda: Airbench(widths, depth, num_classes, channels, convolve, dtype, momentum), _initial
-  )
+  options = widths, depth, num_classes, channels, convolve, dtype, momentum, head
+  model = network.as_model(lambda: Airbench(*options), _initial if head == 'torch' else _unit)
   return model._replace(prepare=prepare)

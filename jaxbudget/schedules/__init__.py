@@ -14,7 +14,10 @@ import numpy as np
 import optax
 
 from jaxbudget import factories
+from jaxbudget.rows import Row, lay_out
 from jaxbudget.schedules import cycles
+from jaxbudget.state import slots
+from jaxbudget.types import Facts, Spec
 
 # (epochs, rows, *, the options of the schedule) -> (row -> momentum)
 MOMENTA: dict[str, Callable[..., optax.Schedule]] = {
@@ -63,13 +66,54 @@ def make_momentum(
     options: keyword options of the schedule.
 
   Returns:
-    `row -> momentum`; None for a schedule that leaves it to the optimizer.
+    `row -> momentum`; None for a schedule that leaves it to the optimizer, as all do without
+    the option `cycle_momentum`.
 
   Raises:
     ValueError: unknown name or option, or values the schedule refuses.
   """
   filled = factories.find('schedule', name).fill(options or {})
-  return MOMENTA[name](epochs, rows, **filled) if name in MOMENTA else None
+  cycles_it = name in MOMENTA and filled['cycle_momentum']
+  return MOMENTA[name](epochs, rows, **filled) if cycles_it else None
+
+
+def make_table(
+  name: str,
+  facts: Facts,
+  spec: Spec,
+  learning_rate: float,
+  final: float,
+  options: Mapping[str, Any] | None = None,
+) -> Callable[[int], Row]:
+  """Builds what the rows of a run are given: learning rates, momentum, place in the run.
+
+  Args:
+    name: as for `make_schedule`.
+    facts: of the method.
+    spec: sizes of the run.
+    learning_rate: as for `make_schedule`.
+    final: as for `make_schedule`.
+    options: keyword options of the schedule.
+
+  Returns:
+    `epoch -> Row` of columns of R row slots, for `epoch.train_rows`.
+
+  Raises:
+    ValueError: unknown name or option, or values the schedule refuses.
+  """
+  place = facts.epochs, facts.rows
+  rates = make_schedule(name, *place, learning_rate, final, options)
+  momentum = make_momentum(name, *place, options)
+  return table(rates, momentum, facts, spec)
+
+
+def table(
+  rates: optax.Schedule, momentum: optax.Schedule | None, facts: Facts, spec: Spec
+) -> Callable[[int], Row]:
+  """Lays schedules out over the rows of a run, see `make_table`."""
+  place = facts.epochs, facts.rows, slots(facts, spec)
+  columns = [s and by_epoch(s, *place, facts.lr_ahead) for s in (rates, momentum)]
+  return lay_out(*columns, facts.epochs, facts.rows)
 
 
 _BLOCK = 2**22  # rates that are laid out at a time

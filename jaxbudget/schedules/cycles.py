@@ -47,6 +47,7 @@ def clr(
   decay: float = 0.1,
   base_momentum: float = 0.8,
   max_momentum: float = 0.9,
+  cycle_momentum: bool = False,
   warmup: float = 0.0,
 ) -> optax.Schedule:
   """Cyclical learning rates: whole triangles between `final` and `learning_rate`.
@@ -66,6 +67,7 @@ def clr(
     decay: what `exp_range` leaves of the height at the end of the run.
     base_momentum: see `clr_momentum`.
     max_momentum: see `clr_momentum`.
+    cycle_momentum: whether the momentum goes the other way; else it is the optimizer's.
     warmup: share of the rows that climb to the first rate.
 
   Returns:
@@ -74,7 +76,7 @@ def clr(
   Raises:
     ValueError: an option out of range.
   """
-  del base_momentum, max_momentum
+  del base_momentum, max_momentum, cycle_momentum
   height = _clr_height(cycles, mode, decay)
   waves = over_progress(last_row(epochs, rows), learning_rate, final, height)
   return warm_up(waves, epochs, rows, warmup)
@@ -89,6 +91,7 @@ def clr_momentum(
   decay: float = 0.1,
   base_momentum: float = 0.8,
   max_momentum: float = 0.9,
+  cycle_momentum: bool = False,
   warmup: float = 0.0,
 ) -> optax.Schedule:
   """The momentum of `clr`: least where the rate is largest.
@@ -101,6 +104,7 @@ def clr_momentum(
     decay: see `clr`.
     base_momentum: at height 1.
     max_momentum: at height 0.
+    cycle_momentum: not used.
     warmup: share of the rows before the first cycle, at `max_momentum`.
 
   Returns:
@@ -109,6 +113,7 @@ def clr_momentum(
   Raises:
     ValueError: an option out of range.
   """
+  del cycle_momentum
   height = _clr_height(cycles, mode, decay)
   waves = over_progress(last_row(epochs, rows), base_momentum, max_momentum, height)
   return warm_up(waves, epochs, rows, warmup, start=1.0)
@@ -127,6 +132,7 @@ def onecycle(
   anneal: Literal['cos', 'linear'] = 'cos',
   base_momentum: float = 0.85,
   max_momentum: float = 0.95,
+  cycle_momentum: bool = False,
   warmup: float = 0.0,
 ) -> optax.Schedule:
   """One cycle: from learning_rate/div up to learning_rate, then down to almost nothing.
@@ -149,6 +155,7 @@ def onecycle(
     anneal: `cos` or `linear` between these.
     base_momentum: see `onecycle_momentum`.
     max_momentum: see `onecycle_momentum`.
+    cycle_momentum: whether the momentum goes the other way; else it is the optimizer's.
     warmup: share of the rows that climb to the first rate.
 
   Returns:
@@ -157,7 +164,7 @@ def onecycle(
   Raises:
     ValueError: an option out of range.
   """
-  del final, base_momentum, max_momentum
+  del final, base_momentum, max_momentum, cycle_momentum
   knots = _onecycle_knots(epochs * rows, form, pct, anneal)
   final_div = final_div if final_div is not None else 1e5 if form == 'fastai' else 1e4
   check('onecycle', div > 0 and final_div > 0, f'div={div}, final_div={final_div} must be positive')
@@ -179,6 +186,7 @@ def onecycle_momentum(
   anneal: Literal['cos', 'linear'] = 'cos',
   base_momentum: float = 0.85,
   max_momentum: float = 0.95,
+  cycle_momentum: bool = False,
   warmup: float = 0.0,
 ) -> optax.Schedule:
   """The momentum of `onecycle`: least at the peak of the rate.
@@ -193,6 +201,7 @@ def onecycle_momentum(
     anneal: see `onecycle`.
     base_momentum: at the peak.
     max_momentum: at both ends.
+    cycle_momentum: not used.
     warmup: share of the rows before the cycle, at `max_momentum`.
 
   Returns:
@@ -201,7 +210,7 @@ def onecycle_momentum(
   Raises:
     ValueError: an option out of range.
   """
-  del div, final_div
+  del div, final_div, cycle_momentum
   knots = _onecycle_knots(epochs * rows, form, pct, anneal)
   values = [max_momentum, base_momentum, max_momentum, max_momentum]
   cycle = pieces(knots, values[: len(knots)], ANNEALS[anneal])

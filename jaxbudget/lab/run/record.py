@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from jaxbudget import ledger, recording
-from jaxbudget.epoch import Evaluation, Progress
+from jaxbudget.epoch import Progress
+from jaxbudget.evaluation import Evaluation
 from jaxbudget.lab.run import checkpoint, files, hosts
 from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.run.provenance import device_record, versions

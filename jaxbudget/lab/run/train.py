@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import engine, epoch, parallel, recording, scan, schedules
+from jaxbudget.evaluation import Evaluation, evaluate, forward_batch
 from jaxbudget.lab.run import checkpoint, conditions, files, hosts, record
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.run.record import Best, Books
@@ -39,7 +40,7 @@ class Live:
 
   state: TrainState
   best: Best
-  sums: epoch.Evaluation  # of the evaluation under way
+  sums: Evaluation  # of the evaluation under way
   books: Books
   counted: np.ndarray  # i32[N]  times trained on in the epochs recorded, under record_selection
   row: int  # the next row to dispatch
@@ -72,7 +73,7 @@ class Pending(NamedTuple):
 
   epoch: int
   measured: epoch.Progress
-  evaluation: epoch.Evaluation | None
+  evaluation: Evaluation | None
   times_trained: jax.Array | None  # i32[N]  under record_selection
   trained_at: float | None  # when its rows were done, if they were waited for
 
@@ -133,7 +134,7 @@ def train(
     learning_rate=schedules.by_epoch(
       parts.schedule, facts.epochs, facts.rows, slots, facts.lr_ahead
     ),
-    evaluation_batch=epoch.forward_batch(len(test_data.label), parts.spec, cell.evaluate_batch),
+    evaluation_batch=forward_batch(len(test_data.label), parts.spec, cell.evaluate_batch),
     directory=directory,
     belongs_to={'run': run.run_id, **here},
     progress=progress,
@@ -181,7 +182,7 @@ def _begin(run: Run, state: TrainState, mesh: jax.sharding.Mesh | None) -> Live:
   """A run before its first epoch."""
   # The weights are on every device already, and may be those of other processes.
   weights = jax.tree.map(jnp.copy, (state.params, state.model_state))
-  nothing = epoch.Evaluation.blank()
+  nothing = Evaluation.blank()
   none, sums = parallel.replicate(((nothing, jnp.int32(0)), nothing), mesh)
   return Live(
     state=state,
@@ -262,7 +263,7 @@ def _scan(setting: Setting, live: Live, e: int) -> None:
     state.params,
     state.model_state,
     setting.train_data,
-    epoch.forward_batch(parts.spec.num_examples, parts.spec, setting.run.cell.evaluate_batch),
+    forward_batch(parts.spec.num_examples, parts.spec, setting.run.cell.evaluate_batch),
     parts.selector.facts.scan.wants,
     parts.task,
     mesh=setting.program.mesh,
@@ -298,7 +299,7 @@ def _evaluate(setting: Setting, live: Live, e: int, short: bool) -> Iterator[Non
   batches = _batches(setting)
   while live.books.batches < batches:
     start, size, done = time.monotonic(), live.batches_per_call, live.books.batches
-    sums = live.sums if done else parallel.replicate(epoch.Evaluation.blank(), setting.program.mesh)
+    sums = live.sums if done else parallel.replicate(Evaluation.blank(), setting.program.mesh)
     live.books.batches = min(done + size, batches)
     live.sums = _run_evaluation(setting, live, sums, done, live.books.batches)
     if not short:
@@ -341,10 +342,10 @@ def _after(
 
 
 def _run_evaluation(
-  setting: Setting, live: Live, sums: epoch.Evaluation, start: int, stop: int
-) -> epoch.Evaluation:
+  setting: Setting, live: Live, sums: Evaluation, start: int, stop: int
+) -> Evaluation:
   parts, state = setting.run.parts, live.state
-  return epoch.evaluate(
+  return evaluate(
     parts.model,
     parts.augment.test,
     setting.evaluation_batch,
@@ -363,14 +364,14 @@ def _scalar(value: int, setting: Setting) -> jax.Array:
   return parallel.replicate(np.int32(value), setting.program.mesh)
 
 
-def _keep(setting: Setting, live: Live, evaluation: epoch.Evaluation, e: int) -> Best:
+def _keep(setting: Setting, live: Live, evaluation: Evaluation, e: int) -> Best:
   rank = setting.program.task.rank
   return _keep_best(rank, live.best, evaluation, live.state, _scalar(e, setting))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _keep_best(
-  rank: Callable, best: Best, evaluation: epoch.Evaluation, state: TrainState, e: jax.Array
+  rank: Callable, best: Best, evaluation: Evaluation, state: TrainState, e: jax.Array
 ) -> Best:
   latest = Best(evaluation, e, state.params, state.model_state)
   better = (best.epoch == 0) | (rank(*evaluation) > rank(*best.sums))

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import engine, epoch
+from jaxbudget import engine
+from jaxbudget.evaluation import Evaluation, evaluate
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.columns import Columns
 from jaxbudget.lab.config import OPTION_KEYS
@@ -131,11 +132,11 @@ def _time_network(run: Run, seconds: float) -> tuple[float, float]:
   per_row = _seconds_per_call(train, seconds, range(_ROWS + 1))
   test = Data(data.image[:size], data.label[:size])
 
-  nothing, state = epoch.Evaluation.blank(), trained.state
+  nothing, state = Evaluation.blank(), trained.state
 
   def forward(batches):
     place = jnp.int32(0), jnp.int32(batches)
-    return epoch.evaluate(
+    return evaluate(
       parts.model, plain.test, size, state.params, state.model_state, test, nothing, *place,
       task=parts.task,
     )  # fmt: skip

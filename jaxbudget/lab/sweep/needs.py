@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from jaxbudget import epoch, recording, scan
+from jaxbudget import recording, scan
+from jaxbudget.evaluation import forward_batch
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.config import OPTION_KEYS
 from jaxbudget.lab.run import build, files, fit
@@ -266,7 +267,7 @@ def _look(kinds: tuple[str, ...], needed: Run, path, data: Data, between) -> dic
     weights = jax.device_put(files.read_weights(path, parts.model))
   except ValueError as e:
     raise ValueError(f'{path} does not hold weights of {needed.cell.model}: {e}') from e
-  size = epoch.forward_batch(data.label.shape[0], parts.spec, needed.cell.evaluate_batch)
+  size = forward_batch(data.label.shape[0], parts.spec, needed.cell.evaluate_batch)
   look = parts.model, parts.augment.test, *weights, data, size
   found = {}
   if 'gradient_norm' in kinds:

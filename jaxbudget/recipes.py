@@ -1,0 +1,253 @@
+"""Recipes: all parts of a published way to train a network, together.
+
+A recipe is plain values by the names of the laboratory's configs, each of which may be given
+otherwise. Under a budget it keeps batch size and largest learning rate and gets shorter: its
+schedule, its averaging and the end of its whitening are shapes over the progress of the run.
+
+From the library alone:
+
+  recipe = recipes.make('airbench94', info, budget=0.5)
+  run = engine.prepare(recipes.start(recipe), data)
+  for e in range(recipe.selector.facts.epochs):
+    run, progress = engine.run_epoch(run, data, e, recipe.table(e))
+  weights = engine.evaluated(run)  # for `evaluate(recipe.evaluated, ...)`
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from jaxbudget import engine, evaluation, registry, rows, schedules
+from jaxbudget.augment import make_augment
+from jaxbudget.averaging import Averaging, make_averaging
+from jaxbudget.data.dataset import Info
+from jaxbudget.ledger import Budget, as_budget
+from jaxbudget.models import for_data
+from jaxbudget.optimizers import make_optimizer
+from jaxbudget.selectors import make_selector
+from jaxbudget.task import Task, make_task
+from jaxbudget.types import Augment, Model, Selector, Spec
+
+# Rates of airbench are in units of 1 + 1 / (1 - momentum) rows; decays stand beside them.
+_LONGER = 1 + 1 / 0.15
+
+
+def _airbench(model, rate, decay, epochs, stages, **options):
+  """What airbench94, 95 and 96 have in common; `stages` are its augmentations beside the flip."""
+  return {
+    'model': model,
+    'optimizer': 'airbench_sgd',
+    'optimizer_options': {'weight_decay': decay / rate, 'whiten_share': 3 / epochs},
+    'task_options': {'label_smoothing': 0.2},
+    'augment': '+'.join(('alternating_flip', *stages)),
+    'augment_options': stages,
+    'schedule': 'airbench',
+    'schedule_options': options,
+    'learning_rate': rate / _LONGER,
+    'averaging': 'lookahead',
+    'tta': 'mirror_translate',
+    'epochs': epochs,
+    'batch_size': 1024,
+  }
+
+
+# What recipes have in common unless they say otherwise.
+_PLAIN = {
+  'task': 'classification', 'averaging': 'none', 'tta': 'none', 'final_learning_rate': 1e-6,
+}  # fmt: skip
+_AIRBENCH96 = {'translate': {'pad': 4}, 'cutout': {'size': 12, 'inside': True}}
+RECIPES: dict[str, dict[str, Any]] = {
+  # Arazo et al., 2021: what a config is without a recipe.
+  'paper': {
+    'model': 'resnet18',
+    'optimizer': 'sgd',
+    'augment': 'standard',
+    'schedule': 'linear',
+    'learning_rate': 0.1,
+    'epochs': 200,
+    'batch_size': 128,
+  },
+  # Jordan, https://arxiv.org/abs/2404.00498; whole epochs, so 10 for the 9.9 of airbench94.
+  'airbench94': _airbench('airbench94', 11.5, 0.0153, 10, {'translate': {'pad': 2}}),
+  'airbench95': _airbench('airbench95', 10.0, 0.0153, 15, {'translate': {'pad': 2}}),
+  'airbench96': _airbench('airbench96', 9.0, 0.012, 37, _AIRBENCH96, start=0.1, end=0.0),
+  # airbench94_muon of https://github.com/KellerJordan/cifar10-airbench.
+  'airbench94_muon': {
+    'model': 'airbench94',
+    'model_options': {'head': 'unit'},
+    'optimizer': 'airbench_muon',
+    'task_options': {'label_smoothing': 0.2},
+    'augment': 'alternating_flip+translate',
+    'augment_options': {'translate': {'pad': 2}},
+    'schedule': 'linear',
+    'learning_rate': 0.24,
+    'final_learning_rate': 0.0,
+    'tta': 'mirror_translate',
+    'epochs': 8,
+    'batch_size': 2000,
+  },
+  # Page, https://github.com/davidcpage/cifar10-fast, the 24 epochs of DAWNBench.
+  'resnet9': {
+    'model': 'resnet9',
+    'optimizer': 'nesterov',
+    'optimizer_options': {'momentum': 0.9, 'weight_decay': 5e-4},
+    'augment': 'translate+cutout',
+    'augment_options': {'translate': {'pad': 4}, 'cutout': {'size': 8, 'inside': True}},
+    'schedule': 'dawn',
+    'learning_rate': 0.4,
+    'final_learning_rate': 0.0,
+    'epochs': 24,
+    'batch_size': 512,
+  },
+  # Zagoruyko and Komodakis, https://arxiv.org/abs/1605.07146.
+  'wrn28_10': {
+    'model': 'wrn',
+    'model_options': {'depth': 28, 'width': 10},
+    'optimizer': 'nesterov',
+    'optimizer_options': {'momentum': 0.9, 'weight_decay': 5e-4},
+    'augment': 'translate',
+    'augment_options': {'translate': {'pad': 4}},
+    'schedule': 'step',
+    'schedule_options': {'milestones': (0.3, 0.6, 0.8), 'drop': 0.2},
+    'learning_rate': 0.1,
+    'epochs': 200,
+    'batch_size': 128,
+  },
+}
+
+
+def values(name: str) -> dict[str, Any]:
+  """The values of a recipe.
+
+  Args:
+    name: of the recipe.
+
+  Returns:
+    By key of a config; options of a part are a dict, of a part in a chain by its name.
+
+  Raises:
+    ValueError: an unknown name, with the closest match.
+  """
+  registry.check('recipe', name, RECIPES)
+  return copy.deepcopy({**_PLAIN, **RECIPES[name]})
+
+
+class Recipe(NamedTuple):
+  """The parts of a run, ready for `start`.
+
+  Attributes:
+    table: `epoch -> rows.Row`, what `engine.run_epoch` is given.
+    evaluated: the network with its test-time augmentation, for `evaluation.evaluate`.
+    views: forward passes that this takes for an image.
+  """
+
+  spec: Spec
+  budget: Budget
+  model: Model
+  augment: Augment
+  selector: Selector
+  optimizer: optax.GradientTransformation
+  task: Task
+  averaging: Averaging
+  table: Callable[[int], rows.Row]
+  evaluated: Model
+  views: int
+
+
+def make(
+  name: str,
+  info: Info,
+  budget: Budget | float = 1.0,
+  selector: str = 'unif_sgd',
+  selector_options: Mapping[str, Any] | None = None,
+  **others: Any,
+) -> Recipe:
+  """Makes the parts of a recipe for a data set.
+
+  Args:
+    name: of the recipe.
+    info: of the data set.
+    budget: B, or a `Budget`.
+    selector: the method.
+    selector_options: of the method.
+    **others: what the recipe sets, otherwise, such as `epochs=5`; options of a part are a dict
+      and go over those of the recipe, unless the part is another one too.
+
+  Returns:
+    The parts.
+
+  Raises:
+    ValueError: an unknown name or option, or a value out of range.
+  """
+  plain = values(name)
+  for key in others:
+    registry.check('key of a recipe', key.removesuffix('_options'), sorted(plain))
+  chosen = merged(plain, others)
+  options = {kind: chosen.get(f'{kind}_options', {}) for kind in registry.KINDS}
+  augment = make_augment(chosen['augment'], info, **options['augment'])
+  spec = Spec(
+    info.num_train, chosen['batch_size'], info.num_classes, chosen['epochs'], info.image_shape,
+    augment.parts,
+  )  # fmt: skip
+  budget = as_budget(budget)
+  method = make_selector(selector, spec, budget, selector_options)
+  model = for_data(chosen['model'], info, **options['model'])
+  rates = chosen['learning_rate'], chosen['final_learning_rate']
+  return Recipe(
+    spec,
+    budget,
+    model,
+    augment,
+    method,
+    make_optimizer(chosen['optimizer'], **options['optimizer']),
+    make_task(chosen['task'], info, **options['task']),
+    make_averaging(chosen['averaging'], **options['averaging']),
+    schedules.make_table(chosen['schedule'], method.facts, spec, *rates, options['schedule']),
+    evaluation.test_time(model, chosen['tta']),
+    evaluation.TEST_TIME[chosen['tta']],
+  )
+
+
+def merged(recipe: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+  """Values with others over them; options of a part that is another one now are left out.
+
+  Args:
+    recipe: of `values`.
+    others: by key, options of a part as a dict.
+
+  Returns:
+    All of them.
+  """
+  found = {**recipe, **others}
+  for kind in registry.KINDS:
+    key = f'{kind}_options'
+    same = found.get(kind) == recipe.get(kind, found.get(kind))
+    both = _over(recipe.get(key, {}) if same else {}, others.get(key, {}))
+    if both or key in found:
+      found[key] = both
+  return found
+
+
+def _over(own, others):
+  """Nested options with others over them."""
+  return {
+    **own,
+    **{
+      key: _over(own[key], value)
+      if isinstance(value, Mapping) and isinstance(own.get(key), Mapping)
+      else value
+      for key, value in others.items()
+    },
+  }
+
+
+def start(recipe: Recipe, seed: int = 0, mesh: jax.sharding.Mesh | None = None) -> engine.Engine:
+  """Sets a run up, as `engine.start` does; then `engine.prepare` it with the data."""
+  parts = recipe.model, recipe.augment, recipe.selector, recipe.optimizer
+  return engine.start(
+    recipe.spec, *parts, recipe.budget,
+    seed=seed, mesh=mesh, task=recipe.task, averaging=recipe.averaging,
+  )  # fmt: skip
