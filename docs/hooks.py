@@ -36,6 +36,7 @@ _REFERENCE = """# jaxbudget
 _HEADINGS = {
   'selector': 'Methods', 'augment': 'Augmentations', 'model': 'Networks', 'dataset': 'Data sets',
   'schedule': 'Schedules', 'optimizer': 'Optimizers', 'task': 'Tasks',
+  'averaging': 'Averages of the weights',
 }  # fmt: skip
 
 

@@ -51,6 +51,9 @@ KEYS = {
   'augment': ([], ['mix-up', '', 'standard,ricap', 'mixup+', 'mixup+mixup', 'json:dumps']),
   'schedule': ([], ['steps', 'exponential', 'json:dumps']),
   'optimizer': ([], ['adm', '', 'json:dumps']),
+  'averaging': ([], ['emma', '', 'json:dumps']),
+  'tta': ([], ['mirrors', '']),
+  'recipe': ([''], ['airbench49', 3]),
   'task': ([], ['regress', '', 'json:dumps', 'regression']),
   **{f'{kind}_options': ([], ['warmup', 3, ('b',)]) for kind in registry.KINDS},
   'slurm': ([], [3, {'gpu': 1}, {'minutes': 'x'}, {'partition': None}]),
@@ -61,6 +64,7 @@ NAMES = {
   'model': ('linear', 'resnet8'),
   'schedule': registry.names('schedule'),
   'optimizer': registry.names('optimizer'),
+  'averaging': registry.names('averaging'),
   'task': ('classification',),
 }
 _SHARE = ([0.0, 0.25], [-0.1, 1.0, NAN])
@@ -182,9 +186,12 @@ OPTIONS = {
     **{name: {'width': ([2, 4], [0, -1, 10**6])} for name in ('resnet8', 'resnet18')},
     'resnet9': _NETWORK,
     **dict.fromkeys(
-      ('airbench94', 'airbench95', 'airbench96', 'airbench_proxy'),
+      ('airbench95', 'airbench96', 'airbench_proxy'),
       {**_NETWORK, 'depth': ([2, 3], [1, 4])},
     ),
+    'airbench94': {
+      **_NETWORK, 'depth': ([2, 3], [1, 4]), 'head': (['torch', 'unit'], ['zero']),
+    },
     'wrn': {**_NETWORK, 'depth': ([10, 16], [9, 4, 10**6])},
     'preact_resnet': {**_NETWORK, 'depth': ([8, 14], [10, 2])},
     'convmixer': {
@@ -211,11 +218,12 @@ OPTIONS = {
     'htd': {'lower': ([-6.0], [5.0]), 'upper': ([3.0], [-5.0]), 'warmup': _SHARE},
     'clr': {
       'cycles': ([1, 2], [0]), 'decay': ([0.5], [0.0, 2.0]), 'base_momentum': _MOMENTUM,
-      'max_momentum': _MOMENTUM, 'warmup': _SHARE,
+      'max_momentum': _MOMENTUM, 'cycle_momentum': ([False], ['yes']), 'warmup': _SHARE,
     },
     'onecycle': {
       'pct': ([0.3], [0.0, 1.5]), 'div': ([10.0], [0.0]), 'final_div': ([100.0], [-1.0]),
-      'base_momentum': _MOMENTUM, 'max_momentum': _MOMENTUM, 'warmup': _SHARE,
+      'base_momentum': _MOMENTUM, 'max_momentum': _MOMENTUM,
+      'cycle_momentum': ([False], ['yes']), 'warmup': _SHARE,
     },
     'wsd': {'warmup': ([0.1], [-0.1, 1.0]), 'decay': ([0.3], [-0.1, 2.0])},
     'airbench': {
@@ -231,6 +239,20 @@ OPTIONS = {
     'adamw': {'b1': _BETA, 'b2': _BETA, 'eps': _EPS, **_DECAY},
     'lion': {'b1': _BETA, 'b2': _BETA, **_DECAY},
     'muon': {'momentum': _BETA, 'b1': _BETA, 'b2': _BETA, 'eps': _EPS, **_DECAY},
+    'airbench_sgd': {
+      'momentum': _BETA, 'weight_decay': _DECAY['weight_decay'],
+      'norm_bias_scale': ([1, 64.0], [0]),
+      'whiten_share': ([0.3, 1], [0.0, 1.5, NAN]),
+    },
+    'airbench_muon': {
+      'momentum': _BETA, 'filter_momentum': _BETA, 'weight_decay': _DECAY['weight_decay'],
+      'bias_scale': ([1.0], [0.0, NAN]), 'head_scale': ([1.0], [0.0, NAN]),
+      'whiten_share': ([0.3, 1], [0.0, 1.5, NAN]), 'iterations': ([1, 5], [0]),
+    },
+  },
+  'averaging': {
+    'ema': {'decay': _BETA, 'every': ([1, 5], [0])},
+    'lookahead': {'decay': _BETA, 'every': ([1, 5], [0]), 'power': ([1, 3.0], [0.0, NAN])},
   },
 }  # fmt: skip
 # What each type refuses, whatever the option.

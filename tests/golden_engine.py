@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import selectors_common_test as common
 import toys
 
@@ -180,14 +181,27 @@ def rates(lib: Library, name: str) -> list[float]:
 
 def updates(lib: Library, name: str) -> list[float]:
   """The updates of an optimizer for four gradients of two weights."""
-  optimizer = lib.optimizers.make_optimizer(name)
+  optimizer = optax.with_extra_args_support(lib.optimizers.make_optimizer(name))
   params, found = {'w': jnp.array([1.0, -200.0])}, []
   state = optimizer.init(params)
   for step in range(4):
     gradient = {'w': jnp.array([0.5 - step, 3.0 * step])}
-    update, state = optimizer.update(gradient, state, params)
+    row = lib.rows.Row(0.1, None, jnp.int32(step + 1), jnp.float32((step + 1) / 4))
+    update, state = optimizer.update(gradient, state, params, **row.told)
     params = jax.tree.map(lambda p, u: p - 0.1 * u, params, update)
     found += [*update['w']]
+  return _numbers(found)
+
+
+def averaged(lib: Library, name: str) -> list[float]:
+  """Evaluated and trained weights along six rows, each of which adds to them."""
+  averaging = lib.averaging.make_averaging(name)
+  weights, found = (jnp.array([1.0, -200.0]), ()), []
+  average = averaging.init(weights)
+  for step in range(1, 7):
+    row = lib.rows.Row(0.1, None, jnp.int32(step), jnp.float32(step / 6))
+    average, weights = averaging.update(average, (weights[0] + step, ()), row)
+    found += [*averaging.evaluated(average, weights)[0], *weights[0]]
   return _numbers(found)
 
 
@@ -210,6 +224,7 @@ def told(lib: Library, name: str) -> dict[str, Any]:
 
 _OTHERS = {
   'task': told, 'augment': augmented, 'model': network, 'schedule': rates, 'optimizer': updates,
+  'averaging': averaged,
 }  # fmt: skip
 # Of the kinds whose programs take seconds to compile, those of the study: the others have
 # published numbers or NumPy to agree with in tests of their own.

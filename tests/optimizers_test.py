@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 
-from jaxbudget import registry
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.state import from_bytes, to_bytes
 
@@ -102,7 +101,7 @@ def by_hand(name, decay=DECAY, decay_mask='all', clip=None):
   return expected
 
 
-@pytest.mark.parametrize('name', registry.names('optimizer'))
+@pytest.mark.parametrize('name', RULES)
 def test_three_steps_are_those_of_the_rule(name):
   for mask, clip in (('all', None), ('matrices', CLIP)):
     found = trained(name, weight_decay=DECAY, decay_mask=mask, clip_norm=clip)

@@ -23,6 +23,7 @@ NAMES = {
   'schedule': 'mine.sawtooth:sawtooth',
   'task': 'mine.gce:gce',
   'optimizer': 'mine.adam:adam',
+  'averaging': 'mine.swa:swa',
 }
 VALUES = {
   **NAMES, 'batch_size': 8, 'epochs': 4, 'budget': 0.5, 'seeds': 2, 'learning_rate': 0.01,
@@ -201,6 +202,7 @@ FAULTY = {
   'dataset': ('def f(where):\n  return 1 / 0\n', 'raised ZeroDivisionError: division by zero'),
   'schedule': ('def f(epochs, rows, learning_rate, final):\n  pass\n', 'made a NoneType'),
   'task': ('def f(info):\n  return 3\n', 'made a int, not a Task'),
+  'averaging': ('def f():\n  return 3\n', 'made a int, not a Averaging'),
   'optimizer': (
     'def f(*, b: int):\n  pass\n',
     'f needs its option b, which must be a whole number',

@@ -102,16 +102,16 @@ def values(dataset):
   return faulty.settings(dataset, selector='unif_sgd', rows_per_call=1)
 
 
-def dispatched(monkeypatch, name: str, then=lambda: None) -> list[tuple]:
-  """Notes the arguments of every call of a program of `epoch`."""
-  calls, program = [], getattr(epoch, name)
+def dispatched(monkeypatch, module, name: str, then=lambda: None) -> list[tuple]:
+  """Notes the arguments of every call of a program, by its name in a module."""
+  calls, program = [], getattr(module, name)
 
   def noted(*arguments, **more):
     calls.append(arguments)
     then()
     return program(*arguments, **more)
 
-  monkeypatch.setattr(epoch, name, noted)
+  monkeypatch.setattr(module, name, noted)
   return calls
 
 
@@ -123,7 +123,7 @@ def test_a_stop_does_not_wait_for_an_evaluation_and_loses_none_of_it(
   whole.mkdir()
   pieces.mkdir()
   expected = train(run, *placed(datasets), whole)
-  calls = dispatched(monkeypatch, 'evaluate')
+  calls = dispatched(monkeypatch, train_lib, 'evaluate')
   seen = []
   for _ in range(20):  # stops after each call of the evaluation
     before = len(calls)
@@ -168,8 +168,8 @@ def test_seconds_of_evaluation_are_told_from_those_of_training(dataset, tmp_path
     return wait
 
   monkeypatch.setattr(train_lib.time, 'monotonic', lambda: now)
-  rows = dispatched(monkeypatch, 'train_rows', last(1.0))
-  batches = dispatched(monkeypatch, 'evaluate', last(100.0))
+  rows = dispatched(monkeypatch, epoch, 'train_rows', last(1.0))
+  batches = dispatched(monkeypatch, train_lib, 'evaluate', last(100.0))
   result = train(run, *placed(datasets), tmp_path)
   lines = [json.loads(x) for x in (tmp_path / files.METRICS).read_text().splitlines()]
   assert [line['seconds']['evaluate'] for line in lines] == [500.0, 500.0]

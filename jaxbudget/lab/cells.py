@@ -17,6 +17,7 @@ _TOLD = (
   'augment',
   'schedule',
   'optimizer',
+  'averaging',
   'fidelity',
   'budget_unit',
   'epochs',

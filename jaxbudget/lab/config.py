@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxbudget import factories, registry
+from jaxbudget import factories, recipes, registry
 
 # Keys that cannot change a number in a result (design.md 6): not part of a run's identity.
 INCIDENTAL = (
@@ -21,6 +21,7 @@ INCIDENTAL = (
   'devices',  # only their rounding differs, as that of other machines does
   'grid',
   'name',
+  'recipe',  # the parts that it sets count
   'record_selection',
   'rows_per_call',
   'seeds',
@@ -57,6 +58,7 @@ def defaults(**overrides: Any) -> ConfigDict:
   config = ConfigDict(
     {
       'name': '',  # of the experiment, for headings only
+      'recipe': '',  # that set the parts below, before all else, see docs/recipes.md
       # Parts by name (docs/parts.md): ours, or package.module:factory. Options are those of the
       # chosen factory; those that are not given have its defaults.
       'dataset': 'cifar10',  # or npz:PATH, folder:PATH, tfds:NAME
@@ -81,6 +83,9 @@ def defaults(**overrides: Any) -> ConfigDict:
       'matmul_precision': '',  # of float32 products: highest, high, ... ; '': JAX's own setting
       'task': 'classification',
       'task_options': {},  # e.g. label_smoothing
+      'averaging': 'none',  # of the weights along the run; averaged ones are evaluated
+      'averaging_options': {},
+      'tta': 'none',  # views of a test image in one more evaluation: mirror, mirror_translate
       'budget': 1.0,  # B in (0, 1]
       'shared_by': 1,  # runs that share what this one needs: each is charged a part of it
       'budget_unit': 'backward',  # or compute: selection is charged too
@@ -124,10 +129,10 @@ def parse_arg(arg: str | None) -> dict[str, Any]:
     arg: what stands behind the colon of `--config=FILE:arg`.
 
   Returns:
-    A dict in the order given.
+    A dict in the order given, behind the values of a recipe if there is one among them.
 
   Raises:
-    ValueError: a part without `=`, or a key given twice.
+    ValueError: a part without `=`, a key given twice, or an unknown recipe.
   """
   parsed = {}
   for part in filter(None, split(arg or '')):
@@ -139,7 +144,30 @@ def parse_arg(arg: str | None) -> dict[str, Any]:
     if key in parsed:
       raise ValueError(f'config argument {key!r} is given twice')
     parsed[key] = literal(value)
-  return parsed
+  return expand(parsed)
+
+
+def expand(values: Mapping[str, Any]) -> dict[str, Any]:
+  """Puts the values of a recipe before all others that are given with it.
+
+  Args:
+    values: by key, perhaps `recipe` among them.
+
+  Returns:
+    The same; of a recipe first what it sets, without options of a part that is another one here.
+
+  Raises:
+    ValueError: an unknown recipe, with the closest match.
+  """
+  name = values.get('recipe')
+  if not name:
+    return dict(values)
+  given = recipes.values(name)
+  own = {kind: given.get(kind) for kind in OPTION_KEYS}
+  others = {key for kind, key in OPTION_KEYS.items() if values.get(kind, own[kind]) != own[kind]}
+  given = flatten({key: value for key, value in given.items() if key not in others})
+  typed = {full_key(key) for key, _ in flatten(values)}
+  return {'recipe': name, **{k: v for k, v in given if k not in typed}, **values}
 
 
 def literal(text: str) -> Any:
@@ -196,7 +224,7 @@ def apply(config: ConfigDict, values: Mapping[str, Any]) -> None:
     ValueError: unknown keys and values of the wrong type, all in one message.
   """
   faults = []
-  for key, value in flatten(values):
+  for key, value in flatten(expand(values)):
     *path, leaf = full_key(key).split('.')
     try:
       if path and path[0] in OPTION_KEYS.values() and path[0] in config:
@@ -240,7 +268,7 @@ def override(config: ConfigDict, values: Mapping[str, Any]) -> None:
 def gridded(config: ConfigDict) -> set[str]:
   """The keys that a config's grid sets, in any of its cells."""
   cells = [cell for cell in config.get('grid') or () if isinstance(cell, Mapping)]
-  return {full_key(key) for cell in cells for key, _ in flatten(cell)}
+  return {full_key(key) for cell in cells for key, _ in flatten(expand(cell))}
 
 
 def full_key(key: str) -> str:

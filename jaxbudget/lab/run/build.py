@@ -13,7 +13,9 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from jaxbudget import factories, ledger, precision, registry, schedules
 from jaxbudget.augment import make_augment
+from jaxbudget.averaging import Averaging, make_averaging
 from jaxbudget.data import Info
+from jaxbudget.evaluation import TEST_TIME
 from jaxbudget.factories import Part
 from jaxbudget.lab import fidelity
 from jaxbudget.lab.config import OPTION_KEYS
@@ -22,6 +24,7 @@ from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.models import for_data
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.parts import check as check_part
+from jaxbudget.rows import Row
 from jaxbudget.selectors import make_selector
 from jaxbudget.selectors.rescored import Scoring, rescored
 from jaxbudget.task import Task, make_task
@@ -45,7 +48,8 @@ class Parts(NamedTuple):
   selector: Selector
   optimizer: optax.GradientTransformation
   task: Task
-  schedule: optax.Schedule  # row -> learning rate
+  averaging: Averaging
+  table: Callable[[int], Row]  # epoch -> what its rows are given
   options: dict[str, dict[str, Any]]
   outside: tuple[Part, ...]
   scoring: Scoring = Scoring()
@@ -90,6 +94,10 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
     make_optimizer, cell.optimizer, **options['optimizer']
   )
   task = chosen['task'] and attempt(make_task, cell.task, info, **options['task'])
+  averaging = chosen['averaging'] and attempt(
+    make_averaging, cell.averaging, **options['averaging']
+  )
+  attempt(_check_cycled, chosen, options)
   outside = tuple(p for parts in chosen.values() for p in parts or () if p.outside)
   others = {part.kind for part in outside}
   if 'augment' in others and augment:
@@ -125,17 +133,26 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
     fit.check_model(cell.model, model, info, partial=True)
   if 'features' in selector.facts.scan.wants:
     fit.check_features(cell.selector, cell.model, model)
-  schedule = schedules.make_schedule(
-    cell.schedule,
-    selector.facts.epochs,
-    selector.facts.rows,
-    cell.learning_rate,
-    cell.final_learning_rate,
-    options['schedule'],
-  )
+  rates = cell.learning_rate, cell.final_learning_rate
+  table = schedules.make_table(cell.schedule, selector.facts, spec, *rates, options['schedule'])
   return Parts(
-    spec, budget, model, augment, selector, optimizer, task, schedule, options, outside, scoring
-  )
+    spec, budget, model, augment, selector, optimizer, task, averaging, table, options, outside,
+    scoring,
+  )  # fmt: skip
+
+
+def _check_cycled(chosen: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+  """Refuses a schedule that moves the momentum of an optimizer that has none.
+
+  Raises:
+    ValueError: naming both.
+  """
+  cycled = (options['schedule'] or {}).get('cycle_momentum')
+  if cycled and chosen['optimizer'] and 'momentum' not in options['optimizer']:
+    raise ValueError(
+      f'schedule_options.cycle_momentum=True is refused: optimizer {chosen["optimizer"][0].name!r} '
+      'has no option momentum'
+    )
 
 
 def _scoring(cell, info: Info, model: Model, options: Mapping[str, Any]) -> Scoring:
@@ -165,7 +182,9 @@ def _scoring(cell, info: Info, model: Model, options: Mapping[str, Any]) -> Scor
 
 
 # The method comes after the augmentation: some of its options depend on what a picture shows.
-_ORDER = ('dataset', 'task', 'augment', 'selector', 'model', 'schedule', 'optimizer')
+_ORDER = (
+  'dataset', 'task', 'augment', 'selector', 'model', 'schedule', 'optimizer', 'averaging',
+)  # fmt: skip
 
 
 def _check_asked(cell: FrozenConfigDict, selector: Selector, task: Task) -> None:
@@ -271,6 +290,7 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
     check_part(cell['train_part'])
     registry.check('budget_unit', cell['budget_unit'], ledger.BUDGET_UNITS)
     registry.check('matmul_precision', cell['matmul_precision'], precision.PRECISIONS)
+    registry.check('tta', cell['tta'], TEST_TIME if info.kind == 'images' else ('none',))
   except ValueError as e:
     faults.append(str(e))
   for key, value in _whole_numbers(cell):

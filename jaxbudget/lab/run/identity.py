@@ -31,7 +31,10 @@ from jaxbudget.registry import CHAINED, NAMES
 CHANGED: dict[str, Any] = {}
 KINDS = tuple(kind for kind in NAMES if kind != 'dataset')  # data are known by what they are
 # Kinds that came later: a run that chooses what was the only choice before is the same run.
-_LATER = {'task': {'name': 'classification', 'options': {}}}
+_LATER = {
+  'task': {'name': 'classification', 'options': {}},
+  'averaging': {'name': 'none', 'options': {}},
+}
 
 
 def content(
@@ -200,7 +203,7 @@ def source_modules(cell: FrozenConfigDict) -> tuple[str, ...]:
 
 _ENGINE_MODULES = (
   'jaxbudget.epoch', 'jaxbudget.state', 'jaxbudget.scan', 'jaxbudget.parts', 'jaxbudget.schedules',
-  'jaxbudget.optimizers',
+  'jaxbudget.optimizers', 'jaxbudget.averaging', 'jaxbudget.evaluation',
 )  # fmt: skip
 # What finds parts by their names, and the table of names: a new name changes no run.
 NO_NUMBERS = tuple(f'jaxbudget.{name}' for name in ('registry', 'factories', 'options', 'listing'))

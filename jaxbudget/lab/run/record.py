@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxbudget import ledger, recording
+from jaxbudget.averaging import Weights
 from jaxbudget.epoch import Progress
 from jaxbudget.evaluation import Evaluation
 from jaxbudget.lab.run import checkpoint, files, hosts
@@ -116,7 +117,7 @@ def enter(
   if bad.size:
     raise Diverged(e + 1, int(bad[0]))
   if evaluation is not None:
-    books.score = _score(run, evaluation)
+    books.score = score(run, evaluation)
     books.evaluated += run.info.num_test
   books.epochs = e + 1
   books.rows += done
@@ -125,7 +126,7 @@ def enter(
   books.train_seconds += seconds['train']
   books.evaluate_seconds += seconds['evaluate']
   steps, task = int(np.count_nonzero(metrics.examples)), run.parts.task
-  score = None if evaluation is None else books.score
+  reached = None if evaluation is None else books.score
   right = 100 * int(metrics.correct.sum()) / max(1, int(metrics.examples.sum()))
   line = files.json_line(
     {
@@ -135,8 +136,8 @@ def enter(
       'lr': float(rates[max(0, done - 1)]),
       'train_loss': float(metrics.loss.sum()) / max(1, steps),
       'train_accuracy': right if task.is_accuracy else None,
-      'test_accuracy': score if task.is_accuracy else None,
-      'test_score': score,
+      'test_accuracy': reached if task.is_accuracy else None,
+      'test_score': reached,
       'entropy_nats': float(measured.entropy),
       'cost': cost_record(books.rows, books.cost),
       'realised_budget': _realised(run, books, run.cell.budget_unit),
@@ -148,7 +149,7 @@ def enter(
   return line
 
 
-def _score(run: Run, sums: Evaluation) -> float:
+def score(run: Run, sums: Evaluation) -> float:
   """The task's score on the test set, percent."""
   return run.parts.task.score(int(sums.correct), float(sums.loss), run.info.num_test)
 
@@ -167,6 +168,7 @@ def write(
   run: Run,
   books: Books,
   state: TrainState,
+  weights: Weights,
   best: Best,
   conditions: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -177,6 +179,7 @@ def write(
     run: that is trained.
     books: after the last epoch.
     state: after the last epoch.
+    weights: those that were evaluated then.
     best: the best weights.
     conditions: that it was trained under.
 
@@ -188,14 +191,14 @@ def write(
     OSError: a file could not be written.
   """
   selector, best = run.parts.selector, jax.device_get(best)
-  params = jax.device_get(state.params)
+  params, model_state = jax.device_get(weights)
   if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
     raise Diverged(books.epochs, int(state.row) - 1, 'after the last step the weights are')
   times_trained = np.asarray(state.times_trained)
   scores = selector.scores(state.selector)
 
   def write_files() -> None:
-    files.write_weights(directory / files.LAST, params, state.model_state)
+    files.write_weights(directory / files.LAST, params, model_state)
     files.write_weights(directory / files.BEST, best.params, best.model_state)
     files.write_array(directory / files.COUNTS, times_trained)
     if scores is not None:
@@ -212,7 +215,7 @@ def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> di
   """The content of result.json (design.md 6)."""
   cell, options, task = run.cell, run.parts.options['model'], run.parts.task
   forward, train_step = model_flops(cell.model, run.info, cell.batch_size, options)
-  best_score = _score(run, best.sums)
+  best_score = score(run, best.sums)
   forwards = books.scored + books.evaluated
   return {
     'status': 'done',

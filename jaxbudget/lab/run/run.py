@@ -56,7 +56,9 @@ class Run:
     """What its rows are compiled for: runs of equal ones share an executable."""
     parts = self.parts
     made_of = parts.model, parts.augment, parts.selector, parts.optimizer
-    return make_program(parts.spec.num_classes, *made_of, task=parts.task), parts.spec
+    others = {'task': parts.task, 'averaging': parts.averaging}
+    moved = parts.table(0).momentum is not None  # a column that other tables lack
+    return make_program(parts.spec.num_classes, *made_of, **others), parts.spec, moved
 
   def record(self) -> dict[str, Any]:
     """The run's entry in plan.json (design.md 6)."""
@@ -88,8 +90,9 @@ def with_needed(runs: Iterable[Run]) -> list[Run]:
 
 
 _PLAN_KEYS = (
-  'dataset model selector augment schedule budget budget_unit epochs batch_size fidelity'.split()
-)
+  'dataset model selector augment schedule optimizer averaging tta recipe budget budget_unit '
+  'epochs batch_size fidelity'
+).split()
 
 
 def cost_record(rows: int, cost: Cost) -> dict[str, int]:

@@ -16,14 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import engine, epoch, parallel, recording, scan, schedules
-from jaxbudget.evaluation import Evaluation, evaluate, forward_batch
+from jaxbudget import engine, epoch, parallel, recording, scan
+from jaxbudget.averaging import Averaging, Weights
+from jaxbudget.evaluation import TEST_TIME, Evaluation, evaluate, forward_batch, test_time
 from jaxbudget.lab.run import checkpoint, conditions, files, hosts, record
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.run.record import Best, Books
 from jaxbudget.lab.run.run import Run
 from jaxbudget.state import TrainState
-from jaxbudget.types import Data
+from jaxbudget.types import Data, Model
 
 # About how long a call to the device lasts, so that signals are answered in between; on an
 # accelerator longer, so that most epochs are one call.
@@ -59,7 +60,6 @@ class Setting(NamedTuple):
   root: jax.Array  # the run's key
   train_data: Data
   test_data: Data
-  learning_rate: Callable[[int], np.ndarray]  # f32[R] of an epoch
   evaluation_batch: int  # test images in a forward pass
   directory: pathlib.Path
   belongs_to: dict[str, Any]  # what its checkpoints belong to
@@ -119,11 +119,10 @@ def train(
   mesh = parallel.make_mesh(cell.devices, cell.batch_size)
   begun = engine.start(
     parts.spec, parts.model, parts.augment, parts.selector, parts.optimizer, parts.budget,
-    seed=run.seed, mesh=mesh, task=parts.task,
+    seed=run.seed, mesh=mesh, task=parts.task, averaging=parts.averaging,
   )  # fmt: skip
   train_data = parallel.place_data(train_data, mesh)
   begun = engine.prepare(begun, train_data)
-  slots = begun.state.plan.index.shape[0]
   here = conditions.of(run, fingerprint)
   setting = Setting(
     run=run,
@@ -131,9 +130,6 @@ def train(
     root=begun.root,
     train_data=train_data,
     test_data=parallel.replicate(test_data, mesh),
-    learning_rate=schedules.by_epoch(
-      parts.schedule, facts.epochs, facts.rows, slots, facts.lr_ahead
-    ),
     evaluation_batch=forward_batch(len(test_data.label), parts.spec, cell.evaluate_batch),
     directory=directory,
     belongs_to={'run': run.run_id, **here},
@@ -148,7 +144,10 @@ def train(
   for e in range(live.books.epochs, facts.epochs):
     _train_epoch(setting, live, e)
   _settle(setting, live)
-  return record.write(directory, run, live.books, live.state, live.best, here)
+  views = _test_time(setting, live)
+  weights = _weights(setting, live.state)
+  result = record.write(directory, run, live.books, live.state, weights, live.best, here)
+  return {**result, **views}
 
 
 def _train_epoch(setting: Setting, live: Live, e: int) -> None:
@@ -203,7 +202,7 @@ def _compile(setting: Setting, live: Live) -> None:
   start = time.monotonic()
   _train_until(setting, live, live.books.epochs, stop=0)
   _heed(setting)
-  nothing = _run_evaluation(setting, live, live.sums, 0, 0)
+  nothing = _run_evaluation(setting, live, setting.run.parts.model, live.sums, 0, 0)
   live.best = _keep(setting, live, nothing, 0)
   jax.block_until_ready(live.best)
   _heed(setting)
@@ -296,12 +295,12 @@ def _evaluate(setting: Setting, live: Live, e: int, short: bool) -> Iterator[Non
   last = e + 1 == setting.run.parts.selector.facts.epochs
   if not last and (e + 1) % setting.run.cell.evaluate_every:
     return
-  batches = _batches(setting)
+  batches, model = _batches(setting), setting.run.parts.model
   while live.books.batches < batches:
     start, size, done = time.monotonic(), live.batches_per_call, live.books.batches
     sums = live.sums if done else parallel.replicate(Evaluation.blank(), setting.program.mesh)
     live.books.batches = min(done + size, batches)
-    live.sums = _run_evaluation(setting, live, sums, done, live.books.batches)
+    live.sums = _run_evaluation(setting, live, model, sums, done, live.books.batches)
     if not short:
       live.sums.correct.block_until_ready()
       if live.books.batches == done + size:
@@ -321,10 +320,10 @@ def _next_size(size: int, seconds: float) -> int:
 
 
 def _train_until(setting: Setting, live: Live, e: int, stop: int) -> epoch.Progress:
-  rates = setting.learning_rate(e)
-  rates, stop = parallel.replicate((rates, np.int32(stop)), setting.program.mesh)
+  table = setting.run.parts.table(e)
+  table, stop = parallel.replicate((table, np.int32(stop)), setting.program.mesh)
   live.state, measured = epoch.train_rows(
-    setting.program, live.state, setting.train_data, rates, setting.root, stop
+    setting.program, live.state, setting.train_data, table, setting.root, stop
   )
   return measured
 
@@ -342,15 +341,14 @@ def _after(
 
 
 def _run_evaluation(
-  setting: Setting, live: Live, sums: Evaluation, start: int, stop: int
+  setting: Setting, live: Live, model: Model, sums: Evaluation, start: int, stop: int
 ) -> Evaluation:
-  parts, state = setting.run.parts, live.state
+  parts = setting.run.parts
   return evaluate(
-    parts.model,
+    model,
     parts.augment.test,
     setting.evaluation_batch,
-    state.params,
-    state.model_state,
+    *_weights(setting, live.state),
     setting.test_data,
     sums,
     _scalar(start, setting),
@@ -360,20 +358,46 @@ def _run_evaluation(
   )
 
 
+def _weights(setting: Setting, state: TrainState) -> Weights:
+  """The weights that are evaluated and kept: averaged ones, if there is an average."""
+  averaging: Averaging = setting.program.averaging
+  return averaging.evaluated(state.average, (state.params, state.model_state))
+
+
+def _test_time(setting: Setting, live: Live) -> dict[str, Any]:
+  """Evaluates the final weights on several views of each image, if asked for, and says so."""
+  run, batches = setting.run, _batches(setting)
+  name = run.cell.tta
+  if name == 'none':
+    return {}
+  start, model = time.monotonic(), test_time(run.parts.model, name)
+  sums = parallel.replicate(Evaluation.blank(), setting.program.mesh)
+  for batch in range(batches):
+    sums = _run_evaluation(setting, live, model, sums, batch, batch + 1)
+    sums.correct.block_until_ready()
+    _pause(setting, live)
+  forwards = TEST_TIME[name] * run.info.num_test
+  live.books.evaluated += forwards
+  live.books.evaluate_seconds += time.monotonic() - start
+  score = record.score(run, jax.device_get(sums))
+  return {'tta': {'name': name, 'score': score, 'forward_evaluated': forwards}}
+
+
 def _scalar(value: int, setting: Setting) -> jax.Array:
   return parallel.replicate(np.int32(value), setting.program.mesh)
 
 
 def _keep(setting: Setting, live: Live, evaluation: Evaluation, e: int) -> Best:
   rank = setting.program.task.rank
-  return _keep_best(rank, live.best, evaluation, live.state, _scalar(e, setting))
+  weights = _weights(setting, live.state)
+  return _keep_best(rank, live.best, evaluation, weights, _scalar(e, setting))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _keep_best(
-  rank: Callable, best: Best, evaluation: Evaluation, state: TrainState, e: jax.Array
+  rank: Callable, best: Best, evaluation: Evaluation, weights: Weights, e: jax.Array
 ) -> Best:
-  latest = Best(evaluation, e, state.params, state.model_state)
+  latest = Best(evaluation, e, *weights)
   better = (best.epoch == 0) | (rank(*evaluation) > rank(*best.sums))
   better = better & (e > 0)
   return jax.tree.map(lambda new, old: jnp.where(better, new, old), latest, best)
@@ -395,7 +419,7 @@ def _settle(setting: Setting, live: Live) -> None:
     times_trained = np.asarray(pending.times_trained)
     live.books.selection[f'{e:04d}'] = recording.pack(times_trained - live.counted)
     live.counted = times_trained
-  rates = setting.learning_rate(e)
+  rates = run.parts.table(e).learning_rate
   line = record.enter(live.books, run, e, measured, evaluation, rates, seconds)
   hosts.first(files.append_text, setting.directory / files.METRICS, line)
   setting.told(json.loads(line))

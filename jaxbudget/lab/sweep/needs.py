@@ -63,6 +63,7 @@ def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
     'budget_unit': 'backward',
     'augment': cell.augment if cell.augment == 'none' else 'standard',
     'schedule': need.schedule,
+    'tta': 'none',
     'train_part': need.part,
     'shared_by': 1,
     'score_every': 1,

@@ -1,0 +1,246 @@
+"""Recipes: what they set, what may be set otherwise, their optimizers and their views."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxbudget import epoch, evaluation, recipes, rows
+from jaxbudget.data.tables import INFO
+from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.run.flops import model_flops
+from jaxbudget.lab.sweep import grid
+from jaxbudget.optimizers import make_optimizer
+from jaxbudget.types import Data, Model
+
+ROWS = {
+  'paper': 200 * 390, 'airbench94': 480, 'airbench95': 720, 'airbench96': 1776,
+  'airbench94_muon': 200, 'resnet9': 24 * 97, 'wrn28_10': 200 * 390,
+}  # fmt: skip
+PFLOP = {'airbench94': 0.36, 'airbench95': 1.39, 'airbench96': 4.9, 'airbench94_muon': 0.29}
+
+
+@functools.cache
+def made(name):
+  return recipes.make(name, INFO['cifar10'])
+
+
+@pytest.mark.parametrize('name', recipes.RECIPES)
+def test_a_recipe_runs_as_many_rows_as_published(name):
+  facts = made(name).selector.facts
+  assert facts.epochs * facts.rows == ROWS[name]
+  if name in PFLOP:  # 10 epochs for 9.9, and no last batches
+    run = run_of(f'recipe={name}')
+    forward, train = model_flops(run.cell.model, run.info, 1, run.parts.options['model'])
+    assert train == 3 * forward
+    assert train * facts.planned.trained / 1e15 == pytest.approx(PFLOP[name], rel=0.06)
+
+
+def run_of(arg, **values):
+  found = config_lib.defaults(seeds=1, **values)
+  config_lib.override(found, config_lib.parse_arg(arg))
+  return grid.make_runs(found)[-1]
+
+
+def test_airbench94_is_that_of_the_sheet():
+  cell, parts = run_of('recipe=airbench94').cell, run_of('recipe=airbench94').parts
+  assert parts.spec.batch_size == 1024 and cell.averaging == 'lookahead'
+  assert cell.learning_rate == pytest.approx(1024 * 11.5 / 7850.67, rel=1e-5)
+  decay = parts.options['optimizer']['weight_decay']
+  assert decay * cell.learning_rate == pytest.approx(0.0019957, rel=1e-4)
+  rates = np.concatenate([parts.table(e).learning_rate[:48] for e in range(10)])
+  peak = rates.argmax()
+  assert peak == 110 and rates[0] == pytest.approx(0.2 * 1.5) and rates.max() == 1.5
+  assert rates[-1] == pytest.approx(1.5 * (0.07 + 0.93 / 370), rel=1e-5)
+  stays = [0.95**5 * parts.table(e).progress[:48] ** 3 for e in range(10)]
+  assert stays[-1][-1] == pytest.approx(0.95**5)
+
+
+def test_a_recipe_comes_first_and_each_part_may_be_set_otherwise():
+  run = run_of('learning_rate=2.0,recipe=airbench94,width=8,schedule=cosine,epochs=4')
+  cell = run.cell
+  assert (cell.learning_rate, cell.epochs, cell.schedule) == (2.0, 4, 'cosine')
+  assert cell.model == 'airbench94' and run.parts.options['model']['width'] == 8
+  assert cell.schedule_options.to_dict() == {}, 'those of airbench are of another schedule'
+  assert run.record()['recipe'] == 'airbench94' and run.record()['averaging'] == 'lookahead'
+  half = run_of('recipe=airbench94,budget=0.5').parts
+  assert half.selector.facts.rows == 24 and half.table(9).progress[23] == 1
+  pads = run_of('recipe=airbench96,augment_options.translate.pad=2').parts.augment_options
+  assert pads == {
+    'translate': {'pad': 2, 'mode': 'reflect'},
+    'cutout': {'size': 12, 'inside': True},
+  }
+
+
+def test_a_recipe_counts_by_what_it_sets():
+  assert run_of('recipe=paper').run_id == run_of('').run_id
+  assert 'recipe' not in run_of('recipe=airbench94').identity['config']
+  cells = ({'recipe': 'airbench94'}, {'recipe': 'airbench95', 'epochs': 5}, {'recipe': 'paper'})
+  runs = grid.make_runs(config_lib.defaults(seeds=1, grid=cells))
+  assert [run.parts.spec.epochs for run in runs] == [10, 5, 200]
+  assert runs[0].run_id == run_of('recipe=airbench94').run_id
+  assert config_lib.from_record(runs[1].cell.to_dict()).epochs == 5
+  with pytest.raises(ValueError, match='epochs is set by the grid'):
+    config_lib.override(config_lib.defaults(grid=cells[:1]), {'epochs': 3})
+
+
+@pytest.mark.parametrize(('arg', 'said'), [
+  ('recipe=airbench49', "unknown recipe 'airbench49'; did you mean 'airbench9"),
+  ('recipe=airbench94,tta=miror', "unknown tta 'miror'; did you mean 'mirror'"),
+  ('recipe=resnet9,optimizer=adamw,schedule=clr,schedule_options.cycle_momentum=True',
+   "optimizer 'adamw' has no option momentum"),
+  ('recipe=airbench94,averaging=lookahed', "averaging 'lookahed'; did you mean 'lookahead'"),
+])  # fmt: skip
+def test_refusals(arg, said):
+  with pytest.raises(ValueError, match=said):
+    run_of(arg)
+  if arg.count(',') == 1:
+    key, _, value = arg.partition(',')[2].partition('=')
+    with pytest.raises(ValueError, match=said):
+      recipes.make('airbench94', INFO['cifar10'], **{key: value})
+
+
+def test_the_library_makes_the_parts_that_a_config_does():
+  ours = recipes.make('airbench96', INFO['cifar10'], model_options={'width': 16}, epochs=3)
+  parts = run_of('recipe=airbench96,width=16,epochs=3').parts
+  for part in ('spec', 'model', 'augment', 'optimizer', 'task', 'averaging'):
+    assert getattr(ours, part) == getattr(parts, part), part
+  assert jax.tree.all(jax.tree.map(np.array_equal, ours.table(2), parts.table(2)))
+  other = recipes.make('airbench96', INFO['cifar10'], optimizer='sgd')
+  assert other.optimizer is make_optimizer('sgd'), 'options are of another optimizer'
+  with pytest.raises(ValueError, match="unknown key of a recipe 'epoch'; did you mean 'epochs'"):
+    recipes.make('paper', INFO['cifar10'], epoch=3)
+
+
+@pytest.mark.parametrize('name', ['airbench94', 'airbench94_muon'])
+def test_a_row_of_it_can_be_traced(name):
+  recipe = recipes.make(name, INFO['cifar10'], model_options={'width': 4, 'conv': 'lax'})
+  run = jax.eval_shape(lambda: recipes.start(recipe).state)
+  parts = recipe.model, recipe.augment, recipe.selector, recipe.optimizer
+  made_of = epoch.make_program(10, *parts, task=recipe.task, averaging=recipe.averaging)
+  array = jax.ShapeDtypeStruct
+  data = (array((50_000, 32, 32, 3), jnp.uint8), array((50_000,), jnp.int32))
+  table = jax.tree.map(lambda x: array(x.shape, x.dtype), recipe.table(0))
+  root = jax.eval_shape(lambda: jax.random.key(0))
+  state, _ = jax.eval_shape(
+    functools.partial(epoch.train_rows, made_of), run, Data(*data), table, root,
+    array((), jnp.int32),
+  )  # fmt: skip
+  assert jax.tree.structure(state) == jax.tree.structure(run)
+
+
+# The optimizers, in NumPy
+
+RANDOM = np.random.RandomState(0)
+SHAPES = {
+  'whiten': {'bias': (4,)},
+  'group1': {'conv1': {'kernel': (2, 2, 3, 4)}, 'norm1': {'bias': (4,)}},
+  'linear': {'kernel': (4, 3)},
+}
+PARAMS = jax.tree.map(lambda s: RANDOM.randn(*s), SHAPES, is_leaf=lambda x: isinstance(x, tuple))
+GRADIENTS = [jax.tree.map(lambda p: RANDOM.randn(*p.shape), PARAMS) for _ in range(4)]
+GROUPS = {
+  'whiten': {'bias': 'whiten'},
+  'group1': {'conv1': {'kernel': 'filters'}, 'norm1': {'bias': 'norm'}},
+  'linear': {'kernel': 'head'},
+}
+RATES = 0.8 * (1 - np.arange(4) / 4)
+
+
+def steps_of(name, **options):
+  """The parameters after four rows of a run of four."""
+  optimizer = make_optimizer(name, **options)
+  to_device = functools.partial(jax.tree.map, lambda x: jnp.asarray(x, jnp.float32))
+  params, gradients = to_device(PARAMS), to_device(GRADIENTS)
+  state = optimizer.init(params)
+  for t, (gradient, rate) in enumerate(zip(gradients, RATES, strict=True)):
+    row = rows.Row(jnp.float32(rate), None, jnp.int32(t + 1), jnp.float32((t + 1) / 4))
+    updates, state = optimizer.update(gradient, state, params, **row.told)
+    params = jax.tree.map(lambda p, u, rate=rate: p - jnp.float32(rate) * u, params, updates)
+  return params
+
+
+def nesterov(gradients, momentum):
+  velocity, updates = 0, []
+  for g in gradients:
+    velocity = momentum * velocity + g
+    updates.append(g + momentum * velocity)
+  return updates[-1]
+
+
+def polar(g, iterations):
+  """Newton and Schulz's iteration on outputs by all else, as the source has it."""
+  x = np.moveaxis(g, -1, 0).reshape(g.shape[-1], -1)
+  x = x / np.linalg.norm(x)
+  for _ in range(iterations):
+    a = x @ x.T
+    x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+  return np.moveaxis(x.reshape(g.shape[-1], *g.shape[:-1]), 0, -1)
+
+
+def sgd_by_hand(group, params, gradients, share):
+  scale, history = {'norm': 64.0}.get(group, 1.0), []
+  for t, g in enumerate(gradients):
+    history.append(scale * g + 0.1 * params)
+    if group != 'whiten' or t < 4 * share:
+      params = params - RATES[t] * nesterov(history, 0.85)
+  return params
+
+
+def muon_by_hand(group, params, gradients, share):
+  history = []
+  for t, g in enumerate(gradients):
+    if group == 'filters':
+      history.append(g)
+      params = params * np.sqrt(params.shape[-1]) / np.linalg.norm(params)
+      params = params - RATES[t] * polar(nesterov(history, 0.6), 3)
+      continue
+    history.append((3.0 if group == 'head' else 2.0) * g + 0.1 * params)
+    # The rate of a whitening bias falls to 0 by itself, from the same height.
+    rate = RATES[0] * max(0, 1 - t / 4 / share) if group == 'whiten' else RATES[t]
+    params = params - rate * nesterov(history, 0.85)
+  return params
+
+
+@pytest.mark.parametrize(('name', 'by_hand', 'options'), [
+  ('airbench_sgd', sgd_by_hand, {'whiten_share': 0.5}),
+  ('airbench_muon', muon_by_hand, {'whiten_share': 0.75, 'bias_scale': 2.0, 'head_scale': 3.0}),
+])  # fmt: skip
+def test_four_steps_are_those_of_the_rule(name, by_hand, options):
+  found = steps_of(name, weight_decay=0.1, **options)
+  expected = jax.tree.map(
+    lambda group, p, *g: by_hand(group, p, g, options['whiten_share']), GROUPS, PARAMS, *GRADIENTS
+  )
+  for wanted, got in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+    np.testing.assert_allclose(got, wanted, rtol=2e-4, atol=2e-4)
+
+
+# Views at test time
+
+
+def told(params, model_state, image, train, mask=None):
+  """A network that tells places apart."""
+  del train, mask
+  return image.reshape(image.shape[0], -1) @ params, model_state
+
+
+def test_views_are_weighted_as_published_and_only_when_evaluated():
+  model = Model(lambda key: (None, None), told)
+  image = RANDOM.randn(2, 4, 4, 1).astype(np.float32)
+  params = jnp.asarray(RANDOM.randn(16, 3), jnp.float32)
+  look = lambda view: view.reshape(2, -1) @ np.asarray(params)
+  mirrored = lambda view: (look(view) + look(view[:, :, ::-1])) / 2
+  padded = np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), 'reflect')
+  shifted = mirrored(padded[:, :4, :4]) + mirrored(padded[:, 2:, 2:])
+  expected = {'mirror': mirrored(image), 'mirror_translate': mirrored(image) / 2 + shifted / 4}
+  for name, outputs in expected.items():
+    viewed = evaluation.test_time(model, name)
+    found, state = viewed.apply(params, 'kept', jnp.asarray(image), False)
+    np.testing.assert_allclose(found, outputs, rtol=1e-4, atol=1e-5)
+    assert state == 'kept' and evaluation.test_time(model, name) is viewed
+    trained, _ = viewed.apply(params, None, jnp.asarray(image), True)
+    np.testing.assert_allclose(trained, look(image), rtol=1e-4, atol=1e-5)
+  assert evaluation.test_time(model, 'none') is model
+  assert evaluation.TEST_TIME['mirror_translate'] == 6
