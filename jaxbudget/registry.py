@@ -50,6 +50,7 @@ NAMES: dict[str, dict[str, str]] = {
     'rais': 'jaxbudget.selectors.rais:rais',
     'poisson_disk': 'jaxbudget.selectors.poisson_disk:poisson_disk',
     'dpp': 'jaxbudget.selectors.dpp:dpp',
+    'proxy_filter': 'jaxbudget.selectors.proxy_filter:proxy_filter',
   },
   'augment': {
     'standard': 'jaxbudget.augment.named:standard',

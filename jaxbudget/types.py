@@ -221,7 +221,7 @@ and are None while a run is planned, when only its facts are asked for."""
 class Facts(NamedTuple):
   """What is known of a selector's run before it starts; plain Python numbers.
 
-  The last three say what `jaxbudget.testing.check_selector` may hold the method to.
+  The last four say what `jaxbudget.testing.check_selector` may hold the method to.
 
   Attributes:
     epochs: epochs to run (T, or fewer for methods that truncate training).
@@ -237,6 +237,8 @@ class Facts(NamedTuple):
     cost: `planned` is `exact`, what is spent is `expected` to be near it, or it is a `bound`.
     distinct: no sample comes twice in an epoch's plan.
     uniform_on_ties: where all samples look alike, all are as likely to be trained on.
+    own_network: what is charged as scored are not calls of `forward`, but the work of a network
+      of the method's own, at its price.
   """
 
   epochs: int
@@ -251,6 +253,7 @@ class Facts(NamedTuple):
   cost: str = 'exact'
   distinct: bool = True
   uniform_on_ties: bool = True
+  own_network: bool = False
 
 
 Forward = Callable[[Batch], Outputs]  # eval-mode pass of the current model, no gradient

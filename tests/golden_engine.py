@@ -30,8 +30,8 @@ CLOSE = 1e-5  # relative above 1, absolute below
 N, CLASSES = 48, 8
 # Methods that look at probabilities; all others look at losses.
 BY_PROBABILITY = ('p_sgd', 'c_sgd', 'active_bias', 'gradient_bound', 'rcap')
-# Eigenvectors decide, which processors round differently.
-BY_ROUNDING = ('dpp',)
+# Eigenvectors decide, or a network of the method's own, which processors round differently.
+BY_ROUNDING = ('dpp', 'proxy_filter')
 # Of these the weights after eight rows too: a plain step, weights, a queue, padding.
 TRAINED = {
   'unif_sgd': ('unif_sgd', {}),

@@ -12,7 +12,7 @@ from faulty import linear_model  # noqa: F401  a fixture
 from ml_collections import FrozenConfigDict
 from rich.console import Console
 
-from jaxbudget import epoch, recording
+from jaxbudget import epoch, recording, schedules
 from jaxbudget.lab.run import checkpoint, conditions, files
 from jaxbudget.lab.run import train as train_lib
 from jaxbudget.lab.run.checkpoint import Refused
@@ -270,7 +270,8 @@ def test_divergence_is_told_with_its_place(dataset, tmp_path, capsys):
 def test_the_last_step_may_diverge_too(values, tmp_path):
   (run,), datasets = faulty.planned(values)
   schedule = lambda row: np.where(row == 11, np.inf, 0.1)
-  run = dataclasses.replace(run, parts=run.parts._replace(schedule=schedule))
+  table = schedules.table(schedule, None, run.parts.selector.facts, run.parts.spec)
+  run = dataclasses.replace(run, parts=run.parts._replace(table=table))
   with pytest.raises(Diverged, match='weights are not finite at epoch 4, row 2'):
     train(run, *placed(datasets), tmp_path)
 

@@ -49,7 +49,8 @@ def kept(
                       ('trained', selector.facts.row_cost.trained)):  # fmt: skip
     if most[name] > limit:
       yield f'a row spends {most[name]} {name}, facts.row_cost says {limit} at most'
-  if booked['scored'] != calls['scored']:
+  own = selector.facts.own_network  # whose passes are not the model's
+  if booked['scored'] != calls['scored'] and not (own and not calls['scored']):
     yield (
       f"info['scored'] and scans add up to {booked['scored']}, "
       f'but {calls["scored"]} samples passed forward to be ranked'

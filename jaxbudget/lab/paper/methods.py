@@ -382,6 +382,22 @@ METHODS: dict[str, Method] = {
       Change('rank of the features', 'a ridge on the diagonal', 'batches larger than the rank'),
     ),
   ),
+  'proxy_filter': Method(
+    '[Jordan 2024](https://github.com/KellerJordan/cifar10-airbench), airbench96_faster',
+    'yes',
+    'proxy_filter_test.py::test_the_kept_are_the_hardest_by_a_proxy_trained_as_the_rule_says',
+    '3*n + 1.5*L',
+    (
+      Change(
+        'keeps half of each batch', 'keeps what the budget leaves of all samples',
+        'budgets are shares of all samples; `keep=0.5` is the published form',
+      ),
+      Change(
+        'whitens the proxy by 5000 images', 'by the candidates of the first row',
+        'a method sees no data beside its rows',
+      ),
+    ),
+  ),
 }  # fmt: skip
 
 
@@ -502,6 +518,9 @@ code are in [deviations.md](deviations.md).
 `score_every=k` lets any method that scores candidates do so in every k-th epoch only, and reuse
 what the model said there; `score_size=h` lets it score images of that height, charged by their
 floating-point operations in 1/1024 of a forward pass.
+
+`proxy_filter` scores by a network of its own, whose passes are charged by their floating-point
+operations; the column takes them as dear as those of the network that is trained.
 
 The engine divides by the samples of positive weight; methods whose originals divide by all s scale
 their weights. Tables are read once an epoch, when the plan is made.

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
@@ -118,8 +119,12 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
     image_dtype='int32' if info.kind == 'tokens' else 'float32',
   )
   scoring = _scoring(cell, info, model, options['model'])
+  scored_by = getattr(chosen['selector'][0].factory, 'scored_by', None)
   budget = as_budget(cell.budget, cell.budget_unit, spent)
-  budget = dataclasses.replace(budget, scoring=scoring.share(cell.epochs))
+  share = scoring.share(cell.epochs)
+  if scored_by:  # by a network of the method's own
+    share = _proxy_share(cell, info, options['model'], scored_by(options['selector']), scoring)
+  budget = dataclasses.replace(budget, scoring=share)
   selector = make_selector(cell.selector, spec, budget, options['selector'])
   selector = rescored(selector, spec, scoring)
   _check_asked(cell, selector, task)
@@ -179,6 +184,22 @@ def _scoring(cell, info: Info, model: Model, options: Mapping[str, Any]) -> Scor
       f'{shape[0]}x{shape[1]} ({type(e).__name__}: {str(e).splitlines()[0]})'
     ) from e
   return Scoring(cell.score_every, cell.score_size, max(1, math.ceil(1024 * part / full)))
+
+
+def _proxy_share(cell, info: Info, options, proxy, scoring: Scoring) -> Fraction:
+  """What a forward pass of a method's own network costs over one of the cell's, by FLOPs.
+
+  Raises:
+    ValueError: candidates are to be scored otherwise, which is for the cell's network.
+  """
+  if scoring != Scoring():
+    raise ValueError(
+      f'score_every and score_size are refused: {cell.selector} scores by a network of its own'
+    )
+  name, theirs = proxy
+  pair = (cell.model, options), (name, theirs)
+  own, other = (flops.model_flops(n, info, cell.batch_size, o)[0] for n, o in pair)
+  return Fraction(max(1, math.ceil(1024 * other / own)), 1024)
 
 
 # The method comes after the augmentation: some of its options depend on what a picture shows.

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import engine
-from jaxbudget.evaluation import Evaluation, evaluate
+from jaxbudget import engine, schedules
+from jaxbudget.evaluation import TEST_TIME, Evaluation, evaluate
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.columns import Columns
 from jaxbudget.lab.config import OPTION_KEYS
@@ -75,9 +75,10 @@ def _estimate(run, calibration):
   except KeyError as e:
     raise ValueError(f'no calibration for {e} of run {run.run_id}: calibrate again') from None
   evaluations = -(-facts.epochs // cell.evaluate_every)
+  views = 0 if cell.tta == 'none' else TEST_TIME[cell.tta]
   return (
     cost.trained * train
-    + (cost.scored + evaluations * run.info.num_test) * forward
+    + (cost.scored + (evaluations + views) * run.info.num_test) * forward
     + facts.epochs * facts.rows * facts.candidates * augmented
   )
 
@@ -120,13 +121,17 @@ def _time_network(run: Run, seconds: float) -> tuple[float, float]:
     lambda key, batch: batch._replace(image=parts.augment.test(batch.image)), parts.augment.test
   )
   selector = make_selector('sgd', spec, 1.0)
-  trained = engine.start(spec, parts.model, plain, selector, parts.optimizer, 1.0, task=parts.task)
+  trained = engine.start(
+    spec, parts.model, plain, selector, parts.optimizer, 1.0,
+    task=parts.task, averaging=parts.averaging,
+  )  # fmt: skip
+  table = schedules.make_table('constant', selector.facts, spec, 1e-3, 0.0)(0)
   data = _random_split(run, spec.num_examples)
   trained = engine.begin_epoch(engine.prepare(trained, data), 0)
 
   def train(row):
     nonlocal trained
-    trained, progress = engine.train_rows(trained, data, 1e-3, stop=row)
+    trained, progress = engine.train_rows(trained, data, table, stop=row)
     return progress.row
 
   per_row = _seconds_per_call(train, seconds, range(_ROWS + 1))

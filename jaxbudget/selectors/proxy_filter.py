@@ -1,0 +1,273 @@
+"""Proxy filter: a small network beside the large one chooses what that trains on.
+
+Jordan, airbench96_faster of https://github.com/KellerJordan/cifar10-airbench, 2024. The proxy sees
+the same stream of augmented samples, keeps the hardest of each row, and is trained on these itself.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxbudget import ledger
+from jaxbudget.ledger import Budget
+from jaxbudget.losses import cross_entropy
+from jaxbudget.models import make_model
+from jaxbudget.optimizers import make_optimizer
+from jaxbudget.sampling import shuffle
+from jaxbudget.selectors.sgd import as_plan
+from jaxbudget.types import Batch, Cost, Facts, Model, Selector, Spec, as_initialised
+
+_WHOLE = 1024  # units of price in a forward pass of the network that is trained
+_START, _PEAK = 0.1, 0.23  # of the proxy's learning rate, the shape of airbench96
+_WHITENED = 3 / 45  # of the run, in which the bias of a whitening layer is trained
+
+
+class State(NamedTuple):
+  """The proxy, and what its work costs."""
+
+  params: Any
+  model_state: Any
+  opt_state: Any
+  step: jax.Array  # i32[]  rows so far
+  total: jax.Array  # i32[]  rows of the run
+  price: jax.Array  # i32[]  of a forward pass of the proxy, in 1/1024
+  owed: jax.Array  # i32[]  less than one forward pass that is not in the books yet, in 1/1024
+
+
+class _Proxy(NamedTuple):
+  """What of a proxy is static, and equal for all budgets."""
+
+  model: Model
+  size: int  # s, kept of a row
+  every: int
+  mode: str
+  smoothing: float
+  rate: float
+  decay: float
+
+  @property
+  def optimizer(self):
+    share = _WHITENED if self.model.prepare is not as_initialised else 1.0
+    return make_optimizer('airbench_sgd', weight_decay=self.decay, whiten_share=share)
+
+
+def work(candidates: int, size: int, mode: str) -> tuple[int, int]:
+  """Forward equivalents of the proxy in a row.
+
+  Args:
+    candidates: K.
+    size: s.
+    mode: `train`: one pass over the candidates scores them, and its gradient is that of the kept;
+      `eval`: they are scored, and the kept ones are passed again where the proxy is trained.
+
+  Returns:
+    (in a row that scores only, more in a row where the proxy is trained too).
+  """
+  return candidates, 2 * candidates if mode == 'train' else 3 * size
+
+
+@functools.lru_cache(maxsize=64)
+def _filter(proxy: _Proxy):
+  """`select` that keeps the s hardest candidates; the same function object for all budgets."""
+  model, optimizer = proxy.model, proxy.optimizer
+
+  def losses(params, model_state, batch, train):
+    logits, model_state = model.apply(
+      params, model_state, batch.image.astype(jnp.float32), train=train
+    )
+    classes = batch.target.shape[-1]
+    target = (1 - proxy.smoothing) * batch.target + proxy.smoothing / classes
+    return cross_entropy(logits.astype(jnp.float32), target), model_state
+
+  def hardest(loss):
+    return jnp.argsort(-jax.lax.stop_gradient(loss), stable=True)[: proxy.size]
+
+  def on_all(params, model_state, batch):
+    loss, model_state = losses(params, model_state, batch, train=True)
+    top = hardest(loss)
+    return jnp.mean(loss[top]), (top, model_state)
+
+  def on_kept(params, model_state, batch):
+    loss, model_state = losses(params, model_state, batch, train=True)
+    return jnp.mean(loss), model_state
+
+  def step(state, gradient):
+    now = state.step + 1
+    done = now.astype(jnp.float32) / state.total.astype(jnp.float32)
+    told = {'step': now, 'progress': done}
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, **told)
+    rate = jnp.float32(proxy.rate) * _height(done)
+    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+    return state._replace(params=params, opt_state=opt_state)
+
+  def in_train_mode(state, batch, due):
+    def learn():
+      found = jax.value_and_grad(on_all, has_aux=True)(state.params, state.model_state, batch)
+      (_, (top, model_state)), gradient = found
+      return step(state, gradient)._replace(model_state=model_state), top
+
+    def look():
+      _, (top, model_state) = on_all(state.params, state.model_state, batch)
+      return state._replace(model_state=model_state), top
+
+    return jax.lax.cond(due, learn, look)
+
+  def in_eval_mode(state, batch, due):
+    top = hardest(losses(state.params, state.model_state, batch, train=False)[0])
+    kept = jax.tree.map(lambda x: x[top], batch)
+
+    def learn():
+      found = jax.value_and_grad(on_kept, has_aux=True)(state.params, state.model_state, kept)
+      (_, model_state), gradient = found
+      return step(state, gradient)._replace(model_state=model_state)
+
+    return jax.lax.cond(due, learn, lambda: state), top
+
+  run = in_train_mode if proxy.mode == 'train' else in_eval_mode
+
+  def select(state: State, key, batch: Batch, forward):
+    del key, forward
+    state = _prepared(model, state, batch.image)
+    due = state.step % proxy.every == 0
+    state, top = run(state, batch, due)
+    plain, more = work(batch.index.shape[0], proxy.size, proxy.mode)
+    owed = state.owed + state.price * (plain + jnp.where(due, more, 0))
+    state = state._replace(step=state.step + 1, owed=owed % _WHOLE)
+    return state, jax.tree.map(lambda x: x[top], batch), {'scored': owed // _WHOLE}
+
+  return select
+
+
+def _prepared(model: Model, state: State, images: jax.Array) -> State:
+  """The proxy, prepared with the images of the first row if it wants that."""
+  if model.prepare is as_initialised:
+    return state
+  weights = jax.lax.cond(
+    state.step == 0,
+    lambda: model.prepare(state.params, state.model_state, images),
+    lambda: (state.params, state.model_state),
+  )
+  return state._replace(params=weights[0], model_state=weights[1])
+
+
+def _height(done: jax.Array) -> jax.Array:
+  """Height of the learning rate where a share of the run is done."""
+  up = _START + (1 - _START) * done / _PEAK
+  return jnp.minimum(up, (1 - done) / (1 - _PEAK))
+
+
+def proxy_filter(
+  spec: Spec,
+  budget: Budget | float,
+  *,
+  proxy: str = 'mlp',
+  width: int | None = None,
+  keep: float | None = None,
+  train_every: int = 4,
+  mode: Literal['train', 'eval'] = 'train',
+  learning_rate: float = 512 * 9 / 7850.67,
+  weight_decay: float = 0.012 / 4.5,
+  label_smoothing: float = 0.2,
+) -> Selector:
+  """Of each row's K candidates the s of the largest loss by a small network, trained beside.
+
+  The proxy's loss is smoothed. It is trained in every fourth row, on the mean loss of the kept, by
+  the optimizer of airbench, with a learning rate that climbs to row 0.23 S and falls to 0. A proxy
+  that is prepared with data is so with the candidates of the first row.
+
+  Its passes are charged as scored: `Budget.scoring` is what a forward pass of it costs, by
+  FLOPs, over one of the network that is trained; a backward pass is two.
+
+  Args:
+    spec: sizes of the run; s samples of a row are trained on.
+    budget: B.
+    proxy: name of a network, or `package.module:factory`: `airbench_proxy` for images of 32x32;
+      `mlp`, the default, takes any input, tokens as numbers.
+    width: its option; None is its default.
+    keep: share of the candidates that is kept, s/K; None looks at all samples in each epoch,
+      K = floor(N/rows).
+    train_every: rows from one training step of the proxy to the next.
+    mode: `train`: candidates are scored as the proxy is trained, by batch statistics; `eval`:
+      by running ones.
+    learning_rate: of the proxy, for a mean loss of 512 kept ones at first.
+    weight_decay: of the proxy.
+    label_smoothing: of the proxy's loss, in [0, 1).
+
+  Returns:
+    A selector.
+
+  Raises:
+    ValueError: an option out of range, no full batch fits, or more is to be kept than there is.
+  """
+  if keep is not None and not 0 < keep <= 1:
+    raise ValueError(f'keep={keep!r} is refused: it must be in (0, 1], or None')
+  if train_every < 1:
+    raise ValueError(f'train_every={train_every!r} is refused: it must be a whole number from 1')
+  if not 0 < learning_rate < float('inf'):
+    raise ValueError(f'learning_rate={learning_rate!r} is refused: it must be positive and finite')
+  if not 0 <= label_smoothing < 1:
+    raise ValueError(f'label_smoothing={label_smoothing!r} is refused: it must be in [0, 1)')
+  budget = ledger.left_of(spec, budget)
+  options = {} if width is None else {'width': width}
+  model = make_model(proxy, spec.num_classes, spec.image_shape, **options)
+  static = _Proxy(
+    model, spec.batch_size, train_every, mode, label_smoothing, learning_rate, weight_decay
+  )
+  price = round(budget.scoring * _WHOLE)
+  facts = _facts(spec, budget, keep, train_every, mode, price)
+
+  def init(key):
+    params, model_state = model.init(key)
+    numbers = (0, facts.epochs * facts.rows, price, 0)
+    opt_state = static.optimizer.init(params)
+    return State(params, model_state, opt_state, *(jnp.int32(n) for n in numbers))
+
+  def plan(state, key, epoch):
+    del epoch
+    index = shuffle(key, jnp.arange(spec.num_examples, dtype=jnp.int32))
+    padded = max(spec.num_examples // facts.candidates, facts.rows)
+    return state, as_plan(index, facts.rows, facts.candidates, padded)
+
+  return Selector(facts, init, plan, select=_filter(static))
+
+
+def _facts(spec, budget, keep, every, mode, price) -> Facts:
+  """As many rows as the budget holds, none of which sees a sample that an earlier one saw."""
+  size, count = spec.batch_size, spec.num_examples
+  most = ledger.rows_of(ledger.share(count, budget), spec)
+  cap = ledger.share(3 * spec.epochs * count, budget)
+  for rows in range(most, 0, -1):
+    candidates = count // rows if keep is None else round(size / ledger.exact(keep))
+    plain, more = (price * part for part in work(candidates, size, mode))
+    total = spec.epochs * rows
+    scored = (total * plain + -(-total // every) * more) // _WHOLE
+    planned = Cost(scored, total * size, total * size)
+    # A row only starts if the dearest one could be paid for.
+    row_cost = Cost(-(-(plain + more + _WHOLE - 1) // _WHOLE), size, size)
+    enough = planned.forward_equivalents + row_cost.scored <= cap
+    if budget.unit == 'backward' or enough:
+      break
+  else:
+    raise ValueError(
+      f'proxy_filter has no row at budget={budget} ({budget.unit}): no batch of {size} fits'
+    )
+  if rows * candidates > count:
+    raise ValueError(
+      f'keep={keep} is refused: {rows} rows of {candidates} candidates are more than the {count} '
+      f'samples of an epoch; budget={budget} wants at least as large a share kept'
+    )
+  return Facts(
+    spec.epochs, rows, candidates, planned, row_cost,
+    asks=('probabilities',), uniform_on_ties=False, own_network=True,
+  )  # fmt: skip
+
+
+def _network(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+  """Name and options of the network that scores, for `build` to price it."""
+  return options['proxy'], {} if options['width'] is None else {'width': options['width']}
+
+
+proxy_filter.scored_by = _network
