@@ -244,7 +244,8 @@ def _settings(run: Run) -> dict[str, str]:
 def _label(run: Run, with_fidelity: bool) -> str:
   """A cell in words, which wrap in a narrow terminal: the id without its hash, and options."""
   cell = run.cell
-  words = [cell.dataset, cell.selector, cell.augment, cell.schedule, value_text(cell.budget)]
+  words = [cell.dataset, cell.recipe, cell.selector, cell.augment, cell.schedule]
+  words = [*filter(None, words), value_text(cell.budget)]
   if with_fidelity:
     words.append(cell.fidelity)
   given = [flatten(cell[key].to_dict()) for key in OPTION_KEYS.values()]
