@@ -43,8 +43,8 @@ def test_the_kept_are_the_hardest_by_a_proxy_trained_as_the_rule_says(mode):
     top = np.argsort(-np.asarray(smoothed(model, params, batch)), kind='stable')[:8]
     np.testing.assert_array_equal(kept.index, index[top])
     np.testing.assert_array_equal(kept.image, batch.image[top])
-    due = step % 2 == 0
-    cost = 16 + (2 * 16 if mode == 'train' else 3 * 8) * due
+    due = step % 2 == 1
+    cost = 16 + (2 * 16 if mode == 'train' else 3 * 8) // 2
     assert int(info['scored']) == cost, 'a proxy without a price costs as much as the network'
     if due:
       gradient = jax.grad(lambda p, b: smoothed(model, p, b).mean())(params, kept)
@@ -63,8 +63,7 @@ def test_a_proxy_is_charged_by_its_price(unit, keep):
   selector = make_selector('proxy_filter', toys.SPEC, budget, {'keep': keep})
   facts = selector.facts
   rows, candidates = 4 * facts.rows, facts.candidates
-  trained = -(-rows // 4)
-  assert facts.planned.scored == 40 * candidates * (rows + 2 * trained) // 1024
+  assert facts.planned.scored == 40 * candidates * rows * (4 + 2) // (4 * 1024)
   assert facts.planned.trained == 8 * rows and facts.rows * candidates <= 48
   assert candidates == (13 if keep else 48 // facts.rows)
   assert ledger.price(facts.planned, unit) <= ledger.cap(toys.SPEC, budget, facts)

@@ -160,7 +160,7 @@ def expand(values: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: an unknown recipe, with the closest match.
   """
   name = values.get('recipe')
-  if not name:
+  if not name or not isinstance(name, str):  # told where it is set
     return dict(values)
   given = recipes.values(name)
   own = {kind: given.get(kind) for kind in OPTION_KEYS}

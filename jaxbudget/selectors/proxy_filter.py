@@ -34,7 +34,7 @@ class State(NamedTuple):
   step: jax.Array  # i32[]  rows so far
   total: jax.Array  # i32[]  rows of the run
   price: jax.Array  # i32[]  of a forward pass of the proxy, in 1/1024
-  owed: jax.Array  # i32[]  less than one forward pass that is not in the books yet, in 1/1024
+  owed: jax.Array  # i32[]  less than one forward pass that is not in the books yet, see `_unit`
 
 
 class _Proxy(NamedTuple):
@@ -54,19 +54,24 @@ class _Proxy(NamedTuple):
     return make_optimizer('airbench_sgd', weight_decay=self.decay, whiten_share=share)
 
 
-def work(candidates: int, size: int, mode: str) -> tuple[int, int]:
-  """Forward equivalents of the proxy in a row.
+def _unit(every: int) -> int:
+  """In what the proxy's work is counted: so many are a forward pass of the large network."""
+  return _WHOLE * every
+
+
+def work(candidates: int, proxy: _Proxy) -> int:
+  """Forward equivalents of a proxy's own in as many rows as one of its training steps takes.
 
   Args:
     candidates: K.
-    size: s.
-    mode: `train`: one pass over the candidates scores them, and its gradient is that of the kept;
-      `eval`: they are scored, and the kept ones are passed again where the proxy is trained.
+    proxy: in `train` mode one pass scores a row's candidates, and its gradient is that of the kept;
+      in `eval` mode they are scored, and the kept of one row are passed again to be trained on.
 
   Returns:
-    (in a row that scores only, more in a row where the proxy is trained too).
+    A whole number; each row pays an equal part of it.
   """
-  return candidates, 2 * candidates if mode == 'train' else 3 * size
+  more = 2 * candidates if proxy.mode == 'train' else 3 * proxy.size
+  return candidates * proxy.every + more
 
 
 @functools.lru_cache(maxsize=64)
@@ -131,12 +136,12 @@ def _filter(proxy: _Proxy):
   def select(state: State, key, batch: Batch, forward):
     del key, forward
     state = _prepared(model, state, batch.image)
-    due = state.step % proxy.every == 0
+    due = state.step % proxy.every == proxy.every - 1
     state, top = run(state, batch, due)
-    plain, more = work(batch.index.shape[0], proxy.size, proxy.mode)
-    owed = state.owed + state.price * (plain + jnp.where(due, more, 0))
-    state = state._replace(step=state.step + 1, owed=owed % _WHOLE)
-    return state, jax.tree.map(lambda x: x[top], batch), {'scored': owed // _WHOLE}
+    unit = _unit(proxy.every)
+    owed = state.owed + state.price * work(batch.index.shape[0], proxy)
+    state = state._replace(step=state.step + 1, owed=owed % unit)
+    return state, jax.tree.map(lambda x: x[top], batch), {'scored': owed // unit}
 
   return select
 
@@ -174,12 +179,13 @@ def proxy_filter(
 ) -> Selector:
   """Of each row's K candidates the s of the largest loss by a small network, trained beside.
 
-  The proxy's loss is smoothed. It is trained in every fourth row, on the mean loss of the kept, by
+  The proxy's loss is smoothed. It is trained in the last of every four rows, on the mean loss of the kept, by
   the optimizer of airbench, with a learning rate that climbs to row 0.23 S and falls to 0. A proxy
   that is prepared with data is so with the candidates of the first row.
 
   Its passes are charged as scored: `Budget.scoring` is what a forward pass of it costs, by
-  FLOPs, over one of the network that is trained; a backward pass is two.
+  FLOPs, over one of the network that is trained; a backward pass is two. Rows pay for its training
+  in equal parts, the rows behind the last of its steps too.
 
   Args:
     spec: sizes of the run; s samples of a row are trained on.
@@ -217,7 +223,7 @@ def proxy_filter(
     model, spec.batch_size, train_every, mode, label_smoothing, learning_rate, weight_decay
   )
   price = round(budget.scoring * _WHOLE)
-  facts = _facts(spec, budget, keep, train_every, mode, price)
+  facts = _facts(spec, budget, keep, static, price)
 
   def init(key):
     params, model_state = model.init(key)
@@ -234,21 +240,17 @@ def proxy_filter(
   return Selector(facts, init, plan, select=_filter(static))
 
 
-def _facts(spec, budget, keep, every, mode, price) -> Facts:
+def _facts(spec, budget, keep, proxy, price) -> Facts:
   """As many rows as the budget holds, none of which sees a sample that an earlier one saw."""
   size, count = spec.batch_size, spec.num_examples
   most = ledger.rows_of(ledger.share(count, budget), spec)
   cap = ledger.share(3 * spec.epochs * count, budget)
   for rows in range(most, 0, -1):
     candidates = count // rows if keep is None else round(size / ledger.exact(keep))
-    plain, more = (price * part for part in work(candidates, size, mode))
-    total = spec.epochs * rows
-    scored = (total * plain + -(-total // every) * more) // _WHOLE
-    planned = Cost(scored, total * size, total * size)
-    # A row only starts if the dearest one could be paid for.
-    row_cost = Cost(-(-(plain + more + _WHOLE - 1) // _WHOLE), size, size)
-    enough = planned.forward_equivalents + row_cost.scored <= cap
-    if budget.unit == 'backward' or enough:
+    row, total = price * work(candidates, proxy), spec.epochs * rows
+    planned = Cost(total * row // _unit(proxy.every), total * size, total * size)
+    row_cost = Cost(-(-row // _unit(proxy.every)), size, size)
+    if budget.unit == 'backward' or planned.forward_equivalents + 1 <= cap:
       break
   else:
     raise ValueError(
@@ -259,6 +261,8 @@ def _facts(spec, budget, keep, every, mode, price) -> Facts:
       f'keep={keep} is refused: {rows} rows of {candidates} candidates are more than the {count} '
       f'samples of an epoch; budget={budget} wants at least as large a share kept'
     )
+  if row >= 2**31:
+    raise ValueError(f'train_every={proxy.every} is refused: the work of a row is counted in int32')
   return Facts(
     spec.epochs, rows, candidates, planned, row_cost,
     asks=('probabilities',), uniform_on_ties=False, own_network=True,
