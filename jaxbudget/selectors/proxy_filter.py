@@ -180,8 +180,8 @@ def proxy_filter(
   """Of each row's K candidates the s of the largest loss by a small network, trained beside.
 
   The proxy's loss is smoothed. It is trained in the last of every four rows, on the mean loss of
-  the kept, by the optimizer of airbench, with a learning rate that climbs to row 0.23 S and falls to
-  0. A proxy that is prepared with data is so with the candidates of the first row.
+  the kept, by the optimizer of airbench, with a learning rate that climbs to row 0.23 S and falls
+  to 0. A proxy that is prepared with data is so with the candidates of the first row.
 
   Its passes are charged as scored: `Budget.scoring` is what a forward pass of it costs, by
   FLOPs, over one of the network that is trained; a backward pass is two. Rows pay for its training
