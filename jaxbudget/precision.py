@@ -51,7 +51,7 @@ def of_optimizer(
   """
   if not precision:
     return optimizer
-  return optax.GradientTransformation(optimizer.init, _at(precision, optimizer.update))
+  return optimizer._replace(update=_at(precision, optimizer.update))  # told the row if it was
 
 
 @functools.lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toys
 
-from jaxbudget import engine, rows, schedules
+from jaxbudget import engine, precision, rows, schedules
 from jaxbudget.averaging import make_averaging
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
@@ -125,7 +125,7 @@ def test_the_momentum_of_a_schedule_reaches_the_optimizer_row_by_row():
 
 @pytest.mark.parametrize('name', ['sgd', 'nesterov', 'muon', 'airbench_sgd'])
 def test_a_buffer_decays_by_the_momentum_of_its_row(name):
-  optimizer = make_optimizer(name, weight_decay=0.0)
+  optimizer = precision.of_optimizer(make_optimizer(name, weight_decay=0.0), 'highest')
   params = {'w': jnp.ones((2, 3))}
   state, told = optimizer.init(params), {'step': jnp.int32(1), 'progress': jnp.float32(0.5)}
   gradient = lambda scale: {'w': scale * jnp.eye(2, 3)}
