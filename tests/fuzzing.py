@@ -164,6 +164,12 @@ OPTIONS = {
     'dpp': {
       'balance': ([0, 1], [-0.1, NAN]), 'ridge': ([0.1], [0.0, INF, NAN]), 'pool': ([2], [0, 65]),
     },
+    'proxy_filter': {
+      'proxy': (['mlp'], ['resnet']), 'width': ([None], ['x']), 'keep': ([None], [0.0, 1.5, NAN]),
+      'train_every': ([1, 4], [0]), 'learning_rate': ([0.1], [0.0, NAN, INF]),
+      'weight_decay': ([0, 0.1], [-1.0, INF]), 'label_smoothing': ([0, 0.2], [1.0, NAN]),
+      'recording': ([''], ['/no/such']), 'recording_digest': ([''], []),
+    },
     'replay': {'recording': ([], ['/no/such']), 'recording_digest': ([], ['abc'])},
   },
   'augment': {

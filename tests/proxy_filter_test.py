@@ -1,5 +1,6 @@
 """The proxy filter: who is kept, how the proxy is trained, and what its work is charged."""
 
+import dataclasses
 from fractions import Fraction
 
 import jax
@@ -100,6 +101,33 @@ def centred(num_classes, image_shape):
   )
 
 
+def test_a_recording_is_trained_on_again_in_its_order(tmp_path):
+  budget, options = ledger.as_budget(0.5), {'keep': 0.5, 'record': True}
+  selector = make_selector('proxy_filter', toys.SPEC, budget, options)
+  first, history = toys.run(selector, budget)
+  kept = np.asarray(selector.scores(first.selector))
+  assert kept.shape == (4 * 3, 8) and len(set(kept[:3].ravel())) == 24
+  np.save(tmp_path / 'scores.npy', kept)
+  given = {'proxy': 'recorded', 'recording': str(tmp_path / 'scores.npy')}
+  again = make_selector('proxy_filter', toys.SPEC, budget, given)
+  plans = [again.plan(again.init(None), None, jnp.int32(e))[1] for e in range(4)]
+  np.testing.assert_array_equal(np.concatenate([p.index[:3] for p in plans]), kept)
+  state, _ = toys.run(again, budget)
+  np.testing.assert_array_equal(state.times_trained, first.times_trained)
+  assert again.facts.planned == (0, 96, 96) and history[0].metrics.scored.sum() > 0
+  for spec, said in (
+    (dataclasses.replace(toys.SPEC, epochs=5), 'does not fit: epochs'),
+    (dataclasses.replace(toys.SPEC, batch_size=4), 'does not fit: batch_size'),
+    (dataclasses.replace(toys.SPEC, num_examples=40), 'does not fit: samples'),
+  ):
+    with pytest.raises(ValueError, match=said):
+      make_selector('proxy_filter', spec, budget, given)
+  with pytest.raises(ValueError, match='budget=0.25 is less than recording'):
+    make_selector('proxy_filter', toys.SPEC, 0.25, given)
+  with pytest.raises(ValueError, match='has digest'):
+    make_selector('proxy_filter', toys.SPEC, budget, given | {'recording_digest': 'abc'})
+
+
 def test_a_config_prices_the_proxy_by_its_operations():
   options = {'proxy': 'airbench_proxy', 'keep': 0.5}
   common = {'dataset': 'cifar10', 'model': 'airbench96', 'seeds': 1, 'epochs': 45,
@@ -123,6 +151,8 @@ def test_a_config_prices_the_proxy_by_its_operations():
   ({'train_every': 0}, 'train_every=0 is refused: it must be a whole number from 1'),
   ({'proxy': 'airbench_proxi'}, "unknown model 'airbench_proxi'; did you mean 'airbench_proxy'"),
   ({'label_smoothing': 1.0}, r'label_smoothing=1.0 is refused'),
+  ({'proxy': 'recorded'}, 'needs selector_options.recording'),
+  ({'recording': 'x'}, "recording='x' is only for proxy='recorded'"),
 ])  # fmt: skip
 def test_refusals(options, said):
   with pytest.raises(ValueError, match=said):

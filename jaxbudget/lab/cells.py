@@ -135,7 +135,7 @@ def _identify_recording(cell: ConfigDict) -> None:
   options = cell.selector_options
   place = options.get('recording')  # what is no text is refused where the parts are built
   known = not isinstance(place, str) or not place or options.get('recording_digest')
-  if cell.selector == 'replay' and not known:
+  if cell.selector in ('replay', 'proxy_filter') and not known:
     config_lib.apply(cell, {'selector_options.recording_digest': recording.digest(place)})
 
 

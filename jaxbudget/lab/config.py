@@ -30,7 +30,7 @@ INCIDENTAL = (
 )
 MOST_SEEDS, MOST_RUNS = 10_000, 100_000  # more are a mistake, and would fill the memory
 # The file counts by its digest, not by its place.
-INCIDENTAL_OPTIONS = ('selector.replay.recording',)
+INCIDENTAL_OPTIONS = ('selector.replay.recording', 'selector.proxy_filter.recording')
 OPTION_KEYS = {kind: f'{kind}_options' for kind in registry.KINDS}
 # Options that were keys of their own, and still may be written so.
 SHORT = {

@@ -17,8 +17,9 @@ from jaxbudget.losses import cross_entropy
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.sampling import shuffle
+from jaxbudget.selectors.kept import recorded
 from jaxbudget.selectors.sgd import as_plan
-from jaxbudget.types import Batch, Cost, Facts, Model, Selector, Spec, as_initialised
+from jaxbudget.types import Batch, Cost, Facts, Model, Selector, Spec, as_initialised, no_scores
 
 _WHOLE = 1024  # units of price in a forward pass of the network that is trained
 _START, _PEAK = 0.1, 0.23  # of the proxy's learning rate, the shape of airbench96
@@ -35,6 +36,7 @@ class State(NamedTuple):
   total: jax.Array  # i32[]  rows of the run
   price: jax.Array  # i32[]  of a forward pass of the proxy, in 1/1024
   owed: jax.Array  # i32[]  less than one forward pass that is not in the books yet, see `_unit`
+  kept: Any  # i32[S,s]  who was kept in each row, if that is recorded
 
 
 class _Proxy(NamedTuple):
@@ -47,6 +49,7 @@ class _Proxy(NamedTuple):
   smoothing: float
   rate: float
   decay: float
+  record: bool = False
 
   @property
   def optimizer(self):
@@ -140,7 +143,8 @@ def _filter(proxy: _Proxy):
     state, top = run(state, batch, due)
     unit = _unit(proxy.every)
     owed = state.owed + state.price * work(batch.index.shape[0], proxy)
-    state = state._replace(step=state.step + 1, owed=owed % unit)
+    kept = state.kept.at[state.step].set(batch.index[top]) if proxy.record else ()
+    state = state._replace(step=state.step + 1, owed=owed % unit, kept=kept)
     return state, jax.tree.map(lambda x: x[top], batch), {'scored': owed // unit}
 
   return select
@@ -176,6 +180,9 @@ def proxy_filter(
   learning_rate: float = 512 * 9 / 7850.67,
   weight_decay: float = 0.012 / 4.5,
   label_smoothing: float = 0.2,
+  record: bool = False,
+  recording: str = '',
+  recording_digest: str = '',
 ) -> Selector:
   """Of each row's K candidates the s of the largest loss by a small network, trained beside.
 
@@ -191,7 +198,8 @@ def proxy_filter(
     spec: sizes of the run; s samples of a row are trained on.
     budget: B.
     proxy: name of a network, or `package.module:factory`: `airbench_proxy` for images of 32x32;
-      `mlp`, the default, takes any input, tokens as numbers.
+      `mlp`, the default, takes any input, tokens as numbers. `recorded` trains on what
+      another run's proxy kept, in its order, see `kept.recorded`.
     width: its option; None is its default.
     keep: share of the candidates that is kept, s/K; None looks at all samples in each epoch,
       K = floor(N/rows).
@@ -201,6 +209,9 @@ def proxy_filter(
     learning_rate: of the proxy, for a mean loss of 512 kept ones at first.
     weight_decay: of the proxy.
     label_smoothing: of the proxy's loss, in [0, 1).
+    record: leaves who was kept in each row as scores.npy, i32[S,s].
+    recording: what is trained on again, such a file.
+    recording_digest: what it must hold, see `kept.recorded`.
 
   Returns:
     A selector.
@@ -217,10 +228,14 @@ def proxy_filter(
   if not 0 <= label_smoothing < 1:
     raise ValueError(f'label_smoothing={label_smoothing!r} is refused: it must be in [0, 1)')
   budget = ledger.left_of(spec, budget)
+  if proxy == 'recorded':
+    return recorded(spec, budget, recording, recording_digest)
+  if recording:
+    raise ValueError(f"recording={recording!r} is only for proxy='recorded', not for {proxy!r}")
   options = {} if width is None else {'width': width}
   model = make_model(proxy, spec.num_classes, spec.image_shape, **options)
   static = _Proxy(
-    model, spec.batch_size, train_every, mode, label_smoothing, learning_rate, weight_decay
+    model, spec.batch_size, train_every, mode, label_smoothing, learning_rate, weight_decay, record
   )
   price = round(budget.scoring * _WHOLE)
   facts = _facts(spec, budget, keep, static, price)
@@ -229,7 +244,8 @@ def proxy_filter(
     params, model_state = model.init(key)
     numbers = (0, facts.epochs * facts.rows, price, 0)
     opt_state = static.optimizer.init(params)
-    return State(params, model_state, opt_state, *(jnp.int32(n) for n in numbers))
+    kept = jnp.zeros((numbers[1], spec.batch_size), jnp.int32) if record else ()
+    return State(params, model_state, opt_state, *(jnp.int32(n) for n in numbers), kept)
 
   def plan(state, key, epoch):
     del epoch
@@ -237,7 +253,12 @@ def proxy_filter(
     padded = max(spec.num_examples // facts.candidates, facts.rows)
     return state, as_plan(index, facts.rows, facts.candidates, padded)
 
-  return Selector(facts, init, plan, select=_filter(static))
+  scores = _kept if record else no_scores
+  return Selector(facts, init, plan, select=_filter(static), scores=scores)
+
+
+def _kept(state: State) -> jax.Array:
+  return state.kept
 
 
 def _facts(spec, budget, keep, proxy, price) -> Facts:
@@ -269,8 +290,10 @@ def _facts(spec, budget, keep, proxy, price) -> Facts:
   )  # fmt: skip
 
 
-def _network(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-  """Name and options of the network that scores, for `build` to price it."""
+def _network(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+  """Name and options of the network that scores, for who plans to price it."""
+  if options['proxy'] == 'recorded':
+    return None
   return options['proxy'], {} if options['width'] is None else {'width': options['width']}
 
 

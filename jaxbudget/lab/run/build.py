@@ -119,11 +119,12 @@ def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
     image_dtype='int32' if info.kind == 'tokens' else 'float32',
   )
   scoring = _scoring(cell, info, model, options['model'])
-  scored_by = getattr(chosen['selector'][0].factory, 'scored_by', None)
+  network_of = getattr(chosen['selector'][0].factory, 'scored_by', lambda options: None)
+  scored_by = network_of(options['selector'])
   budget = as_budget(cell.budget, cell.budget_unit, spent)
   share = scoring.share(cell.epochs)
   if scored_by:  # by a network of the method's own
-    share = _proxy_share(cell, info, options['model'], scored_by(options['selector']), scoring)
+    share = _proxy_share(cell, info, options['model'], scored_by, scoring)
   budget = dataclasses.replace(budget, scoring=share)
   selector = make_selector(cell.selector, spec, budget, options['selector'])
   selector = rescored(selector, spec, scoring)
