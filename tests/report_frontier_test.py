@@ -15,6 +15,7 @@ import report_workdirs as workdirs
 from jaxbudget.lab import report
 from jaxbudget.lab.paper import printed
 from jaxbudget.lab.report import cells, comparability, comparison_tables, frontier, verdict
+from jaxbudget.lab.report.figures_flops import by_flops, spent
 
 
 def plan_of(*pairs, seeds=(0, 1, 2), **changes):
@@ -253,3 +254,21 @@ def test_the_example_reproduces_the_comparison(tmp_path, capsys, monkeypatch):
   assert 'cifar100: SB is below uniform sampling' in printed and '-2.07, -1.22, -0.59' in printed
   assert 'cifar10: SB ties with uniform sampling' in printed
   assert (tmp_path / 'figure.png').stat().st_size
+
+
+def test_networks_stand_on_one_axis_of_operations(tmp_path):
+  plan = workdirs.small_plan()
+  alone = workdirs.write_workdir(tmp_path / 'alone', plan)
+  assert not list(by_flops(report.load_workdir(alone)))
+  other = {'model': 'airbench94', 'augment': 'translate', 'epochs': 3}
+  plan += [workdirs.plan_run('unif_sgd', b, s, **other) for b in (0.3, 0.6) for s in (0, 1)]
+  loaded = report.load_workdir(workdirs.write_workdir(tmp_path / 'both', plan))
+  passes = loaded.runs['forward_equivalents'] + 3600
+  expected = 1e9 / passes * loaded.runs['forward_equivalents'] / 1e12
+  np.testing.assert_allclose(spent(loaded.runs), expected)
+  (drawing,) = by_flops(loaded)
+  (panel,) = drawing.picture()['panels']
+  labels = [line['label'] for line in panel['lines']]
+  assert len(labels) == 6 and sum('airbench94' in label for label in labels) == 1
+  (ours,) = [line for line in panel['lines'] if 'airbench94' in line['label']]
+  assert len(ours['x']) == 2 and ours['x'][0] < ours['x'][1] and panel['xlabel'] == 'TFLOP'

@@ -25,6 +25,7 @@ from jaxbudget.lab.report import (
 )
 from jaxbudget.lab.report.drawings import Drawing
 from jaxbudget.lab.report.figures import frontiers, training
+from jaxbudget.lab.report.figures_flops import by_flops
 from jaxbudget.lab.report.load import Workdir, load_workdir
 from jaxbudget.lab.report.render import Table
 from jaxbudget.lab.report.sections import Section
@@ -93,7 +94,7 @@ def _sections(workdir, compared, extra, allow) -> list[Section]:
   notes = tables.unsaid_note(workdir)
   equal_compute = comparison_tables.equal_compute_table(compared, notes)
   sections = [
-    Section('At equal compute', [*frontiers(workdir), equal_compute]),
+    Section('At equal compute', [*frontiers(workdir), *by_flops(workdir), equal_compute]),
     Section('Accuracy and cost', [tables.summary_table(workdir)]),
     *extra,
     Section('Deviations', [presets] if presets else []),

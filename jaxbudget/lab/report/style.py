@@ -55,6 +55,12 @@ def method_styles(cells: pd.DataFrame) -> dict[str, dict[str, Any]]:
   return styles
 
 
+def numbered_styles(count: int) -> list[dict[str, Any]]:
+  """Styles of lines that are no methods, told apart as those of methods are."""
+  kinds = {'color': _COLOURS, 'marker': _MARKERS, 'linestyle': _LINES}
+  return [{key: kind[i % len(kind)] for key, kind in kinds.items()} for i in range(count)]
+
+
 def set_aside(lines: list[dict[str, Any]]) -> dict[str, Any]:
   """Moves points of one cost apart, in place, so that none hides another.
 
