@@ -73,7 +73,8 @@ def whitened(num_classes, image_shape):
 def test_a_launched_run_is_prepared_before_its_first_row(tmp_path):
   dataset = faulty.write_images(tmp_path / 'tiny.npz')
   values = faulty.settings(dataset, model='seams_test:whitened', learning_rate=1e-9, epochs=1,
-                           budget=1.0, final_learning_rate=0.0, selector='sgd')  # fmt: skip
+                           budget=1.0, final_learning_rate=0.0, selector='sgd',
+                           averaging='ema', tta='mirror_translate')  # fmt: skip
   runs, datasets = faulty.planned(values)
   assert local.run_all(runs, datasets, tmp_path / 'runs', Console()) == 0
   parts = runs[0].parts
@@ -81,7 +82,12 @@ def test_a_launched_run_is_prepared_before_its_first_row(tmp_path):
   _, state = files.read_weights(weights, parts.model)
   images = parts.augment.test(jnp.asarray(data.load(dataset).train_image))
   mean = parts.model.prepare({}, {}, images)[1]['mean']
-  np.testing.assert_allclose(state['mean'], mean, rtol=1e-5)
+  np.testing.assert_allclose(state['mean'], mean, rtol=1e-5)  # averaged from there on
+  result = files.read_json(weights.parent / files.RESULT)
+  count = runs[0].info.num_test
+  assert result['tta']['name'] == 'mirror_translate' and 0 <= result['tta']['score'] <= 100
+  assert result['tta']['forward_evaluated'] == 6 * count
+  assert result['cost']['forward_evaluated'] == (1 + 6) * count
 
 
 def test_a_stage_is_told_the_epoch_if_it_wants_three_arguments():
