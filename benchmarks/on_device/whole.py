@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import epoch
-from jaxbudget.epoch import Evaluation
+from jaxbudget import evaluation
+from jaxbudget.evaluation import Evaluation, forward_batch
 from jaxbudget.types import Data
 from on_device.rows import Rows, Setting, parts
 
@@ -35,11 +35,11 @@ def measure(setting: Setting, epochs: int, test: int) -> dict[str, Any]:
     jnp.asarray(rng.randint(0, 256, shape, np.uint8)),
     jnp.asarray(rng.randint(0, 10, test), jnp.int32),
   )
-  per_batch = epoch.forward_batch(test, parts(setting).spec)
+  per_batch = forward_batch(test, parts(setting).spec)
 
   def evaluate():
     state = rows.trained.state
-    sums = epoch.evaluate(
+    sums = evaluation.evaluate(
       program.model, program.augment.test, per_batch, state.params, state.model_state, held_out,
       Evaluation.blank(), jnp.int32(0), jnp.int32(-(-test // per_batch)),
     )  # fmt: skip
