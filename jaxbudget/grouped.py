@@ -108,7 +108,8 @@ def airbench_muon(
     scales = {'norm': bias_scale, 'whiten': bias_scale, 'matrix': head_scale}
     rest = _scaled(gradient, params, scales, weight_decay)
     rest, velocity = slow.update(_only(rest, 4, rest=True), state['rest'], params, **row)
-    done = (place.step - 1) / place.step * place.progress  # of the run, before this row
+    now = place.step.astype(jnp.float32)
+    done = (now - 1) / now * place.progress  # of the run, before this row
     left = jnp.maximum(1 - done / jnp.float32(whiten_share), 0)
     rest = _whitening(rest, left / (1 - done))  # the schedule falls to 0 itself
     updates = jax.tree.map(

@@ -11,6 +11,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from selectors_common_test import PATHS, VARIANTS, make
 
@@ -18,6 +19,7 @@ from jaxbudget import engine, models, registry, sampling, scan
 from jaxbudget.augment import make_augment
 from jaxbudget.data import tables
 from jaxbudget.optimizers import make_optimizer
+from jaxbudget.rows import Row
 from jaxbudget.selectors import coreset, rho_loss
 from jaxbudget.task import CLASSIFICATION
 from jaxbudget.testing import SPEC, toy
@@ -127,7 +129,9 @@ def test_every_optimizer_names_its_types(name):
   def update(key):
     params, _ = toy.MODEL.init(key)
     before = optimizer.init(params)
-    return before, *optimizer.update(params, before, params)
+    row = Row(jnp.float32(0.1), None, jnp.int32(1), jnp.float32(0.5))
+    told = optax.with_extra_args_support(optimizer).update
+    return before, *told(params, before, params, **row.told)
 
   with jax.numpy_dtype_promotion('standard'):  # optax.adam needs it
     (before, updates, after), _ = traced(update, jax.random.key(0))
