@@ -60,8 +60,8 @@ def make_step(
 def once(due: jax.Array, function: Callable[..., tuple], carry: tuple) -> tuple:
   """Applies a function if it is due: a loop of one round or none.
 
-  A `cond` says the same, but a GPU copies what it returns, the whole state in every row, where
-  a loop writes in place.
+  A `cond` says the same, but where it may change nothing a GPU copies what it returns, the whole
+  state in every row; a loop writes in place.
 
   Args:
     due: bool[].
@@ -122,14 +122,20 @@ def _make(selector, model, optimizer, augment, task, mesh, averaging) -> Step:
 
   def train_prefix(state, batch, row):
     """A step on the smallest listed prefix that holds every example of positive weight, if any."""
-    needed = jnp.sum(batch.weight > 0, dtype=jnp.int32)
     sizes = selector.sizes or batch.weight.shape
-    carry = state, RowMetrics.blank()
-    for smaller, size in zip((0, *sizes), sizes, strict=False):
-      prefix = jax.tree.map(lambda x, size=size: x[:size], batch)
-      due = (smaller < needed) & (needed <= size)
-      carry = once(due, lambda state, _, p=prefix: train(state, p, row), carry)
-    return carry
+
+    def on_prefix(size):
+      prefix = jax.tree.map(lambda x: x[:size], batch)
+      return lambda state, _: train(state, prefix, row)
+
+    needed = jnp.sum(batch.weight > 0, dtype=jnp.int32)
+    branch = jnp.sum(jnp.array(sizes, jnp.int32) < needed, dtype=jnp.int32)
+    steps = [on_prefix(size) for size in sizes]
+    return once(
+      needed > 0,
+      lambda *carry: jax.lax.switch(branch, steps, *carry),
+      (state, RowMetrics.blank()),
+    )
 
   def train(state, batch, row):
     """Forward, backward, optimizer, and feedback to the selector."""
