@@ -94,11 +94,14 @@ def place_data(data: Data, mesh: Mesh | None, split_bytes: int = SPLIT_BYTES) ->
   """
   if mesh is None or data.image.nbytes <= split_bytes:
     return replicate(data, mesh)
-  missing = -data.image.shape[0] % mesh.size
-  image = np.pad(np.asarray(data.image), ((0, missing), *((0, 0),) * (data.image.ndim - 1)))
   rows = NamedSharding(mesh, PartitionSpec(AXIS))
-  image = _from_own(image.shape, rows, lambda place: image[place])
-  return Data(image, replicate(data.label, mesh))
+
+  def divide(image):
+    missing = -image.shape[0] % mesh.size
+    image = np.pad(np.asarray(image), ((0, missing), *((0, 0),) * (image.ndim - 1)))
+    return _from_own(image.shape, rows, lambda place: image[place])
+
+  return Data(jax.tree.map(divide, data.image), replicate(data.label, mesh))
 
 
 def split(batch: Any, mesh: Mesh | None) -> Any:

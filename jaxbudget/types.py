@@ -429,7 +429,8 @@ class Data(NamedTuple):
   """A split as it lives on the device.
 
   Attributes:
-    image: u8[N,H,W,channels]; f32[N,D] features; i32[N,L] tokens.
+    image: u8[N,H,W,channels], on a TPU as `data.flat.FlatImages`; f32[N,D] features; i32[N,L]
+      tokens.
     label: i32[N] classes in [0, C), or f32[N,C] numbers to predict.
   """
 

@@ -19,6 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from selectors_common_test import OTHERS, PATHS
 
 from jaxbudget import data, engine, epoch, parallel
+from jaxbudget.data.flat import FlatImages
 from jaxbudget.lab import config
 from jaxbudget.lab.run.train import train
 from jaxbudget.lab.sweep import grid
@@ -137,6 +138,9 @@ def test_large_images_are_split_and_small_ones_copied():
   assert [shard.data.shape[0] for shard in shared.image.addressable_shards] == [24, 24]
   assert shared.label.is_fully_replicated
   np.testing.assert_array_equal(shared.image[:47], odd.image)
+  flat = parallel.place_data(odd._replace(image=FlatImages.of(odd.image)), mesh, split_bytes=100)
+  assert [s.data.shape[0] for s in flat.image.pixels.addressable_shards] == [24, 24]
+  np.testing.assert_array_equal(flat.image[:47], odd.image)
 
 
 def test_without_a_mesh_nothing_moves():

@@ -1,12 +1,18 @@
 """What a TPU computes in its own form is, bit for bit, what a CPU or GPU reads."""
 
+import types
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
+from jaxbudget import data, epoch
 from jaxbudget.augment import mix, pillow, products
-from jaxbudget.selectors import measuring
+from jaxbudget.data.flat import FlatImages
+from jaxbudget.selectors import make_selector, measuring
 
 
 @pytest.mark.parametrize('channels', [1, 3])
@@ -58,3 +64,30 @@ def test_percentiles_are_those_of_a_search():
   got = measuring.percentile(jnp.asarray(pool), jnp.int32(1), jnp.asarray(loss))
   np.testing.assert_array_equal(got, np.searchsorted(np.sort(pool), loss))
   np.testing.assert_array_equal(got, jnp.searchsorted(jnp.sort(pool), jnp.asarray(loss)))
+
+
+def test_flat_images_train_and_evaluate_as_others_do():
+  plain = toys.data()
+  flat = plain._replace(image=FlatImages.of(plain.image))
+  assert flat.image.shape == plain.image.shape and flat.image.nbytes == plain.image.nbytes
+  np.testing.assert_array_equal(flat.image[5:9], plain.image[5:9])
+  selector = make_selector('p_sgd', toys.SPEC, 0.5)
+  root, stop, found = jax.random.key(0), jnp.int32(4), []
+  for split in (plain, flat):
+    program, state = toys.start(selector, 0.5)
+    state = epoch.begin_epoch(selector, state, 0, root)
+    state, _ = epoch.train_rows(program, state, split, toys.rates(state), root, stop)
+    weights = state.params, state.model_state
+    own = program.model, program.augment.test, 8, *weights, split, epoch.Evaluation.blank()
+    found.append((state, epoch.evaluate(*own, jnp.int32(0), stop)))
+  chex.assert_trees_all_equal(*found)
+
+
+def test_only_a_tpu_is_given_flat_images(monkeypatch):
+  monkeypatch.setattr(jax, 'device_put', lambda tree, device: tree)
+  digits = data.load('digits')
+  for platform in ('tpu', 'gpu'):
+    place = types.SimpleNamespace(platform=platform, memory_stats=lambda: None)
+    for split, images in zip(data.place(digits, place), (digits[1], digits[3]), strict=True):
+      assert isinstance(split.image, FlatImages) == (platform == 'tpu')
+      np.testing.assert_array_equal(split.image[:], images)

@@ -19,7 +19,7 @@ from benchmarks.aot import checks, page, pieces, programs
 from benchmarks.aot.programs import Row
 
 METHODS = (
-  ('sgd', 'standard', ()),
+  ('unif_sgd', 'standard', ()),
   ('p_sgd', 'standard', ()),
   ('selective_backprop', 'standard', ()),
   ('ordered_sgd', 'standard', (('backward', 'dense'),)),

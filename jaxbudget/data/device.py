@@ -3,6 +3,7 @@
 import jax
 
 from jaxbudget.data.dataset import DataError, Dataset
+from jaxbudget.data.flat import FlatImages
 from jaxbudget.data.memory import host_free_bytes
 from jaxbudget.types import Data
 
@@ -15,7 +16,7 @@ def place(dataset: Dataset, device: jax.Device | None = None) -> tuple[Data, Dat
     device: None is the default device.
 
   Returns:
-    (training split, test split).
+    (training split, test split); on a TPU their images are `FlatImages`.
 
   Raises:
     DataError: if they do not fit, with the bytes needed and free.
@@ -30,8 +31,10 @@ def place(dataset: Dataset, device: jax.Device | None = None) -> tuple[Data, Dat
     )
   # Without a device the arrays stay uncommitted, as the state is: arguments that change from
   # one to the other between calls would compile a program once more.
-  arrays = jax.device_put(dataset[1:5], device)
-  return Data(*arrays[:2]), Data(*arrays[2:])
+  splits = Data(*dataset[1:3]), Data(*dataset[3:5])
+  if home.platform == 'tpu' and dataset.info.kind == 'images':
+    splits = tuple(split._replace(image=FlatImages.of(split.image)) for split in splits)
+  return jax.device_put(splits, device)
 
 
 def free_bytes(device: jax.Device) -> int | None:
