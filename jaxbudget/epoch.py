@@ -142,7 +142,7 @@ def train_rows(
     The state after, and what to log of it.
   """
 
-  drawn = _drawn(program, state, root)
+  drawn = _drawn(program, state, root, stop)
 
   def go_on(state):
     in_plan = state.row < jnp.minimum(stop, state.plan.rows)
@@ -162,7 +162,7 @@ def train_rows(
   return state, Progress(state.row, state.metrics, entropy, figures)
 
 
-def _drawn(program, state, root):
+def _drawn(program, state, root, stop):
   """What the augmentation of each row is given instead of drawing it there, [R, ...] or None."""
   rows, candidates = state.plan.index.shape
 
@@ -170,12 +170,20 @@ def _drawn(program, state, root):
     key = derive(root, 'augment', state.epoch, row)
     return draw_ahead(program.augment.train, key, candidates)
 
-  # One by one on the CPU, where that costs nothing and rounds as a draw within a row does.
-  drawn = jax.lax.platform_dependent(
-    jnp.arange(rows, dtype=jnp.int32),
-    cpu=lambda row: jax.lax.map(of_row, row),
-    default=jax.vmap(of_row),
-  )
+  def one_by_one(row):
+    blank = jax.tree.map(
+      lambda x: jnp.zeros((rows, *x.shape), x.dtype), jax.eval_shape(of_row, row[0])
+    )
+    return jax.lax.fori_loop(
+      state.row,
+      jnp.minimum(stop, state.plan.rows),
+      lambda i, drawn: jax.tree.map(lambda d, own: d.at[i].set(own), drawn, of_row(i)),
+      blank,
+    )
+
+  # The CPU draws one by one what this call needs, and rounds as a draw within a row does.
+  row = jnp.arange(rows, dtype=jnp.int32)
+  drawn = jax.lax.platform_dependent(row, cpu=one_by_one, default=jax.vmap(of_row))
   return parallel.everywhere(drawn, program.mesh)
 
 
