@@ -17,11 +17,12 @@ class Evaluation(NamedTuple):
 
   correct: jax.Array  # i32[]  0 where nothing is right or wrong
   loss: jax.Array  # f32[]
+  by_class: jax.Array  # i32[C]  correct ones of each class; [0] if nobody asks
 
   @classmethod
-  def blank(cls) -> 'Evaluation':
-    """Sums over nothing."""
-    return cls(jnp.int32(0), jnp.float32(0))
+  def blank(cls, num_classes: int = 0) -> 'Evaluation':
+    """Sums over nothing; by class too if there are any."""
+    return cls(jnp.int32(0), jnp.float32(0), jnp.zeros(num_classes, jnp.int32))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), static_argnames=('mesh', 'task'))
@@ -49,7 +50,7 @@ def evaluate(
     params: of the model.
     model_state: of the model.
     data: the split, n examples.
-    sums: over the batches before `start`; `Evaluation.blank()` at first.
+    sums: over the batches before `start`; `Evaluation.blank(C)` at first.
     start: i32[], the first batch to look at.
     stop: i32[], the batch to stop before: ceil(n / batch_size) for the rest of the split.
     mesh: static, devices to split batches over.
@@ -70,7 +71,11 @@ def evaluate(
     target = as_target(data.label[index], output.shape[-1])
     loss = jnp.where(real, task.loss(output, target), 0.0)
     hit = task.correct(output, target) & real
-    return Evaluation(sums.correct + jnp.sum(hit, dtype=jnp.int32), sums.loss + jnp.sum(loss))
+    by_class = sums.by_class
+    if by_class.size:
+      by_class += jnp.sum(jnp.where(hit[:, None], target, 0.0), 0).astype(jnp.int32)
+    correct = sums.correct + jnp.sum(hit, dtype=jnp.int32)
+    return Evaluation(correct, sums.loss + jnp.sum(loss), by_class)
 
   return jax.lax.fori_loop(start, stop, body, sums)
 

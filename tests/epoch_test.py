@@ -228,14 +228,16 @@ def test_evaluation_counts_every_example_once():
   split = toys.data(45)
   logits, _ = toys.MODEL.apply(params, model_state, toys.AUGMENT.test(split.image), train=False)
   hits = int((logits.argmax(-1) == split.label).sum())
+  by_class = np.bincount(np.asarray(split.label)[logits.argmax(-1) == split.label], minlength=3)
   loss, losses = float(cross_entropy(logits, jax.nn.one_hot(split.label, 3)).sum()), {}
   for size, cuts in ((45, [0, 1]), (10, [0, 5]), (10, [0, 1, 1, 4, 5]), (7, [0, 7]), (64, [0, 1])):
-    sums = Evaluation.blank()
+    sums = Evaluation.blank(3)
     for start, stop in zip(cuts, cuts[1:], strict=False):
       place = jnp.int32(start), jnp.int32(stop)
       fixed = toys.MODEL, toys.AUGMENT.test, size, params, model_state, split
       sums = evaluate(*fixed, sums, *place)
     assert int(sums.correct) == hits
+    np.testing.assert_array_equal(sums.by_class, by_class)
     assert float(sums.loss) == pytest.approx(loss, rel=1e-5)
     losses.setdefault(size, set()).add(float(sums.loss))
   assert all(len(bits) == 1 for bits in losses.values()), 'cuts must not change a bit'

@@ -12,6 +12,7 @@ import toys
 from jaxbudget import data, epoch
 from jaxbudget.augment import mix, pillow, products
 from jaxbudget.data.flat import FlatImages
+from jaxbudget.evaluation import Evaluation, evaluate
 from jaxbudget.selectors import make_selector, measuring
 
 
@@ -78,8 +79,8 @@ def test_flat_images_train_and_evaluate_as_others_do():
     state = epoch.begin_epoch(selector, state, 0, root)
     state, _ = epoch.train_rows(program, state, split, toys.rates(state), root, stop)
     weights = state.params, state.model_state
-    own = program.model, program.augment.test, 8, *weights, split, epoch.Evaluation.blank()
-    found.append((state, epoch.evaluate(*own, jnp.int32(0), stop)))
+    own = program.model, program.augment.test, 8, *weights, split, Evaluation.blank()
+    found.append((state, evaluate(*own, jnp.int32(0), stop)))
   chex.assert_trees_all_equal(*found)
 
 

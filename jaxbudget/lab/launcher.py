@@ -20,6 +20,7 @@ from jaxbudget.lab.run.run import Run
 from jaxbudget.lab.sweep import calibrate as calibrate_lib
 from jaxbudget.lab.sweep import (
   control,
+  doubts,
   grid,
   inputs,
   local,
@@ -171,7 +172,8 @@ def _launch(config, workdir, stage, options, console) -> int:
         inputs.load_data(datasets, wanted)
       if stage == 'data':
         return show_data(datasets, workdir, console)
-      for note in dict.fromkeys(note for d in datasets.values() for note in d.notes):
+      notes = [note for d in datasets.values() for note in d.notes]
+      for note in dict.fromkeys((*notes, *doubts.doubts(wanted))):
         plain.say(console, f'note: {note}')
       if stage != 'plan':  # which may be made where the devices are not
         _check_executor(wanted, options)

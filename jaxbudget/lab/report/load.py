@@ -29,7 +29,9 @@ COST = (
   'forward_evaluated', 'flops',
 )  # fmt: skip
 SECONDS = ('data', 'compile', 'train', 'evaluate')
-NUMBERS = ('final_accuracy', 'best_accuracy', 'realised_budget', 'entropy_nats')
+NUMBERS = (
+  'final_accuracy', 'best_accuracy', 'balanced_accuracy', 'realised_budget', 'entropy_nats',
+)  # fmt: skip
 _NUMERIC = ('seed', 'budget', 'epochs', 'batch_size', 'num_train', 'num_test')
 
 
@@ -177,7 +179,8 @@ def load_counts(workdir: Workdir, run_id: str) -> np.ndarray | None:
 def _columns() -> list[str]:
   return [
     'run_id', *IDENTITY, 'options', 'parts', 'paper', 'is_scoring', 'has_metrics', 'status',
-    'error', *NUMBERS, 'score_name', *COST, *(f'planned_{name}' for name in COST),
+    'error', *NUMBERS, 'class_accuracy', 'guessing', 'score_name', *COST,
+    *(f'planned_{name}' for name in COST),
     'scoring_forward_equivalents', *(f'seconds_{name}' for name in SECONDS), 'device', 'version',
     'commit', 'jax', 'data_fingerprint', 'config_hash',
   ]  # fmt: skip
@@ -204,6 +207,12 @@ def _scores(result: dict) -> dict:
   return {'score_name': name, 'final_accuracy': score, 'best_accuracy': best}
 
 
+def _class_accuracy(result: dict) -> tuple[float, ...]:
+  """Percent by class, NaN of a class that was not tested; nothing where it is not known."""
+  given = result.get('class_accuracy')
+  return tuple(map(reading.number, given)) if isinstance(given, list) else ()
+
+
 def _run_row(run: dict, config: dict, result: dict, last: dict) -> dict:
   """One row of the runs table from the plan's entry and the run's own files."""
   known = {name: run.get(name, config.get(name)) for name in IDENTITY}
@@ -227,6 +236,8 @@ def _run_row(run: dict, config: dict, result: dict, last: dict) -> dict:
     'paper': [entry for entry in run.get('paper') or [] if isinstance(entry, dict)],
     **{name: reading.number(result.get(name)) for name in NUMBERS},
     **_scores(result),
+    'class_accuracy': _class_accuracy(result),
+    'guessing': result.get('guessing') is True,
     'realised_budget': reading.number(budgets.get('backward', result.get('realised_budget'))),
     **{name: reading.number(cost.get(name, last.get(f'cost_{name}'))) for name in COST},
     **{f'planned_{name}': reading.number(planned.get(name)) for name in COST},

@@ -90,12 +90,14 @@ def write_report(
 
 def _sections(workdir, compared, extra, allow) -> list[Section]:
   """The sections that have something to show, the answer first."""
+  by_class = tables.class_table(workdir)
   presets = comparison_tables.fidelity_table(workdir, allow)
   notes = tables.unsaid_note(workdir)
   equal_compute = comparison_tables.equal_compute_table(compared, notes)
   sections = [
     Section('At equal compute', [*frontiers(workdir), *by_flops(workdir), equal_compute]),
     Section('Accuracy and cost', [tables.summary_table(workdir)]),
+    Section('Accuracy by class', [by_class] if by_class else []),
     *extra,
     Section('Deviations', [presets] if presets else []),
     Section('Training', list(training(workdir))),

@@ -1,5 +1,6 @@
 """The tables of a report: what was run, at what cost, beside what the paper printed."""
 
+import numpy as np
 import pandas as pd
 
 from jaxbudget.lab.report import cells, layout, render
@@ -101,8 +102,8 @@ def runs_table(workdir: Workdir) -> Table:
   """Every run on its own row."""
   frame = workdir.runs
   varying = [name for name in cells.SETTING if frame[name].nunique(dropna=False) > 1]
-  columns = ('run', *varying, 'method', 'budget', 'seed', 'status', 'accuracy', 'best', 'cost',
-             'realised', 'H(c)', 'train s')  # fmt: skip
+  columns = ('run', *varying, 'method', 'budget', 'seed', 'status', 'accuracy', 'best',
+             'balanced', 'cost', 'realised', 'H(c)', 'train s')  # fmt: skip
   rows = []
   for run in frame.to_dict('records'):
     state = '' if run['status'] == 'done' else run['status']
@@ -111,12 +112,75 @@ def runs_table(workdir: Workdir) -> Table:
       Cell(layout.plain(run['budget']), run['budget']), render.number_cell(run['seed'], 0),
       Cell(run['status'], run['status'], run['error'], state=state),
       render.number_cell(run['final_accuracy']), render.number_cell(run['best_accuracy']),
+      render.number_cell(run['balanced_accuracy']),
       render.number_cell(run['cost'], 3), render.number_cell(run['realised_budget'], 3),
       render.number_cell(run['entropy_nats'], 3), render.number_cell(run['seconds_train'], 1),
     ))  # fmt: skip
-  data = frame.drop(columns=['paper', 'options'])
+  data = frame.drop(columns=['paper', 'options', 'class_accuracy'])
   notes = (*score_note(workdir), *unsaid_note(workdir))
   return Table('runs', 'All runs', columns, rows, data, notes, labels=len(varying) + 2)
+
+
+def class_table(workdir: Workdir) -> Table | None:
+  """Accuracy class by class, of every cell; the worst and the best of many classes.
+
+  Args:
+    workdir: a loaded workdir.
+
+  Returns:
+    A table with a row per cell; None if no run tells of classes.
+  """
+  done = workdir.runs[workdir.runs['class_accuracy'].map(len) > 0]
+  if not len(done):
+    return None
+  several = [name for name in cells.SETTING if done[name].nunique(dropna=False) > 1]
+  widths = done['class_accuracy'].map(len)
+  shown = int(widths.max()) if widths.nunique() == 1 and widths.max() <= _CLASSES else 0
+  rows, data = [], []
+  for _, runs in done.groupby('cell_id', sort=False):
+    first = runs.iloc[0]
+    names = _class_names(workdir, first)
+    mean = np.array([*runs['class_accuracy']], float).mean(0)
+    order = np.argsort(mean)  # what was not tested comes last
+    tested = order[: np.isfinite(mean).sum()]
+    figures = [render.number_cell(value, 1) for value in mean] if shown else [
+      cell for i in (tested[0], tested[-1])
+      for cell in (render.number_cell(mean[i], 1), render.text_cell(names[i]))
+    ]  # fmt: skip
+    labels = [render.text_cell(layout.plain(first[name])) for name in several]
+    budget = Cell(layout.plain(first['budget']), float(first['budget']))
+    balanced = render.number_cell(runs['balanced_accuracy'].mean())
+    rows.append((*labels, budget, render.text_cell(first['method']), balanced, *figures))
+    own = {name: first[name] for name in (*cells.SETTING, 'budget', 'method')}
+    data += [own | {'class': n, 'accuracy': v} for n, v in zip(names, mean, strict=True)]
+  heads = _class_names(workdir, done.iloc[0]) if shown else ('lowest', 'of', 'highest', 'of')
+  guessing = int(done['guessing'].sum())
+  said = f'{guessing} of {len(done)} runs are no better than guessing (to two standard errors).'
+  return Table(
+    name='classes',
+    title='Accuracy by class',
+    columns=(*several, 'budget', 'method', 'balanced', *heads),
+    rows=rows,
+    data=pd.DataFrame(data),
+    notes=(
+      'Share of each class told right, last epoch, mean over seeds, in percent; balanced: the mean '
+      'over classes.',
+      *([said] if guessing else []),
+    ),
+    labels=len(several) + 2,
+  )
+
+
+_CLASSES = 12  # that have a column each
+
+
+def _class_names(workdir: Workdir, run) -> tuple[str, ...]:
+  """Of a run's data; numbers where nobody named them."""
+  data = workdir.configs.get(run['run_id'], {}).get('data')
+  names = data.get('class_names') if isinstance(data, dict) else None
+  count = len(run['class_accuracy'])
+  known = isinstance(names, list | tuple) and len(names) == count
+  return tuple(map(str, names if known else range(count)))
 
 
 def problems_table(workdir: Workdir) -> Table:

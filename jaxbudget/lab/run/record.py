@@ -12,7 +12,7 @@ from jaxbudget import ledger, recording
 from jaxbudget.averaging import Weights
 from jaxbudget.epoch import Progress
 from jaxbudget.evaluation import Evaluation
-from jaxbudget.lab.run import checkpoint, files, hosts
+from jaxbudget.lab.run import checkpoint, classes, files, hosts
 from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.run.provenance import device_record, versions
 from jaxbudget.lab.run.run import Run, cost_record
@@ -51,6 +51,7 @@ class Books:
   evaluate_seconds: float = 0.0
   open_seconds: float = 0.0  # of the epoch under way, when it was saved
   score: float = float('nan')  # of the last evaluation, percent
+  by_class: list[int] = dataclasses.field(default_factory=list)  # correct ones in it
   lines: str = ''  # of metrics.jsonl
   selection: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # by epoch
   forced: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # see `checkpoint.Refused`
@@ -118,6 +119,7 @@ def enter(
     raise Diverged(e + 1, int(bad[0]))
   if evaluation is not None:
     books.score = score(run, evaluation)
+    books.by_class = np.asarray(evaluation.by_class).tolist()
     books.evaluated += run.info.num_test
   books.epochs = e + 1
   books.rows += done
@@ -171,6 +173,7 @@ def write(
   weights: Weights,
   best: Best,
   conditions: Mapping[str, Any],
+  tested: np.ndarray,
 ) -> dict[str, Any]:
   """Writes weights and counts, and gives the result; the caller writes it last of all.
 
@@ -182,6 +185,7 @@ def write(
     weights: those that were evaluated then.
     best: the best weights.
     conditions: that it was trained under.
+    tested: i64[C], test samples of each class; [0] where labels are no classes.
 
   Returns:
     The content of result.json, without the seconds that loading the data took.
@@ -208,7 +212,9 @@ def write(
       files.write_bytes(directory / recording.FILE, content)
 
   hosts.first(write_files)
-  return {**_result(run, books, best, times_trained), 'conditions': dict(conditions)}
+  result = _result(run, books, best, times_trained)
+  by_class = classes.summary(tested, np.asarray(books.by_class, np.int64))
+  return {**result, **by_class, 'conditions': dict(conditions)}
 
 
 def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxbudget import engine, epoch, parallel, recording, scan
 from jaxbudget.averaging import Averaging, Weights
 from jaxbudget.evaluation import TEST_TIME, Evaluation, evaluate, forward_batch, test_time
-from jaxbudget.lab.run import checkpoint, conditions, files, hosts, record
+from jaxbudget.lab.run import checkpoint, classes, conditions, files, hosts, record
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.run.record import Best, Books
 from jaxbudget.lab.run.run import Run
@@ -123,6 +123,7 @@ def train(
   )  # fmt: skip
   train_data = parallel.place_data(train_data, mesh)
   begun = engine.prepare(begun, train_data)
+  tested = classes.counts(np.asarray(test_data.label), run.info)
   here = conditions.of(run, fingerprint)
   setting = Setting(
     run=run,
@@ -146,7 +147,7 @@ def train(
   _settle(setting, live)
   views = _test_time(setting, live)
   weights = _weights(setting, live.state)
-  result = record.write(directory, run, live.books, live.state, weights, live.best, here)
+  result = record.write(directory, run, live.books, live.state, weights, live.best, here, tested)
   return {**result, **views}
 
 
@@ -181,7 +182,7 @@ def _begin(run: Run, state: TrainState, mesh: jax.sharding.Mesh | None) -> Live:
   """A run before its first epoch."""
   # The weights are on every device already, and may be those of other processes.
   weights = jax.tree.map(jnp.copy, (state.params, state.model_state))
-  nothing = Evaluation.blank()
+  nothing = _blank(run)
   none, sums = parallel.replicate(((nothing, jnp.int32(0)), nothing), mesh)
   return Live(
     state=state,
@@ -195,6 +196,10 @@ def _begin(run: Run, state: TrainState, mesh: jax.sharding.Mesh | None) -> Live:
     clock=time.monotonic(),
     saved_at=float('nan'),
   )
+
+
+def _blank(run: Run) -> Evaluation:
+  return Evaluation.blank(classes.number(run.info))
 
 
 def _compile(setting: Setting, live: Live) -> None:
@@ -298,7 +303,7 @@ def _evaluate(setting: Setting, live: Live, e: int, short: bool) -> Iterator[Non
   batches, model = _batches(setting), setting.run.parts.model
   while live.books.batches < batches:
     start, size, done = time.monotonic(), live.batches_per_call, live.books.batches
-    sums = live.sums if done else parallel.replicate(Evaluation.blank(), setting.program.mesh)
+    sums = live.sums if done else parallel.replicate(_blank(setting.run), setting.program.mesh)
     live.books.batches = min(done + size, batches)
     live.sums = _run_evaluation(setting, live, model, sums, done, live.books.batches)
     if not short:
@@ -371,7 +376,7 @@ def _test_time(setting: Setting, live: Live) -> dict[str, Any]:
   if name == 'none':
     return {}
   start, model = time.monotonic(), test_time(run.parts.model, name)
-  sums = parallel.replicate(Evaluation.blank(), setting.program.mesh)
+  sums = parallel.replicate(_blank(run), setting.program.mesh)
   for batch in range(batches):
     sums = _run_evaluation(setting, live, model, sums, batch, batch + 1)
     sums.correct.block_until_ready()
@@ -398,7 +403,8 @@ def _keep_best(
   rank: Callable, best: Best, evaluation: Evaluation, weights: Weights, e: jax.Array
 ) -> Best:
   latest = Best(evaluation, e, *weights)
-  better = (best.epoch == 0) | (rank(*evaluation) > rank(*best.sums))
+  new, old = (rank(sums.correct, sums.loss) for sums in (evaluation, best.sums))
+  better = (best.epoch == 0) | (new > old)
   better = better & (e > 0)
   return jax.tree.map(lambda new, old: jnp.where(better, new, old), latest, best)
 

@@ -21,7 +21,17 @@ from rich.console import Console
 from jaxbudget import data
 from jaxbudget.lab import plain
 from jaxbudget.lab.config import OPTION_KEYS
-from jaxbudget.lab.run import conditions, files, hosts, identity, lock, process, record, run_state
+from jaxbudget.lab.run import (
+  classes,
+  conditions,
+  files,
+  hosts,
+  identity,
+  lock,
+  process,
+  record,
+  run_state,
+)
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.run.record import Diverged
 from jaxbudget.lab.run.run import Run, data_key, with_needed
@@ -272,7 +282,7 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
   result['seconds'] = {'data': data_seconds, **result['seconds']}
   hosts.first(record.write_result, directory, result)
   name = '' if result['score_name'] == 'accuracy' else f' {result["score_name"]}'
-  session.bars.finished(f'{run.run_id}: {result["score"]:.2f} %{name}')
+  session.bars.finished(f'{run.run_id}: {result["score"]:.2f} %{name}{classes.warning(result)}')
 
 
 def _make_room(programs: dict[Any, int], run: Run) -> None:
