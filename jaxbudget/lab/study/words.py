@@ -6,13 +6,33 @@ from collections.abc import Iterable, Sequence
 from jaxbudget.lab.study import claims, compare, figures
 from jaxbudget.lab.study.compare import Comparison
 
+_NAMED = {'selective_backprop': 'Selective Backprop, which is not primed here,'}
+
 
 def sentences(comparisons: Sequence[Comparison]) -> list[str]:
   """What was found, a sentence or two a claim, for readers in a hurry."""
   found = claims.verdicts([c for c in comparisons if c.n >= compare.FEWEST])
   tellers = {'i': _of_methods, 'C': _of_compute, 'v': _of_backprop, 'iii': _of_mixing}
-  told = [(key, v) for key in tellers for v in found if v.claim.key == key]
-  return [tellers[key](v) for key, v in told]
+  told = {key: [teller(v) for v in found if v.claim.key == key] for key, teller in tellers.items()}
+  primed = [*map(_of_primed, _primed(comparisons))]
+  return [*told['i'], *told['C'], *primed, *told['v'], *told['iii']]
+
+
+def _primed(comparisons: Sequence[Comparison]) -> list[Comparison]:
+  """Selective Backprop as published, beside uniform sampling that trains on as much."""
+  return [
+    c for c in comparisons
+    if c.claim == 'primed' and c.baseline != 'not primed' and c.name.endswith('standard')
+    if c.n >= compare.FEWEST
+  ]  # fmt: skip
+
+
+def _of_primed(c: Comparison) -> str:
+  return (
+    f'Primed, its first epoch on everything as published, Selective Backprop at B = {c.budget:g} '
+    f'stands at {c.value:.1f} %, uniform sampling that trains on as much at {c.against:.1f} %: '
+    f'{_told(c)}.'
+  )
 
 
 def _of_methods(verdict: claims.Verdict) -> str:
@@ -28,7 +48,8 @@ def _of_methods(verdict: claims.Verdict) -> str:
   text = f'On {where}, at equal budgets of back-propagated samples, {said}; '
   text += f'the best, {best.name} at B = {best.budget:g}, came out {_told(best)}'
   if below:
-    text += f'. {_listed({c.name for c in below})} lost to it, the most at B = {worst.budget:g}, '
+    losers = _listed({_NAMED.get(c.name, c.name) for c in below})
+    text += f'. {losers} lost to it, the most at B = {worst.budget:g}, '
     text += f'{_told(worst)}'
   return f'{text}.'
 
