@@ -71,14 +71,14 @@ class Launch:
   def begin(self, run: Run) -> None:
     """The training of a run begins, or goes on from a checkpoint."""
     self.run, self.share, self.figures = run, 0.0, ''
-    self._start, self._first = time.monotonic(), math.nan
+    self._start = self._first = math.nan
     self._view.begin(self)
 
   def update(self, epochs: float) -> None:
     """It has come so far."""
     self.share = epochs / self.run.parts.selector.facts.epochs
-    if math.isnan(self._first):
-      self._first = self.share
+    if math.isnan(self._first):  # compilation is over
+      self._start, self._first = time.monotonic(), self.share
     self._view.update(self)
 
   def told(self, line: Mapping[str, Any]) -> None:
@@ -208,7 +208,8 @@ class Lines:
   def update(self, launch: Launch) -> None:
     """Says how far it is, if it is time to."""
     since = time.monotonic() - self._said_at
-    due = since > _LONG or (launch.share - self._said >= _PART and since > _OFTEN)
+    tenth = launch.share - self._said >= _PART and since > _OFTEN and launch.figures
+    due = tenth or since > _LONG
     if launch.run and launch.share < 1 and due and not self._brief:
       self._said, self._said_at = launch.share, time.monotonic()
       own, every = (duration(left) for left in launch.left)
