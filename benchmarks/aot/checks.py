@@ -14,6 +14,7 @@ ROOM = 1.1
 BOUNDED = ('kernels', 'bytes', 'temp', 'cycles', 'collectives')
 HAND_COUNT = {'h100': 1.2, 'a100': 1.25}  # bytes, over those counted by hand
 NHWC = 'b01f_o01i->b01f'
+IMAGES = BATCH * math.prod(SHAPE)  # bytes of a batch as uint8; four times that as float32
 
 
 def ceilings() -> dict[str, dict[str, float]]:
@@ -46,8 +47,8 @@ def over(name: str, record: dict[str, Any]) -> Iterator[str]:
 def faults(row: Row, record: dict[str, Any]) -> Iterator[str]:
   """Rules that a compiled row breaks."""
   for case, cost in (('a row', record), ('a row without a step', record['without_step'] or {})):
-    # A loop over the rounds of operations may begin with a copy of the batch, which is little.
-    sizes = [size for _, size in cost.get('copies', ()) if size != BATCH * math.prod(SHAPE)]
+    # Loops and conditions may begin with a copy of the batch of images, which is little.
+    sizes = [size for _, size in cost.get('copies', ()) if size not in (IMAGES, 4 * IMAGES)]
     if sizes:
       yield f'{case} copies {len(sizes)} arrays over {LARGE_COPY >> 10} KB, {sum(sizes):,} bytes'
   unknown = [source for source, trips in record['loops'] if trips is None]
@@ -65,13 +66,12 @@ def faults(row: Row, record: dict[str, Any]) -> Iterator[str]:
 
 def _exchanges(record):
   """In large only the gradient, and the images that a queue gives back; nothing as long as N."""
-  images = 4 * BATCH * math.prod(SHAPE)
   large = sorted((size for _, size in record['exchange'] if size > LARGE_COPY), reverse=True)
   for size in large[:1]:
     if size > record['gradient']:
       yield f'{size:,} bytes are exchanged at once; a gradient has {record["gradient"]:,}'
   for size in large[1:]:
-    if not images <= size <= 1.01 * images:
+    if not 4 * IMAGES <= size <= 4.04 * IMAGES:
       yield f'{size:,} bytes are exchanged that are no gradient and no batch of images'
 
 
