@@ -189,7 +189,10 @@ OPTIONS = {
   },
   'model': {
     'linear': {'scale': ([0.1, 1], [])},
-    **{name: {'width': ([2, 4], [0, -1, 10**6])} for name in ('resnet8', 'resnet18')},
+    **dict.fromkeys(
+      ('resnet8', 'resnet18'),
+      {'width': ([2, 4], [0, -1, 10**6]), 'bn_ghost_size': ([0], [-1, True])},
+    ),
     'resnet9': _NETWORK,
     **dict.fromkeys(
       ('airbench95', 'airbench96', 'airbench_proxy'),
