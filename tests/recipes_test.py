@@ -10,6 +10,7 @@ import pytest
 from jaxbudget import epoch, evaluation, recipes, rows
 from jaxbudget.data.tables import INFO
 from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.configs import airbench
 from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.sweep import grid
 from jaxbudget.optimizers import make_optimizer
@@ -244,3 +245,20 @@ def test_views_are_weighted_as_published_and_only_when_evaluated():
     np.testing.assert_allclose(trained, look(image), rtol=1e-4, atol=1e-5)
   assert evaluation.test_time(model, 'none') is model
   assert evaluation.TEST_TIME['mirror_translate'] == 6
+
+
+def test_the_config_compares_at_equal_operations():
+  found = airbench.get_config('part=equal,dataset=cifar10,seeds=1')
+  ours, theirs = grid.make_runs(found)
+  spent = [
+    model_flops(run.cell.model, run.info, 1, run.parts.options['model'])[1] * run.planned.trained
+    for run in (ours, theirs)
+  ]
+  assert spent[0] == pytest.approx(spent[1], rel=0.02)
+  cells = {run.cell.selector: run for run in grid.make_runs(airbench.get_config(
+    'part=proxy,dataset=cifar10,seeds=1'
+  )) if run.cell.budget == 0.5}  # fmt: skip
+  assert {'unif_sgd', 'selective_backprop', 'proxy_filter'} == set(cells)
+  full = 3 * 20 * 50_000
+  for run in cells.values():
+    assert run.planned.forward_equivalents / full == pytest.approx(0.5, abs=0.02)
