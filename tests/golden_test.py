@@ -44,8 +44,8 @@ MUTANTS = {
   ),
   'a percentile that is not strict': (
     'selectors/measuring.py',
-    'jnp.sort(pool), loss)',
-    "jnp.sort(pool), loss, side='right')",
+    'pool[None] < loss[:, None]',
+    'pool[None] <= loss[:, None]',
     'decisions selective_backprop',
   ),
   'one key for all rows of an epoch': (
