@@ -15,8 +15,10 @@ from jaxbudget.selectors import bsbs, infobatch, loss_side
 from jaxbudget.selectors import gradient_bound as gb
 from jaxbudget.selectors import online_batch_selection as obs
 from jaxbudget.selectors.active_bias import History, active_bias, enter, statistic, weigh_by
+from jaxbudget.selectors.ordered import hardest
 from jaxbudget.selectors.rho_loss import crossed, rho_loss
 from jaxbudget.selectors.rs2 import rs2
+from jaxbudget.selectors.sgd import sgd, unif_sgd
 from jaxbudget.testing import SPEC
 from jaxbudget.types import Outputs, Spec, blank_batch
 
@@ -80,6 +82,16 @@ def test_rs2_never_runs_ahead_of_itself(n, seed):
         assert len(set(index.tolist())) == len(index)
 
 
+def test_rs2_of_everything_is_sgd():
+  sizes = spec(16, 4)
+  whole = rs2(sizes, 1.0)
+  assert whole.facts == sgd(sizes, 1.0).facts and whole.select is sgd(sizes, 1.0).select
+  walk = used(whole, 3)
+  assert all(sorted(index.tolist()) == list(range(16)) for index, _ in walk)
+  assert len({tuple(index.tolist()) for index, _ in walk}) == 3
+  assert rs2(sizes, 0.5, replacement=True).facts == unif_sgd(sizes, 0.5).facts
+
+
 # InfoBatch
 
 
@@ -131,6 +143,10 @@ def test_infobatch_as_published():
   assert int(plan.rows) == 4 and np.asarray(plan.weight[:4]).tolist() == [[1, 1]] * 4
   _, plan = selector.plan(jnp.full(8, 3, jnp.float32), KEY, jnp.int32(0))  # nobody is easy
   assert sorted(np.asarray(plan.index[:4]).ravel()) == list(range(8))
+  nobody = infobatch.infobatch(spec(8, 2, epochs=4), 1.0, exact=False, ratio=0.0, delta=0.5)
+  _, plan = nobody.plan(jnp.array([1, 1, 1, 1, 5, 5, 5, 5], jnp.float32), KEY, jnp.int32(0))
+  assert np.asarray(plan.weight[:4]).tolist() == [[1, 1]] * 4  # r = 0: sgd
+  assert sorted(np.asarray(plan.index[:4]).ravel()) == list(range(8))
   with pytest.raises(ValueError, match='budget must be 1, got 0.5'):
     infobatch.infobatch(spec(8, 2), 0.5, exact=False)
 
@@ -149,6 +165,32 @@ def test_ranks_by_hand():
     )
     hardest = np.sort(weight)[::-1][: int(10_000 * share)].sum() / weight.sum()
     assert hardest == pytest.approx(received, abs=1e-3)
+
+
+def test_draws_are_the_fewer_samples_the_higher_the_pressure(monkeypatch):
+  n = 10_000
+  for pressure, distinct in ((1.0, 0.632), (100.0, 0.450), (1e8, 0.19)):
+    weight = np.asarray(
+      obs.rank_weights(jnp.arange(n, dtype=jnp.float32), jnp.float32(pressure), KEY), np.float64
+    )
+    expected = -np.expm1(n * np.log1p(-weight / weight.sum())).mean()
+    assert expected == pytest.approx(distinct, abs=5e-3)
+    selector = obs.online_batch_selection(
+      spec(n, 100), 1.0, pressure=pressure, final_pressure=pressure, refresh=0.0
+    )
+    loss = jnp.arange(n, dtype=jnp.float32)
+    _, plan = selector.plan(loss, KEY, jnp.int32(1))
+    assert len(np.unique(plan.index)) / n == pytest.approx(expected, abs=0.02)  # 4 sigma
+    if pressure == 1:
+      np.testing.assert_array_equal(weight, 1)  # unif_sgd with replacement
+  found, plain = [], obs.rank_weights
+  monkeypatch.setattr(
+    obs, 'rank_weights', lambda loss, now, key: (found.append(float(now)), plain(loss, now, key))[1]
+  )
+  selector = obs.online_batch_selection(spec(16, 4, epochs=50), 0.5)
+  for e in (0, 25, 49):
+    selector.plan(selector.init(KEY), KEY, jnp.int32(e))
+  np.testing.assert_allclose(found, [100, 10.05, 1.107], rtol=1e-3)
 
 
 def test_ranks_refresh_at_their_cost():
@@ -251,6 +293,19 @@ def test_rho_takes_the_excess_over_the_irreducible_loss():
     state, KEY, batch_of(range(16)), lambda b: Outputs(jnp.zeros((16, 3)), losses)
   )
   assert sorted(np.asarray(batch.index).tolist()) == [12, 13, 14, 15] and int(info['scored']) == 16
+  one = rho_loss(spec(20, 1), 0.1, np.zeros(20, np.float32), np.zeros(20, np.float32))
+  losses = jnp.asarray(np.random.default_rng(0).permutation(10), jnp.float32)
+  told = lambda b: Outputs(jnp.zeros((10, 3)), losses)
+  assert one.facts.candidates == 10  # one in ten: the largest
+  _, batch, _ = one.select(one.init(KEY), KEY, batch_of(range(10)), told)
+  assert np.asarray(batch.index).tolist() == [int(losses.argmax())]
+  known = np.concatenate([losses, np.zeros(10)]).astype(np.float32)
+  alike = rho_loss(spec(20, 1), 0.1, known, known)  # what is known is all there is: all alike
+  chosen = set()
+  for s in range(12):
+    state, key = alike.init(KEY), jax.random.key(s)
+    chosen |= set(np.asarray(alike.select(state, key, batch_of(range(10)), told)[1].index).tolist())
+  assert len(chosen) > 3
   with pytest.raises(ValueError, match='cannot start'):
     rho_loss(spec(32, 4), 0.25).init(KEY)
 
@@ -312,6 +367,18 @@ def test_average_top_k_settles_where_its_share_is_above():
     batch = batch_of(range(100))
     state = selector.update(state, batch, Outputs(jnp.zeros((100, 3)), loss))
   assert above[0] == 1 and np.mean(above[200:]) == pytest.approx(0.2, abs=0.02)
+
+
+def test_average_top_k_at_the_level_of_a_batch_is_ordered_sgd():
+  rng = np.random.default_rng(0)
+  loss, ones = jnp.asarray(rng.permutation(12), jnp.float32), jnp.ones(12)
+  for q in (1, 5, 11):
+    level = jnp.sort(loss)[-(q + 1)]
+    weight = loss_side._above(loss_side.Threshold(level, jnp.int32(0)), loss, ones)
+    np.testing.assert_array_equal(weight > 0, hardest(loss, ones, jnp.int32(q)))
+    # Divided by all s where ordered SGD divides by q.
+    row = float((weight * loss).sum()) / int((weight > 0).sum())
+    assert row == pytest.approx(q / 12 * np.sort(loss)[-q:].mean(), rel=1e-5)
 
 
 OPTIONS = {

@@ -32,7 +32,8 @@ def check_selector(
   `uniform_on_ties`, the cost of a row), the cap is never passed in either unit of budget, `scored`
   counts the calls of `forward`, the state keeps its structure and dtypes, jit changes nothing,
   budgets and seeds share one program, the same seed gives the same bits, also from a checkpoint,
-  and nothing is moved to or from the device inside an epoch.
+  what it was trained on can be recorded and replayed, and nothing is moved to or from the device
+  inside an epoch.
 
   Args:
     factory: `(spec, budget, **needed, **options) -> Selector`.

@@ -2,15 +2,18 @@
 
 import collections
 import functools
+import pathlib
+import tempfile
 from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import engine, ledger, scan
+from jaxbudget import engine, ledger, recording, scan
 from jaxbudget.engine import Engine
 from jaxbudget.optimizers import make_optimizer
+from jaxbudget.selectors.replay import replay
 from jaxbudget.state import RowMetrics, from_bytes, to_bytes
 from jaxbudget.testing import toy
 from jaxbudget.testing.hooks import equal
@@ -36,11 +39,13 @@ def kept(
     engine.start, SPEC, model, toy.AUGMENT, selector, make_optimizer(), budget
   )
   run, booked, most = begin(), collections.Counter(), collections.Counter()
+  counts = [np.asarray(run.state.times_trained)]
   for e in range(selector.facts.epochs):
     if e == 1:  # as a checkpoint would give it back
       state = from_bytes(to_bytes(run.state), run.state)
       run = run._replace(state=jax.tree.map(jnp.array, state))
     run, metrics, scanned = _epoch(run, e)
+    counts.append(np.asarray(run.state.times_trained))
     booked.update(scored=int(metrics.scored.sum()) + scanned, trained=int(metrics.trained.sum()))
     for name in ('scored', 'trained'):
       most[name] = max(most[name], int(getattr(metrics, name).max()))
@@ -58,6 +63,7 @@ def kept(
   if booked['trained'] != calls['trained']:
     yield f'{booked["trained"]} samples are in the books, but {calls["trained"]} were trained on'
   yield from _cost(selector, budget, booked)
+  yield from _replayed(np.diff(counts, axis=0))
   unbroken = begin()
   for e in range(selector.facts.epochs):
     unbroken, *_ = _epoch(unbroken, e)
@@ -83,6 +89,35 @@ def _epoch(run: Engine, e: int, learning_rate: float = 0.1) -> tuple[Engine, Row
   with jax.transfer_guard('disallow'):  # but for the learning rates, all is on the device already
     run, progress = engine.train_rows(run, images, learning_rate)
   return run, jax.device_get(progress.metrics), scanned
+
+
+def _replayed(counts: np.ndarray) -> Iterator[str]:
+  """Whether `replay` shows another network just the samples that this run was trained on.
+
+  Args:
+    counts: i32[T,N], how often each sample was trained on in each epoch.
+  """
+  if not counts.any():
+    return  # which is told elsewhere, and cannot be replayed
+  content = recording.to_bytes([recording.pack(c) for c in counts], SPEC.num_examples)
+  with tempfile.TemporaryDirectory() as place:
+    path = pathlib.Path(place, recording.FILE)
+    path.write_bytes(content)
+    try:
+      again = replay(SPEC, 1.0, recording=str(path))
+    except ValueError as e:
+      yield f'its recording cannot be replayed: {e}'
+      return
+  state = again.init(jax.random.key(0))
+  for e, count in enumerate(counts):
+    state, plan = again.plan(state, jax.random.key(e), jnp.int32(e))
+    index = np.asarray(plan.index)[np.asarray(plan.weight) > 0]
+    found = np.bincount(index, minlength=len(count))
+    if not np.array_equal(found, count):
+      yield (
+        f'epoch {e} trained on {count.sum()} samples, but its recording replays {found.sum()}, or '
+        'others'
+      )
 
 
 def _under_compute(model, selector: Selector, budget: ledger.Budget) -> Iterator[str]:
