@@ -23,7 +23,7 @@ import record
 HERE = pathlib.Path(__file__).parent
 PARTS = (
   'side_by_side', 'row_profile', 'selection', 'plan_cost', 'compile_cost', 'memory', 'workers',
-  'augment', 'step', 'startup', 'report', 'many_cells',
+  'augment', 'step', 'startup', 'report', 'many_cells', 'subset_search',
 )  # fmt: skip
 TABLE = record.RESULTS / 'bench.md'
 

@@ -57,9 +57,10 @@ PATHS = (
 
 @pytest.fixture(scope='module')
 def linear_model():
-  """Makes `linear` and the toy methods known under their names."""
+  """Makes `linear`, `hidden` and the toy methods known under their names."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(registry.NAMES['model'], 'linear', 'linear:linear')
+    for name in ('linear', 'hidden'):
+      patch.setitem(registry.NAMES['model'], name, f'linear:{name}')
     for name in toy_methods.METHODS:
       patch.setitem(registry.NAMES['selector'], name, f'toy_methods:{name}')
     yield

@@ -30,3 +30,24 @@ def linear(num_classes, image_shape, *, scale: float = 0.1):
     return logits, {'mean': mean} if train else model_state
 
   return Model(init, apply, features)
+
+
+@functools.cache
+def hidden(num_classes, image_shape):
+  """The same with a layer of eight units before: another network, so a proxy for it."""
+  plain = linear(8, image_shape, scale=0.5)
+
+  def init(key):
+    below, above = jax.random.split(key)
+    params, model_state = plain.init(below)
+    top = 0.1 * jax.random.normal(above, (8, num_classes))
+    return {'below': params, 'top': top}, model_state
+
+  def features(params, model_state, image):
+    return jax.nn.relu(plain.apply(params['below'], model_state, image, False)[0])
+
+  def apply(params, model_state, image, train, mask=None):
+    x, model_state = plain.apply(params['below'], model_state, image, train, mask)
+    return jax.nn.relu(x) @ params['top'], model_state
+
+  return Model(init, apply, features)

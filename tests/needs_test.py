@@ -1,6 +1,7 @@
 """Scans, and runs that need other runs: planned, charged, shared, resumed and replayed."""
 
 import json
+import math
 
 import faulty
 import jax
@@ -13,7 +14,7 @@ from rich.console import Console
 from toy_methods import held_out, loss_scan
 
 from jaxbudget import ledger, scan
-from jaxbudget.lab.sweep import grid, local
+from jaxbudget.lab.sweep import grid, local, needs
 from jaxbudget.losses import cross_entropy
 from jaxbudget.parts import part_index, part_size
 from jaxbudget.types import Scan
@@ -181,13 +182,16 @@ def test_a_recording_can_be_needed_and_makes_its_run_record(dataset, tmp_path):
 
 
 def test_a_core_set_of_all_that_scoring_runs_leave(dataset, tmp_path):
-  """Two scoring runs of half the epochs, two models on half of the data, and one subset."""
+  """Two scoring runs of half the epochs, two models on half of the data, and one subset.
+
+  All four are of another network than the subset is for: selection via proxy.
+  """
   runs, datasets = faulty.planned(
     faulty.settings(
       dataset, selector='coreset', batch_size=4,
       selector_options={
         'score': 'el2n', 'choice': 'strata', 'cutoff': 0.2, 'bins': 4, 'quota': 'drop',
-        'scoring': 0.5, 'runs': 2,
+        'scoring': 0.5, 'runs': 2, 'proxy': 'hidden',
       },
     )
   )  # fmt: skip
@@ -196,8 +200,12 @@ def test_a_core_set_of_all_that_scoring_runs_leave(dataset, tmp_path):
   assert [(r.info.num_train, r.parts.selector.facts.epochs) for r in scoring] == [
     (48, 2), (48, 2), (24, 2), (24, 2),
   ]  # fmt: skip
+  assert [r.cell.model for r in runs] == ['hidden'] * 4 + ['linear']
   full = 3 * 48 * 2  # of a scoring run; a look at all samples is taken with each of the four
-  assert chosen.selection['forward_equivalents'] == 3 * full + 4 * 48
+  rho = needs.price(scoring[0], chosen.cell)
+  assert rho > 2  # 16 x 8 + 8 x 4 products in the place of 16 x 4
+  expected = math.ceil(rho * 3 * full) + math.ceil(rho * 4 * 48)
+  assert chosen.selection['forward_equivalents'] == expected
   assert local.run_all(runs, datasets, tmp_path, Console()) == 0
   kept = np.load(tmp_path / chosen.run_id / 'counts.npy') > 0
   assert kept.sum() == 24

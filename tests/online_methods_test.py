@@ -168,28 +168,25 @@ def test_ranks_by_hand():
 
 
 def test_draws_are_the_fewer_samples_the_higher_the_pressure(monkeypatch):
-  n = 10_000
+  n, found, plain = 10_000, [], obs.rank_weights
+  loss = jnp.arange(n, dtype=jnp.float32)
   for pressure, distinct in ((1.0, 0.632), (100.0, 0.450), (1e8, 0.19)):
-    weight = np.asarray(
-      obs.rank_weights(jnp.arange(n, dtype=jnp.float32), jnp.float32(pressure), KEY), np.float64
-    )
+    weight = np.asarray(plain(loss, jnp.float32(pressure), KEY), np.float64)
     expected = -np.expm1(n * np.log1p(-weight / weight.sum())).mean()
     assert expected == pytest.approx(distinct, abs=5e-3)
     selector = obs.online_batch_selection(
       spec(n, 100), 1.0, pressure=pressure, final_pressure=pressure, refresh=0.0
     )
-    loss = jnp.arange(n, dtype=jnp.float32)
     _, plan = selector.plan(loss, KEY, jnp.int32(1))
     assert len(np.unique(plan.index)) / n == pytest.approx(expected, abs=0.02)  # 4 sigma
     if pressure == 1:
       np.testing.assert_array_equal(weight, 1)  # unif_sgd with replacement
-  found, plain = [], obs.rank_weights
   monkeypatch.setattr(
     obs, 'rank_weights', lambda loss, now, key: (found.append(float(now)), plain(loss, now, key))[1]
   )
-  selector = obs.online_batch_selection(spec(16, 4, epochs=50), 0.5)
+  selector = obs.online_batch_selection(spec(n, 100, epochs=50), 1.0)
   for e in (0, 25, 49):
-    selector.plan(selector.init(KEY), KEY, jnp.int32(e))
+    selector.plan(loss, KEY, jnp.int32(e))
   np.testing.assert_allclose(found, [100, 10.05, 1.107], rtol=1e-3)
 
 
@@ -299,13 +296,12 @@ def test_rho_takes_the_excess_over_the_irreducible_loss():
   assert one.facts.candidates == 10  # one in ten: the largest
   _, batch, _ = one.select(one.init(KEY), KEY, batch_of(range(10)), told)
   assert np.asarray(batch.index).tolist() == [int(losses.argmax())]
-  known = np.concatenate([losses, np.zeros(10)]).astype(np.float32)
-  alike = rho_loss(spec(20, 1), 0.1, known, known)  # what is known is all there is: all alike
-  chosen = set()
-  for s in range(12):
-    state, key = alike.init(KEY), jax.random.key(s)
-    chosen |= set(np.asarray(alike.select(state, key, batch_of(range(10)), told)[1].index).tolist())
-  assert len(chosen) > 3
+  # What is known is all there is: all alike, the first of a shuffled row are taken.
+  alike = rho_loss(spec(20, 1), 0.1, *2 * [np.concatenate([losses, losses])])
+  shuffled = np.random.default_rng(1).permutation(10)
+  told = lambda b: Outputs(jnp.zeros((10, 3)), losses[b.index])
+  _, batch, _ = alike.select(alike.init(KEY), KEY, batch_of(shuffled), told)
+  assert np.asarray(batch.index).tolist() == [shuffled[0]] != [int(losses.argmax())]
   with pytest.raises(ValueError, match='cannot start'):
     rho_loss(spec(32, 4), 0.25).init(KEY)
 

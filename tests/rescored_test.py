@@ -10,7 +10,7 @@ import toys
 from online_methods_test import KEY, batch_of
 from online_methods_test import spec as spec_of
 
-from jaxbudget import data, ledger, selectors
+from jaxbudget import data, factories, ledger, registry, selectors
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run import flops
 from jaxbudget.lab.sweep import grid
@@ -56,6 +56,34 @@ def test_between_two_scorings_what_was_said_counts():
   _, chosen, info = selector.select(state, KEY, batch, saying(-first))
   expected = np.argsort(-np.asarray(saying(-first)(batch).loss))[:4]
   assert set(np.asarray(chosen.index).tolist()) == set(expected) and int(info['scored']) == 8
+
+
+def test_every_kth_epoch_costs_the_passes_of_a_kth_of_the_epochs():
+  """So wherever fewer epochs make a method fit, scoring less often does."""
+  found = 0
+  for name in registry.names('selector'):
+    facts = []
+    for epochs in (20, 5):
+      spec = spec_of(64, 4, epochs)
+      options = {'recording': toys.recording(64)} if name == 'replay' else {}
+      given = toys.needed(name, options, 64)
+      if name == 'coreset':  # its scoring run has a share of the epochs
+        options = {'window': 2}
+      budget = 1.0 if name in ('sgd', 'dynamics_sgd', 'replay') else 0.5
+      facts.append(selectors.make_selector(name, spec, budget, options, given))
+    long, short = facts
+    own = [k for k in ('every', 'period') if k in factories.find('selector', name).options]
+    if own:
+      spec = spec_of(64, 4, 20)
+      less = selectors.make_selector(name, spec, 0.5, {own[0]: 4}, given)
+    elif long.facts.row_cost.scored:
+      less = rescored(long, spec_of(64, 4, 20), Scoring(every=4))
+    else:
+      continue
+    found += 1
+    assert less.facts.planned.scored <= max(short.facts.planned.scored, 5 * 64), name
+    assert less.facts.epochs == long.facts.epochs, name
+  assert found > 8
 
 
 def test_pictures_of_several_are_credited_by_share():

@@ -35,7 +35,11 @@ def fit(
   """Lays out methods at budgets of compute, every pass charged, runs that come first as well.
 
   A method at whose budget its own forward passes would take more than half scores in every k-th
-  epoch only, with the smallest k that leaves half for training.
+  epoch only, with the smallest k that leaves half for training. Fewer epochs, with the schedule
+  compressed, heal nothing that this does not: T/k epochs pass over the data as often as every
+  k-th of T epochs does, and train on no more. What is left out then is so for the runs that
+  come first. Those would be cheaper with fewer epochs, but say less: a core-set has the option
+  `scoring` for that, and a method without one is named with the budget that it takes.
 
   Args:
     methods: names of methods; options are their defaults.
