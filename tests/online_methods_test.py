@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxbudget import ledger, scores
-from jaxbudget.selectors import bsbs, infobatch, loss_side
+from jaxbudget.selectors import bsbs, importance, infobatch, loss_side, make_selector
 from jaxbudget.selectors import gradient_bound as gb
 from jaxbudget.selectors import online_batch_selection as obs
 from jaxbudget.selectors.active_bias import History, active_bias, enter, statistic, weigh_by
@@ -276,6 +276,28 @@ def test_inverse_weights_make_up_for_the_draw():
   np.testing.assert_allclose(total / 300, 0.5, atol=0.25)
 
 
+def test_two_forms_are_p_sgd_and_c_sgd():
+  rng = np.random.default_rng(0)
+  for form, name in (('sd', 'p_sgd'), ('stc', 'c_sgd')):
+    own, other = (
+      make_selector(method, spec(16, 4), 0.5, options)
+      for method, options in (('active_bias', {'form': form}), (name, {}))
+    )
+    states = own.init(KEY), other.init(KEY)
+    for _ in range(3):
+      batch, outputs = batch_of(rng.permutation(16)), said(rng.uniform(0.05, 0.95, 16))
+      states = own.update(states[0], batch, outputs), other.update(states[1], batch, outputs)
+    value = np.asarray(statistic(states[0], form))
+    rule = {'p_sgd': importance.p_weights, 'c_sgd': importance.c_weights}[name]
+    expected = np.asarray(rule(states[1]))
+    np.testing.assert_allclose(value / value.sum(), expected / expected.sum(), rtol=1e-4)
+    plans = [
+      np.asarray(selector.plan(state, KEY, jnp.int32(3))[1].index[:2])
+      for selector, state in ((own, states[0]), (other, states[1]))
+    ]
+    np.testing.assert_array_equal(*plans)
+
+
 # RHO-Loss
 
 
@@ -391,8 +413,6 @@ OPTIONS = {
 
 @pytest.mark.parametrize('name', OPTIONS)
 def test_bad_options_are_refused_with_the_reason(name):
-  from jaxbudget.selectors import make_selector
-
   options, message = OPTIONS[name]
   with pytest.raises(ValueError, match=message):
     make_selector(name, SPEC, 0.5, options)
