@@ -5,7 +5,10 @@
 
 Facility location (CRAIG) looks again only at what may still be the best; compiled, it looks at
 everything each time. Matching pursuit (GradMatch) is the same rule in both, but that the compiled
-one never throws an atom out. CPU seconds of one process, which others' work hardly changes.
+one never throws an atom out, which is less work. CPU seconds of one process; waiting threads of
+BLAS count, so that others' work makes NumPy look slower. What it says (docs/results): facility
+location stays in NumPy, a tenth of a compiled one or less; of matching pursuit the compiled half
+of the rule is faster, 13 times for 500 atoms and twice for 1,500.
 """
 
 import argparse
