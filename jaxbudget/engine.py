@@ -93,7 +93,14 @@ def prepare(run: Engine, data: Data) -> Engine:
 
 
 def evaluated(run: Engine) -> tuple[Any, Any]:
-  """The weights that are evaluated: (params, model_state), averaged ones if there is an average."""
+  """The weights that are evaluated: averaged ones if there is an average.
+
+  Args:
+    run: between two epochs.
+
+  Returns:
+    (params, model_state).
+  """
   state = run.state
   return run.program.averaging.evaluated(state.average, (state.params, state.model_state))
 
