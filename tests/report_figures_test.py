@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from jaxbudget.lab.report import drawings, picture
+from jaxbudget.lab.report import drawings, figures, picture
 from jaxbudget.lab.report.style import set_aside
 
 
@@ -158,3 +158,16 @@ def test_numbers_are_kept_to_what_can_be_seen():
   again = json.loads(json.dumps(content, default=drawings._rounded))
   assert again['x'][0] == 3.14159 and math.isnan(again['x'][1])
   assert again['y'] == [[1.0], [2.0]] and again['n'] == [0, 1]
+
+
+def test_how_dear_choosing_is_keeps_no_method_from_the_figure_of_the_baseline():
+  assert figures._apart('score_every=10 shared_by=4') == ''
+  assert figures._apart('learning_rate=0.2 score_size=8') == 'learning_rate=0.2'
+
+
+def test_a_crowd_at_one_cost_stays_near_it():
+  lines = [line([0.1, 0.3], [1.0, 2.0], str(i)) for i in range(40)]
+  set_aside(lines)
+  costs = np.array([line['x'][0] for line in lines])
+  assert len(set(costs)) == 40 and costs[0] == 0.1
+  assert np.ptp(costs) < 0.04

@@ -100,8 +100,17 @@ def settings(workdir: Workdir) -> Iterator[tuple[str, pd.DataFrame]]:
     if part['method'].nunique() <= _LINES or part['variant'].nunique() == 1:
       yield name, part
     else:  # too many lines for one figure
-      for variant, own in part.groupby('variant', sort=False):
+      for variant, own in part.groupby(part['variant'].map(_apart), sort=False):
         yield ', '.join(filter(None, (name, variant))), own
+
+
+# What only says how dear choosing is: such cells stand beside the baseline.
+_PRICES = ('score_every', 'score_size', 'shared_by')
+
+
+def _apart(variant: str) -> str:
+  """What of a variant keeps cells out of each other's figures."""
+  return ' '.join(word for word in variant.split() if word.partition('=')[0] not in _PRICES)
 
 
 def _frontier(frame: pd.DataFrame, finished: dict, styles: dict, name: str) -> dict[str, Any]:

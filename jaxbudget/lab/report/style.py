@@ -25,6 +25,7 @@ _COLOURS = (_BLUE, _RED, _GREEN, _PINK, _ORANGE, _SKY, _GREY)
 _MARKERS = ('d', '>', 'h', 'p', '8', 'H', '1', '2', 'x', '+', '3', '4')
 _DECADE = 9.5  # costs that differ by about ten or more want a logarithmic axis
 _ASIDE = 0.014  # of an axis, between points of one cost
+_CROWD = 7  # points at one cost that keep their full distance
 _LINES = ('-', '--', '-.', ':', (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 2)))
 
 
@@ -76,20 +77,28 @@ def set_aside(lines: list[dict[str, Any]]) -> dict[str, Any]:
   low, high = scale(costs.min()), scale(costs.max())
   width = max(high - low, 1e-3 if logarithmic else 0.01 * max(costs.max(), 1e-3))
   step = _ASIDE * width
-  taken: collections.Counter[int] = collections.Counter()  # points by their place, in steps
-  for number, line in enumerate(lines):
-    places = scale(line['x']).astype(float)
-    for i, place in enumerate(places):
-      nearest = round((place - low) / step)
-      near = next((k for k in (nearest, nearest - 1, nearest + 1) if taken[k]), nearest)
+  total: collections.Counter[int] = collections.Counter()  # points by their place, in steps
+  places = [scale(line['x']).astype(float) for line in lines]
+  homes = [[_home(round((place - low) / step), total) for place in own] for own in places]
+  taken: collections.Counter[int] = collections.Counter()
+  for number, (line, own, home) in enumerate(zip(lines, places, homes, strict=True)):
+    for i, near in enumerate(home):
       if number:
-        places[i] = place + (taken[near] + 1) // 2 * (-1) ** taken[near] * step
+        closer = min(1.0, _CROWD / total[near])  # many share what a few take
+        own[i] += (taken[near] + 1) // 2 * (-1) ** taken[near] * step * closer
       taken[near] += 1
-    line['x'] = inverse(places)
-    if logarithmic and len(places) > 1 and line['style'].get('linestyle') != '':
+    line['x'] = inverse(own)
+    if logarithmic and len(own) > 1 and line['style'].get('linestyle') != '':
       _add_chords(line)
   ends = [float(inverse(low - 0.06 * width)), float(inverse(high + 0.06 * width))]
   return {'xlog': logarithmic, 'xlim': ends}
+
+
+def _home(nearest: int, total: collections.Counter[int]) -> int:
+  """The place of a point, next to which there may be one already; counts it there."""
+  near = next((k for k in (nearest, nearest - 1, nearest + 1) if total[k]), nearest)
+  total[near] += 1
+  return near
 
 
 def _add_chords(line: dict[str, Any]) -> None:
