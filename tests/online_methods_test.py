@@ -301,6 +301,21 @@ def test_two_forms_are_p_sgd_and_c_sgd():
 # RHO-Loss
 
 
+def test_without_an_irreducible_loss_rho_is_selective_backprop_that_knows_no_mercy():
+  nothing = np.zeros(32, np.float32)
+  rho = rho_loss(spec(32, 4), 0.25, nothing, nothing)
+  sb = make_selector('selective_backprop', spec(32, 4), 0.25, {'rate': 'exact', 'b': 1e5})
+  assert rho.facts.candidates == sb.facts.candidates == 16
+  for seed in range(5):
+    losses = jnp.asarray(np.random.default_rng(seed).permutation(16), jnp.float32)
+    told = lambda batch, losses=losses: Outputs(jnp.zeros((16, 3)), losses)
+    kept = [
+      {*np.asarray(s.select(s.init(KEY), KEY, batch_of(range(16)), told)[1].index).tolist()}
+      for s in (rho, sb)
+    ]
+    assert kept[0] == kept[1] == {*np.argsort(losses)[-4:].tolist()}
+
+
 def test_rho_takes_the_excess_over_the_irreducible_loss():
   first, second = np.zeros(32, np.float32), np.zeros(32, np.float32)
   second[0] = first[0] = 100.0  # noise: nobody learns it
