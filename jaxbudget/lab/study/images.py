@@ -116,13 +116,14 @@ def choose(records: Mapping[str, Sequence[bytes]]) -> dict[str, list[str]]:
 
 def write_list(path: pathlib.Path, chosen: Mapping[str, Sequence[str]]) -> None:
   """Writes digests, one a line under the name of their split."""
-  path.write_text('\n'.join(line for s in _SPLITS for line in (f'# {s}', *chosen[s])) + '\n')
+  lines = [line for s in _SPLITS for line in (f'# {s}', *chosen[s])]
+  path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
 def read_list(path: pathlib.Path) -> dict[str, list[str]]:
   """Reads what `write_list` wrote."""
   found: dict[str, list[str]] = {}
-  for line in path.read_text().split('\n')[:-1]:
+  for line in path.read_text(encoding='utf-8').split('\n')[:-1]:
     if line.startswith('# '):
       found[line[2:]] = []
     else:

@@ -41,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   comparisons = read_comparisons(told.out)
   for name, svg in figures.draw(runs, comparisons).items():
     (told.out / name).write_bytes(svg)
-  (told.out / PAGE).write_text(page(runs, comparisons))
-  told.readme.write_text(with_summary(told.readme.read_text(), runs, comparisons))
+  (told.out / PAGE).write_text(page(runs, comparisons), encoding='utf-8')
+  before = told.readme.read_text(encoding='utf-8')
+  told.readme.write_text(with_summary(before, runs, comparisons), encoding='utf-8')
   for verdict in claims.verdicts(comparisons):
     print(plain.text(f'({verdict.claim.key}) {verdict.set}: {verdict.verdict}'))
 
@@ -90,7 +91,10 @@ def page(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
   )
   environment.filters['title'] = words.title
   environment.globals |= {'evidence': evidence, 'counts': counts}
-  return environment.from_string(_TEMPLATE.read_text()).render(_facts(runs, comparisons)) + '\n'
+  return (
+    environment.from_string(_TEMPLATE.read_text(encoding='utf-8')).render(_facts(runs, comparisons))
+    + '\n'
+  )
 
 
 def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, Any]:

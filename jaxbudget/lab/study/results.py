@@ -51,7 +51,7 @@ def read(workdirs: Iterable[pathlib.Path], commit: str = '') -> tuple[pd.DataFra
       config = files.read_json(directory / files.CONFIG)
       row = _row(config, result, commit)
       runs.append(row)
-      for line in (directory / files.METRICS).read_text().splitlines():
+      for line in (directory / files.METRICS).read_text(encoding='utf-8').splitlines():
         epoch = json.loads(line)
         if epoch['test_accuracy'] is not None:
           curves.append([row['cell'], row['seed'], row['machine'], *(epoch[k] for k in _CURVE)])
