@@ -54,16 +54,6 @@ def test_right_sees_other_choices_and_other_losses(monkeypatch):
   assert other['differs in'] == ['plan'] and not other['right']
 
 
-def test_every_method_and_augmentation_is_checked():
-  from on_device import right
-
-  from jaxbudget import registry
-
-  cases = right.cases()
-  assert {c[0] for c in cases.values()} >= {*registry.names('selector')} - {'replay'}
-  assert {c[2] for c in cases.values()} == {*registry.names('augment')}
-
-
 @pytest.mark.long
 def test_smoke():
   environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}

@@ -7,6 +7,8 @@ import statistics
 import time
 from typing import Any
 
+from record import number
+
 TITLES = {
   'right': 'Right: the device against the host CPU, from the same state and keys',
   'fast': 'Fast: a row of training',
@@ -106,12 +108,6 @@ def shown(value: Any) -> str:
     spread = f' ({number(min(value))} to {number(max(value))})' if len(value) > 1 else ''
     return number(statistics.median(value)) + spread
   return number(value)
-
-
-def number(value: float) -> str:
-  """Three digits, or all of a large whole number."""
-  whole = abs(value) >= 100 or value == int(value)
-  return f'{value:,.0f}' if whole else f'{value:.3g}'
 
 
 def told(figures: dict[str, Any]) -> str:

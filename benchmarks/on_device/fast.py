@@ -14,11 +14,11 @@ from jaxbudget.types import Cost, Spec
 from on_device import peer
 from on_device.rows import Rows, Setting
 
-# Dense peaks that the makers publish: FLOP/s by number format, bytes/s of memory.
+# Dense peaks that the makers publish, FLOP/s by number format.
 PEAKS = {
-  'H100': {'bfloat16': 989e12, 'tf32': 494e12, 'float32': 67e12, 'bytes': 3.35e12},
-  'H200': {'bfloat16': 989e12, 'tf32': 494e12, 'float32': 67e12, 'bytes': 4.8e12},
-  'A100': {'bfloat16': 312e12, 'tf32': 156e12, 'float32': 19.5e12, 'bytes': 2.04e12},
+  'H100': {'bfloat16': 989e12, 'tf32': 494e12, 'float32': 67e12},
+  'H200': {'bfloat16': 989e12, 'tf32': 494e12, 'float32': 67e12},
+  'A100': {'bfloat16': 312e12, 'tf32': 156e12, 'float32': 19.5e12},
 }
 FLOPS = 3 * 2 * 0.5556e9  # of training ResNet-18 of width 64 on an image of 32x32: 3 x 2 x MACs
 

@@ -5,14 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxbudget import evaluation
 from jaxbudget.evaluation import Evaluation, forward_batch
-from jaxbudget.types import Data
-from on_device.rows import Rows, Setting, parts
-
-PAPER_MINUTES = 47  # of the study's run of this size, on a card of 2020 (Table 5)
+from on_device.rows import Rows, Setting, parts, random_data
 
 
 def measure(setting: Setting, epochs: int, test: int) -> dict[str, Any]:
@@ -29,12 +25,7 @@ def measure(setting: Setting, epochs: int, test: int) -> dict[str, Any]:
   began = time.perf_counter()
   rows = Rows(setting)
   program = rows.trained.program
-  rng = np.random.RandomState(1)
-  shape = (test, setting.side, setting.side, 3)
-  held_out = Data(
-    jnp.asarray(rng.randint(0, 256, shape, np.uint8)),
-    jnp.asarray(rng.randint(0, 10, test), jnp.int32),
-  )
+  held_out = random_data(test, setting.side)
   per_batch = forward_batch(test, parts(setting).spec)
 
   def evaluate():
