@@ -396,6 +396,10 @@ METHODS: dict[str, Method] = {
         'whitens the proxy by 5000 images', 'by the candidates of the first row',
         'a method sees no data beside its rows',
       ),
+      Change(
+        'trains the proxy in the first of every four rows', 'in the last of every four',
+        'each row pays an equal part of it from the first on',
+      ),
     ),
   ),
 }  # fmt: skip
