@@ -253,3 +253,12 @@ def test_the_claims_of_parts_c_and_d_find_their_cells(tmp_path, folder):
   assert len(names['cheaper', 'cifar']) >= 6
   assert names['C', 'cifar'] == names['C', 'fashion'] and len(names['C', 'cifar']) > 30
   assert not any('every' in name for name in names['C', 'cifar'])
+
+
+@pytest.mark.parametrize('workdirs', [['nosuch'], []])
+def test_a_page_of_nothing_is_refused_and_nothing_is_written(workdirs, tmp_path, capsys):
+  out = tmp_path / 'out'
+  with pytest.raises(SystemExit) as ended:
+    report.main([*workdirs, f'--out={out}', f'--readme={tmp_path / "README.md"}'])
+  assert ended.value.code == 2 and not out.exists()
+  assert ('nosuch' if workdirs else 'results.csv') in capsys.readouterr().err

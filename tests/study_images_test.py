@@ -160,3 +160,11 @@ def test_what_is_asked_of_the_config_is_checked():
     study.get_config('part=E')
   with pytest.raises(ValueError, match="unknown set 'svhn'"):
     study.get_config('sets=cifar+svhn')
+
+
+@pytest.mark.parametrize('source', ['cifar10', 'fashion'])
+def test_what_is_not_there_is_said_in_one_sentence_and_nothing_is_written(source, tmp_path, capsys):
+  with pytest.raises(SystemExit) as ended:
+    images.main([source, str(tmp_path / 'nosuch'), str(tmp_path / 'out')])
+  assert ended.value.code == 2 and 'nosuch' in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())

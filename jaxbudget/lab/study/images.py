@@ -12,6 +12,7 @@ of each class. Images are halved by area average.
 import argparse
 import gzip
 import hashlib
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,7 @@ import numpy as np
 from jaxbudget.data.dataset import DataError
 from jaxbudget.data.tar import members
 from jaxbudget.lab import plain
+from jaxbudget.lab.run import files
 
 CLASSES = 10
 PER_CLASS = 1_000  # to train on: N = 10,000
@@ -203,16 +205,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument('--list', type=pathlib.Path, default=LIST, help='digests of the images')
   parser.add_argument('--choose', action='store_true', help='write that list anew')
   told = parser.parse_args(arguments)
-  if told.source == 'fashion':
-    sets = {'fashion': fashion(told.path)}
-  else:
-    records = read_cifar(told.path)
-    if told.choose:
-      write_list(told.list, choose(records))
-    sets = sets_of_cifar(cifar(records, read_list(told.list)))
-  told.out.mkdir(parents=True, exist_ok=True)
+  try:
+    if told.source == 'fashion':
+      sets = {'fashion': fashion(told.path)}
+    else:
+      records = read_cifar(told.path)
+      if told.choose:
+        write_list(told.list, choose(records))
+      sets = sets_of_cifar(cifar(records, read_list(told.list)))
+    told.out.mkdir(parents=True, exist_ok=True)
+    for name, arrays in sets.items():
+      whole = io.BytesIO()
+      np.savez_compressed(whole, **arrays)
+      files.write_bytes(told.out / f'{name}.npz', whole.getvalue())
+  except (DataError, OSError) as e:
+    parser.error(plain.text(str(e)))
   for name, arrays in sets.items():
-    np.savez_compressed(told.out / f'{name}.npz', **arrays)
     print(plain.text(f'{told.out / name}.npz: {len(arrays["y_train"]):,} to train on'))
 
 

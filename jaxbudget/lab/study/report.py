@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument('--readme', type=pathlib.Path, default='README.md')
   parser.add_argument('--commit', default='', help='of the code, where the runs could not know it')
   told = parser.parse_args(arguments)
+  fault = _fault(told)
+  if fault:
+    parser.error(plain.text(fault))
   if told.workdirs or not (told.out / results.RESULTS).exists():
     gather(told.workdirs, told.out, told.commit)
   runs = results.load(told.out)
@@ -46,6 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
   told.readme.write_text(with_summary(before, runs, comparisons), encoding='utf-8')
   for verdict in claims.verdicts(comparisons):
     print(plain.text(f'({verdict.claim.key}) {verdict.set}: {verdict.verdict}'))
+
+
+def _fault(told: argparse.Namespace) -> str:
+  """Why there can be no page; nothing has been written then."""
+  for workdir in told.workdirs:
+    if not any(workdir.glob('runs/*/result.json')):
+      return f'{workdir}: no workdir with a finished run'
+  if not told.workdirs and not (told.out / results.RESULTS).exists():
+    return f'{told.out / results.RESULTS} is not there yet, and no workdir is named'
+  return '' if told.readme.is_file() else f'--readme={told.readme}: no such file'
 
 
 def gather(workdirs: Sequence[pathlib.Path], out: pathlib.Path, commit: str = '') -> None:
