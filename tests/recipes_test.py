@@ -32,11 +32,13 @@ def made(name):
 def test_a_recipe_runs_as_many_rows_as_published(name):
   facts = made(name).selector.facts
   assert facts.epochs * facts.rows == ROWS[name]
-  if name in PFLOP:  # 10 epochs for 9.9, and no last batches
+  if name in PFLOP:  # 10 epochs for 9.9, no last batches; what is published holds the test passes
     run = run_of(f'recipe={name}')
     forward, train = model_flops(run.cell.model, run.info, 1, run.parts.options['model'])
     assert train == 3 * forward
-    assert train * facts.planned.trained / 1e15 == pytest.approx(PFLOP[name], rel=0.06)
+    tested = evaluation.TEST_TIME[run.cell.tta] * run.info.num_test
+    total = train * facts.planned.trained + forward * tested
+    assert total / 1e15 == pytest.approx(PFLOP[name], rel=0.03)
 
 
 def run_of(arg, **values):

@@ -16,8 +16,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 COUNTING = """
 import os, pathlib, sys
 from jaxbudget.lab import config
+from jaxbudget.lab.configs import airbench
 from jaxbudget.lab.sweep import inputs
 
+airbench.get_config('part=equal')  # counts FLOPs, and must start no device
 given = config.defaults(dataset='digits', threads=int(sys.argv[1]))
 inputs.use_threads(given)
 inputs.plan_runs(given)  # whatever starts JAX comes later

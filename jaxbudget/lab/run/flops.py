@@ -59,7 +59,7 @@ def forward_macs(
   Returns:
     Their number, a whole one where inputs do not share any.
   """
-  params, model_state = jax.eval_shape(model.init, jax.random.key(0))
+  params, model_state = jax.eval_shape(lambda: model.init(jax.random.key(0)))  # starts no device
   image = jax.ShapeDtypeStruct((batch_size, *image_shape), dtype)
   apply = functools.partial(model.apply, train=False)
   return count_macs(apply, params, model_state, image) / batch_size
