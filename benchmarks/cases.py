@@ -7,7 +7,7 @@ class Case(NamedTuple):
   """One epoch of one method, on random images."""
 
   method: str  # sgd, p_sgd or selective_backprop
-  model: str  # resnet18 or resnet8
+  model: str  # resnet18, resnet8, resnet9 or airbench94
   width: int
   side: int  # pixels
   channels: int
@@ -23,10 +23,12 @@ CASES = {
   'resnet18, width 16, selective_backprop': Case(
     'selective_backprop', 'resnet18', 16, 32, 3, 128, 5_120, 0.3, 1.2
   ),
+  'resnet9, width 16, p_sgd': Case('p_sgd', 'resnet9', 16, 32, 3, 128, 6_400, 0.3, 1.0),
+  'airbench94, width 16, p_sgd': Case('p_sgd', 'airbench94', 16, 32, 3, 128, 6_400, 0.3, 1.0),
   'digits quickstart, sgd': Case('sgd', 'resnet8', 16, 8, 1, 32, 1_437, 1.0, 5.0),
 }
 
 
 def smoke(case: Case) -> Case:
   """The same in small: does it run at all?"""
-  return case._replace(width=2, side=8, batch_size=8, num_examples=64)
+  return case._replace(width=2, side=min(case.side, 16), batch_size=8, num_examples=64)

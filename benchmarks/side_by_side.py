@@ -50,6 +50,7 @@ def make_epoch(case: Case):
   optimizer = optimizers.make_optimizer()
   augment = make_augment('standard', info)
   trained = engine.start(spec, model, augment, selector, optimizer, case.budget)
+  trained = engine.prepare(trained, data)
   done = 0
 
   def run():

@@ -3,10 +3,10 @@ r"""The same work in plain PyTorch: what a user would otherwise run.
   python benchmarks/torch_reference.py 'resnet18, width 16, p_sgd'
   python benchmarks/torch_reference.py --smoke 'digits quickstart, sgd'
 
-ResNet (CIFAR form), SGD, a DataLoader that pads, crops, flips and normalises in 2 workers;
-p-SGD chooses with NumPy; Selective Backprop keeps its queue in Python. `side_by_side.py`
-starts this as a process of its own: each line it writes to standard input is answered by an
-epoch and a line of JSON.
+ResNet (CIFAR form), ResNet-9 or airbench94, SGD, a DataLoader that pads, crops, flips and
+normalises in 2 workers; p-SGD chooses with NumPy; Selective Backprop keeps its queue in Python.
+`side_by_side.py` starts this as a process of its own: each line it writes to standard input is
+answered by an epoch and a line of JSON.
 """
 
 import argparse
@@ -72,7 +72,73 @@ class ResNet(nn.Module):
     return self.head(self.body(x).mean((2, 3)))
 
 
+def layer(features_in, features, *pool):
+  """3x3 convolution, BatchNorm, ReLU, and a pool if there is one: of ResNet-9."""
+  convolution = nn.Conv2d(features_in, features, 3, padding=1, bias=False)
+  return nn.Sequential(convolution, nn.BatchNorm2d(features), nn.ReLU(), *pool)
+
+
+class Residual(nn.Module):
+  """Two layers, added to what they are given."""
+
+  def __init__(self, features):
+    super().__init__()
+    self.inside = nn.Sequential(layer(features, features), layer(features, features))
+
+  def forward(self, x):
+    """Keeps the shape [n,features,h,w]."""
+    return x + self.inside(x)
+
+
+class Maximum(nn.Module):
+  """A body of convolutions, the maximum over the image, a linear head without bias, scaled."""
+
+  def __init__(self, body, features, scale):
+    super().__init__()
+    self.body, self.scale = body, scale
+    self.head = nn.Linear(features, CLASSES, bias=False)
+
+  def forward(self, x):
+    """Maps images [n,c,h,w] to logits [n,C]."""
+    return self.head(self.body(x).amax((2, 3))) * self.scale
+
+
+def resnet9(width, channels):
+  """ResNet-9 of DAWNBench."""
+  pool = nn.MaxPool2d(2)
+  body = nn.Sequential(
+    layer(channels, width),
+    layer(width, 2 * width, pool), Residual(2 * width),
+    layer(2 * width, 4 * width, pool),
+    layer(4 * width, 8 * width, pool), Residual(8 * width),
+  )  # fmt: skip
+  return Maximum(body, 8 * width, 1 / 8)
+
+
+def airbench94(width, channels):
+  """airbench94: frozen 2x2 filters, three groups of two convolutions, BatchNorm without a scale."""
+  whiten = nn.Conv2d(channels, 8 * channels, 2)
+  whiten.weight.requires_grad = False
+  layers, features_in = [whiten, nn.GELU()], 8 * channels
+  for features in (width, 4 * width, 4 * width):
+    for pool in ([nn.MaxPool2d(2)], []):
+      norm = nn.BatchNorm2d(features)
+      norm.weight.requires_grad = False
+      convolution = nn.Conv2d(features_in, features, 3, padding=1, bias=False)
+      layers += [convolution, *pool, norm, nn.GELU()]
+      features_in = features
+  return Maximum(nn.Sequential(*layers), features_in, 1 / 9)
+
+
 STAGES = {'resnet18': (2, 2, 2, 2), 'resnet8': (1, 1, 1)}
+OTHERS = {'resnet9': resnet9, 'airbench94': airbench94}
+
+
+def make_model(name, width, channels):
+  """The network of a case."""
+  if name in OTHERS:
+    return OTHERS[name](width, channels)
+  return ResNet(STAGES[name], width, channels)
 
 
 class Images(Dataset):
@@ -115,8 +181,9 @@ class Training:
 
   def __init__(self, case):
     self.case = case
-    self.model = ResNet(STAGES[case.model], case.width, case.channels)
-    self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+    self.model = make_model(case.model, case.width, case.channels)
+    trained = [leaf for leaf in self.model.parameters() if leaf.requires_grad]
+    self.optimizer = torch.optim.SGD(trained, 0.1, momentum=0.9, weight_decay=1e-4)
     self.sampler = Chosen()
     self.loader = DataLoader(
       Images(case), case.batch_size, sampler=self.sampler, num_workers=2, drop_last=True,
