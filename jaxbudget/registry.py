@@ -70,6 +70,7 @@ NAMES: dict[str, dict[str, str]] = {
   'model': {
     'resnet18': 'jaxbudget.models.resnet:resnet18',
     'resnet8': 'jaxbudget.models.resnet:resnet8',
+    'resnet50': 'jaxbudget.models.resnet50:resnet50',
     'resnet9': 'jaxbudget.models.resnet9:resnet9',
     'wrn': 'jaxbudget.models.wrn:wrn',
     'preact_resnet': 'jaxbudget.models.wrn:preact_resnet',

@@ -16,6 +16,7 @@ from jaxbudget.models import airbench, network
 from jaxbudget.models.airbench import airbench94, airbench95, airbench96, airbench_proxy
 from jaxbudget.models.convmixer import convmixer, depthwise_cpu
 from jaxbudget.models.resnet9 import resnet9
+from jaxbudget.models.resnet50 import max_pool_3x3, resnet50
 from jaxbudget.models.vit import vit_tiny
 from jaxbudget.models.wrn import preact_resnet, wrn
 
@@ -24,6 +25,7 @@ TINY = {
   'airbench94': (airbench94, {'width': 4}),
   'airbench96': (airbench96, {'width': 2}),
   'resnet9': (resnet9, {'width': 2}),
+  'resnet50': (resnet50, {'width': 2, 'blocks': (2, 1)}),
   'wrn': (wrn, {'depth': 10, 'width': 1}),
   'preact_resnet': (preact_resnet, {'depth': 8, 'width': 2}),
   'convmixer': (convmixer, {'width': 6, 'depth': 2, 'kernel': 3}),
@@ -49,6 +51,7 @@ def size(tree):
     (airbench_proxy, {}, 10, 146_744, 32 * 2 + 64 * 4, 17.1),
     (resnet9, {}, 10, 6_573_120, 0, 379.3),
     (resnet9, {}, 100, 6_619_200, 0, None),
+    (resnet50, {}, 1000, 25_557_032, 0, None),
     (wrn, {}, 10, 36_479_194, 0, 5243.3),
     (wrn, {'depth': 16, 'width': 8}, 100, 11_007_540, 0, None),
     (preact_resnet, {}, 10, 272_282, 0, 40.8),
@@ -64,6 +67,11 @@ def test_sizes_are_the_published_ones(factory, options, num_classes, parameters,
   if mmacs:
     macs = forward_macs(model, SHAPE)
     np.testing.assert_allclose(macs / 1e6, mmacs + (num_classes - 10) * 192e-6, atol=0.05)
+
+
+def test_resnet50_takes_the_multiply_adds_that_the_field_counts():
+  macs = forward_macs(resnet50(1000, (224, 224, 3), conv='lax'), (224, 224, 3))
+  np.testing.assert_allclose(macs / 1e9, 4.09, atol=0.005)
 
 
 def test_flops_are_those_that_airbench_publishes():
@@ -138,6 +146,25 @@ def numpy_resnet9(p, s, x):
   return x.max((1, 2)) @ p['linear']['kernel'] / 8
 
 
+def numpy_resnet50(p, s, x):
+  def layer(b, state, name, x, stride=1):
+    x = numpy_conv(x, b[f'conv{name}']['kernel'], stride)
+    return batch_norm(x, b[f'norm{name}'], state[f'norm{name}'])
+
+  x = relu(layer(p, s, '', x, 2))
+  x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+  x = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))[:, ::2, ::2].max((-2, -1))
+  for name in ('stage1_block1', 'stage1_block2', 'stage2_block1'):
+    b, state, stride = p[name], s[name], 2 if name == 'stage2_block1' else 1
+    y = relu(layer(b, state, 1, x))
+    y = layer(b, state, 3, relu(layer(b, state, 2, y, stride)))  # v1.5: the stride is in the 3x3
+    if 'shortcut_conv' in b:
+      x = numpy_conv(x, b['shortcut_conv']['kernel'], stride)
+      x = batch_norm(x, b['shortcut_norm'], state['shortcut_norm'])
+    x = relu(x + y)
+  return x.mean((1, 2)) @ p['linear']['kernel'] + p['linear']['bias']
+
+
 def numpy_preact(p, s, x):
   x = numpy_conv(x, p['conv']['kernel'])
   for stage in (1, 2, 3):
@@ -192,6 +219,7 @@ def numpy_vit(p, _, x):
 NUMPY = {
   'airbench96': numpy_airbench,
   'resnet9': numpy_resnet9,
+  'resnet50': numpy_resnet50,
   'wrn': numpy_preact,
   'convmixer': numpy_convmixer,
   'vit_tiny': numpy_vit,
@@ -265,6 +293,7 @@ def test_depthwise_convolution_for_the_cpu():
 
 
 CONVOLUTIONS = {
+  'resnet50': 12,
   'airbench94': 7,
   'airbench96': 10,
   'resnet9': 8,
@@ -361,6 +390,19 @@ def test_initial_values_have_their_laws():
   assert np.isfinite(edges).all() and edges[0] < -5 < 5 < edges[1]
 
 
+def test_resnet50_begins_as_torchvision_does():
+  small = functools.partial(resnet50, 10, SHAPE, width=32, blocks=(1, 1))
+  block = small(bn_gamma_init='zero_last').init(jax.random.key(0))[0]['stage2_block1']
+  deviation = math.sqrt(2 / (9 * 64))  # by outputs, whatever comes in
+  np.testing.assert_allclose(np.std(block['conv2']['kernel']), deviation, rtol=0.02)
+  assert not np.any(block['norm3']['scale']) and np.all(block['norm2']['scale'] == 1)
+  plain = small().init(jax.random.key(0))[0]['stage2_block1']
+  np.testing.assert_allclose(np.std(plain['conv1']['kernel']), math.sqrt(2 / 64), rtol=0.03)
+  assert np.all(plain['norm3']['scale'] == 1)
+  odd = max_pool_3x3(jnp.arange(25.0).reshape(1, 5, 5, 1))[0, :, :, 0]
+  np.testing.assert_array_equal(odd, [[6, 8, 9], [16, 18, 19], [21, 23, 24]])
+
+
 def test_equal_arguments_give_the_identical_model():
   for name, (factory, tiny) in TINY.items():
     assert factory(3, TINY_SHAPE, **tiny) is factory(3, TINY_SHAPE, conv='auto', **tiny), name
@@ -378,6 +420,8 @@ def test_equal_arguments_give_the_identical_model():
     (lambda: wrn(10, SHAPE, depth=20), r'depth=20: allowed is 6n \+ 4'),
     (lambda: preact_resnet(10, SHAPE, depth=2), r'depth=2: allowed is 6n \+ 2'),
     (lambda: resnet9(10, SHAPE, width=1.5), 'width=1.5'),
+    (lambda: resnet50(10, SHAPE, blocks=()), r'blocks=\(\) is refused'),
+    (lambda: resnet50(10, SHAPE, bn_gamma_init='zeros'), "did you mean 'zero_last'"),
     (lambda: convmixer(10, SHAPE, patch=33), 'patch=33'),
     (lambda: convmixer(10, SHAPE, compute_dtype='float16'), "did you mean 'bfloat16'"),
     (lambda: vit_tiny(10, (30, 32, 3)), 'patch=4: allowed is a divisor of both sides'),
