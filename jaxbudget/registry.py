@@ -66,6 +66,7 @@ NAMES: dict[str, dict[str, str]] = {
     'random_erasing': 'jaxbudget.augment.named:random_erasing',
     'translate': 'jaxbudget.augment.named:translate',
     'alternating_flip': 'jaxbudget.augment.named:alternating_flip',
+    'random_resized_crop': 'jaxbudget.augment.named:random_resized_crop',
   },
   'model': {
     'resnet18': 'jaxbudget.models.resnet:resnet18',

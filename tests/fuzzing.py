@@ -186,6 +186,10 @@ OPTIONS = {
       'ratio': ([(0.5, 2)], [(2.0, 0.5), (1, 2, 3), (-1.0, 1.0)]),
     },
     'translate': {'pad': ([0, 3], [-1, 8]), 'mode': (['reflect', 'black'], ['wrap'])},
+    'random_resized_crop': {
+      'scale': ([(0.25, 1)], [(0.3, 0.1), (0.5,), (0.0, 0.5), (0.5, 2.0), (0.1, NAN)]),
+      'ratio': ([(0.5, 2)], [(2.0, 0.5), (1, 2, 3), (-1.0, 1.0), (1.0, INF)]),
+    },
   },
   'model': {
     'linear': {'scale': ([0.1, 1], [])},
@@ -194,6 +198,7 @@ OPTIONS = {
       {'width': ([2, 4], [0, -1, 10**6]), 'bn_ghost_size': ([0], [-1, True])},
     ),
     'resnet9': _NETWORK,
+    'resnet50': {'blocks': ([(1, 1)], [(), (0,), (1.5,), 6 * (1,)])},
     **dict.fromkeys(
       ('airbench95', 'airbench96', 'airbench_proxy'),
       {**_NETWORK, 'depth': ([2, 3], [1, 4])},

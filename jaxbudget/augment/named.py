@@ -5,7 +5,7 @@ from typing import Literal
 from jaxbudget.augment import augmix as augmix_lib
 from jaxbudget.augment import autoaugment as autoaugment_lib
 from jaxbudget.augment import cutmix as cutmix_lib
-from jaxbudget.augment import erase, geometric, mix, operations, pillow
+from jaxbudget.augment import erase, geometric, mix, operations, pillow, resized_crop
 from jaxbudget.augment import randaugment as randaugment_lib
 from jaxbudget.augment import trivialaugment as trivialaugment_lib
 from jaxbudget.augment.geometric import Stages, normalize, on_image, random_crop
@@ -107,3 +107,14 @@ def alternating_flip(info: Info) -> Stages:
   """Standard, each image mirrored in every other epoch instead of at random."""
   del info
   return Stages(flip=geometric.alternating_flip())
+
+
+def random_resized_crop(
+  info: Info,
+  *,
+  scale: tuple[float, ...] = (0.08, 1.0),
+  ratio: tuple[float, ...] = (0.75, 4 / 3),
+) -> Stages:
+  """Standard with a crop of its own: a part of random area and ratio, brought to full size."""
+  del info
+  return Stages(crop=resized_crop.random_resized_crop(scale, ratio))

@@ -8,7 +8,7 @@ from jaxbudget.lab.run.run import Run
 
 _LARGE = 112  # pixels of the shorter side, from which a network for 32 is out of its element
 _FEW = 100  # steps
-_FOR_OTHERS = ('mlp', 'transformer')  # networks of ours that are not for images
+_FOR_OTHERS = ('mlp', 'transformer', 'resnet50')  # networks of ours that are not for small images
 
 
 def doubts(runs: Iterable[Run]) -> list[str]:
