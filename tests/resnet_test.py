@@ -288,8 +288,9 @@ def test_state_is_plain_and_survives_serialisation():
 def test_equal_arguments_give_the_identical_model():
   model = models.make_model('resnet18', 10, (32, 32, 3))
   assert model is resnet.resnet18(10, (32, 32, 3))
-  assert model is resnet.resnet18(10, (84, 84, 3), width=64, conv='cpu')  # auto, on this backend
-  assert model is not resnet.resnet18(10, (32, 32, 3), conv='lax')
+  assert model is resnet.resnet18(10, (84, 84, 3), width=64, conv='auto')
+  for conv in ('lax', 'cpu'):
+    assert model is not resnet.resnet18(10, (32, 32, 3), conv=conv)
   assert model is not models.make_model('resnet18', 10, (32, 32, 1))
 
 

@@ -19,10 +19,11 @@ from jaxbudget.lab import config
 from jaxbudget.lab.configs import airbench
 from jaxbudget.lab.sweep import inputs
 
-airbench.get_config('part=equal')  # counts FLOPs, and must start no device
-given = config.defaults(dataset='digits', threads=int(sys.argv[1]))
+# To read and to plan, whatever it counts, starts no device: `methods` plans as it is read.
+airbench.get_config('part=equal')
+given = config.defaults(dataset='digits', model='convmixer', threads=int(sys.argv[1]))
+inputs.plan_runs(given)
 inputs.use_threads(given)
-inputs.plan_runs(given)  # whatever starts JAX comes later
 import jax
 
 jax.devices()

@@ -247,7 +247,7 @@ def _checked(
     raise ValueError(f'depth={depth!r}: allowed is 2 or 3 convolutions a group')
   if min(image_shape[:2]) < PATCH:
     raise ValueError(f'image_shape={image_shape}: allowed are sides of {PATCH} or more')
-  conv = network.resolve(conv, compute_dtype)
+  network.check_options(conv, compute_dtype)
   widths = tuple(width * ratio for ratio in ratios)
   return _model(num_classes, image_shape[2], widths, depth, momentum, compute_dtype, conv, head)
 

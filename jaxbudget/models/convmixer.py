@@ -42,6 +42,13 @@ def depthwise_cpu(lhs, rhs, window_strides, padding, **plain):
   return y.astype(lhs.dtype)
 
 
+# What stands in for a form of convolution where each channel has its own.
+_DEPTHWISE = {
+  network.CONVS['cpu']: depthwise_cpu,
+  network.CONVS['auto']: network.suiting(depthwise_cpu),
+}
+
+
 class Mixer(nnx.Module):
   """A depthwise convolution with a shortcut, then one of 1x1; GELU and BatchNorm after each."""
 
@@ -52,7 +59,7 @@ class Mixer(nnx.Module):
       (size, size),
       feature_group_count=features,
       dtype=dtype,
-      conv_general_dilated=depthwise_cpu if convolve is network.CONVS['cpu'] else convolve,
+      conv_general_dilated=_DEPTHWISE.get(convolve, convolve),
       rngs=rngs,
     )
     self.norm1 = network.norm(features, rngs=rngs)
@@ -143,7 +150,7 @@ def convmixer(
   network.whole(network.DEEPEST, depth=depth)
   if patch > min(image_shape[:2]):
     raise ValueError(f'patch={patch}: allowed is the side of the {image_shape} images or less')
-  conv = network.resolve(conv, compute_dtype)
+  network.check_options(conv, compute_dtype)
   return _model(num_classes, image_shape[2], width, depth, kernel, patch, compute_dtype, conv)
 
 

@@ -16,7 +16,21 @@ from jax import lax
 from jaxbudget import registry, types
 from jaxbudget.models.cpu_conv import conv as cpu_conv
 
-CONVS = {'lax': lax.conv_general_dilated, 'cpu': cpu_conv}
+
+def suiting(cpu: Callable) -> Callable:
+  """A convolution by `cpu` on that backend and by `lax` elsewhere, asked when it is traced.
+
+  So to make a network, as planning does, starts no device.
+  """
+
+  def convolve(*args, **options):
+    on_cpu = jax.default_backend() == 'cpu'
+    return (cpu if on_cpu else lax.conv_general_dilated)(*args, **options)
+
+  return convolve
+
+
+CONVS = {'lax': lax.conv_general_dilated, 'cpu': cpu_conv, 'auto': suiting(cpu_conv)}
 COMPUTE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 WIDEST, DEEPEST = 2**12, 2**10  # channels and layers; more are a mistake, and fill the memory
 
@@ -193,13 +207,10 @@ def whole(most: int | None = None, **values: int) -> None:
       )
 
 
-def resolve(conv: str, compute_dtype: str) -> str:
-  """Checks the two options of every network; returns `conv` with `auto` made plain."""
+def check_options(conv: str, compute_dtype: str) -> None:
+  """Checks the two options that every network has."""
   registry.check('compute_dtype', compute_dtype, COMPUTE_DTYPES)
-  registry.check('conv', conv, ('auto', *CONVS))
-  if conv == 'auto':
-    return 'cpu' if jax.default_backend() == 'cpu' else 'lax'
-  return conv
+  registry.check('conv', conv, CONVS)
 
 
 def as_model(

@@ -140,7 +140,7 @@ def _checked(
   channels = image_shape[-1]
   network.whole(num_classes=num_classes, channels=channels)
   network.whole(network.WIDEST, width=width)
-  conv = network.resolve(conv, compute_dtype)
+  network.check_options(conv, compute_dtype)
   registry.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
   registry.check('bn_running_var', bn_running_var, RUNNING_VARS)
   if bn_ghost_size:

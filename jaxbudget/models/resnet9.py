@@ -86,7 +86,7 @@ def resnet9(
   """
   network.whole(num_classes=num_classes)
   network.whole(network.WIDEST, width=width)
-  conv = network.resolve(conv, compute_dtype)
+  network.check_options(conv, compute_dtype)
   return _model(num_classes, image_shape[2], width, compute_dtype, conv)
 
 

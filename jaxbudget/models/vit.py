@@ -121,7 +121,7 @@ def vit_tiny(
     raise ValueError(f'heads={heads}: allowed is a divisor of width={width}')
   if image_shape[0] % patch or image_shape[1] % patch:
     raise ValueError(f'patch={patch}: allowed is a divisor of both sides of {image_shape}')
-  network.resolve(conv, compute_dtype)
+  network.check_options(conv, compute_dtype)
   return _model(num_classes, tuple(image_shape), width, depth, heads, patch, compute_dtype)
 
 

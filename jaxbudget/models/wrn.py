@@ -101,7 +101,7 @@ def wrn(
   network.whole(network.WIDEST // 16, width=width)
   blocks = _blocks(depth, 4)
   widths = (16 * width, 32 * width, 64 * width)
-  conv = network.resolve(conv, compute_dtype)
+  network.check_options(conv, compute_dtype)
   return _model(num_classes, image_shape[2], 16, widths, blocks, True, compute_dtype, conv)
 
 
@@ -123,7 +123,7 @@ def preact_resnet(
   network.whole(network.WIDEST, width=width)
   blocks = _blocks(depth, 2)
   widths = (width, 2 * width, 4 * width)
-  conv = network.resolve(conv, compute_dtype)
+  network.check_options(conv, compute_dtype)
   return _model(num_classes, image_shape[2], width, widths, blocks, False, compute_dtype, conv)
 
 
