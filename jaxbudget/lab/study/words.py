@@ -10,12 +10,13 @@ _NAMED = {'selective_backprop': 'Selective Backprop, which is not primed here,'}
 
 
 def sentences(comparisons: Sequence[Comparison]) -> list[str]:
-  """What was found, a sentence or two a claim, for readers in a hurry."""
+  """What was found, for readers in a hurry; what says most comes first."""
   found = claims.verdicts([c for c in comparisons if c.n >= compare.FEWEST])
   tellers = {'i': _of_methods, 'C': _of_compute, 'v': _of_backprop, 'iii': _of_mixing}
   told = {key: [teller(v) for v in found if v.claim.key == key] for key, teller in tellers.items()}
   primed = [*map(_of_primed, _primed(comparisons))]
-  return [*told['i'], *told['C'], *primed, *told['v'], *told['iii']]
+  lost = [_of_losers(v) for v in found if v.claim.key == 'i' and _below(v)]
+  return [*told['i'], *told['C'], *lost, *primed, *told['v'], *told['iii']]
 
 
 def _primed(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -38,20 +39,30 @@ def _of_primed(c: Comparison) -> str:
 def _of_methods(verdict: claims.Verdict) -> str:
   where, family = title(verdict.set), verdict.family
   above = collections.Counter(c.name for c in family if c.word == 'higher')
-  below = [c for c in family if c.word == 'lower']
-  best, worst = (f(family, key=lambda c: c.mean) for f in (max, min))
+  best = max(family, key=lambda c: c.mean)
   said = {
     claims.SUPPORTED: 'no method beat uniform sampling consistently',
     claims.REFUTED: f'{_listed([n for n, k in above.items() if k > 1])} beat uniform sampling',
     claims.OPEN: 'no method is shown to beat uniform sampling consistently',
   }[verdict.verdict]
-  text = f'On {where}, at equal budgets of back-propagated samples, {said}; '
-  text += f'the best, {best.name} at B = {best.budget:g}, came out {_told(best)}'
-  if below:
-    losers = _listed({_NAMED.get(c.name, c.name) for c in below})
-    text += f'. {losers} lost to it, the most at B = {worst.budget:g}, '
-    text += f'{_told(worst)}'
-  return f'{text}.'
+  return (
+    f'On {where}, at equal budgets of back-propagated samples, {said}; the best, {best.name} at '
+    f'B = {best.budget:g}, came out {_told(best)}.'
+  )
+
+
+def _below(verdict: claims.Verdict) -> list[Comparison]:
+  return [c for c in verdict.family if c.word == 'lower']
+
+
+def _of_losers(verdict: claims.Verdict) -> str:
+  below = _below(verdict)
+  worst = min(below, key=lambda c: c.mean)
+  losers = _listed({_NAMED.get(c.name, c.name) for c in below})
+  return (
+    f'On {title(verdict.set)}, {losers} lost to uniform sampling, the most at '
+    f'B = {worst.budget:g}, {_told(worst)}.'
+  )
 
 
 def _of_compute(verdict: claims.Verdict) -> str:
