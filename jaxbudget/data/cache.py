@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -45,12 +46,40 @@ def read(directory: pathlib.Path, source: str = '') -> tuple[Dataset | None, str
     return None, str(error)
 
 
+def room(directory: pathlib.Path, name: str, shape: tuple[int, ...], dtype: Any) -> np.memmap:
+  """Gives an array that `write` moves into the cache, for data that memory need not hold twice.
+
+  Args:
+    directory: of one data set. Call this under its `lock`.
+    name: of the array in `Dataset`.
+    shape: of the array.
+    dtype: of the array.
+
+  Returns:
+    The array, on the disk: all of its room is taken, so that none is missing when it is filled.
+
+  Raises:
+    DataError: the disk is full or cannot be written; nothing is left behind then.
+  """
+  temporary = directory.with_name(f'{directory.name}.tmp-room')
+  try:
+    temporary.mkdir(exist_ok=True)
+    array = np.lib.format.open_memmap(temporary / f'{name}.npy', 'w+', np.dtype(dtype), shape)
+    if hasattr(os, 'posix_fallocate'):  # not everywhere
+      with (temporary / f'{name}.npy').open('r+b') as file:
+        os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)
+    return array
+  except OSError as error:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise disk_fault(error, directory) from error
+
+
 def write(directory: pathlib.Path, dataset: Dataset, source: str = '') -> None:
   """Writes a cache so that at any moment it is there as a whole or not at all.
 
   Args:
     directory: of one data set; replaced if it exists. Call this under its `lock`.
-    dataset: what to keep.
+    dataset: what to keep; arrays of `room` are moved.
     source: see `read`.
 
   Raises:
@@ -58,8 +87,11 @@ def write(directory: pathlib.Path, dataset: Dataset, source: str = '') -> None:
     PermissionError: it is somebody else's.
   """
   parent = directory.parent
+  arrays = {name: getattr(dataset, name) for name in _ARRAYS}
+  rooms = {_place(array).parent for array in arrays.values()}
   for stale in parent.glob(f'{directory.name}.tmp-*'):  # of a process that was killed
-    shutil.rmtree(stale, ignore_errors=True)
+    if stale not in rooms:
+      shutil.rmtree(stale, ignore_errors=True)
   meta = {
     'format': _FORMAT,
     'source': source,
@@ -71,16 +103,27 @@ def write(directory: pathlib.Path, dataset: Dataset, source: str = '') -> None:
     with tempfile.TemporaryDirectory(prefix=f'{directory.name}.tmp-', dir=parent) as temporary:
       new = pathlib.Path(temporary) / 'new'
       new.mkdir()
-      for name in _ARRAYS:
-        _save(new / f'{name}.npy', getattr(dataset, name))
+      for name, array in arrays.items():
+        place = _place(array)
+        if place.parent == directory.with_name(f'{directory.name}.tmp-room'):
+          array.flush()
+          place.rename(new / f'{name}.npy')
+        else:
+          _save(new / f'{name}.npy', array)
       (new / 'meta.json').write_text(json.dumps(meta, indent=1), 'utf-8')
       if directory.exists():
         directory.rename(pathlib.Path(temporary) / 'old')
       new.rename(directory)
+    shutil.rmtree(directory.with_name(f'{directory.name}.tmp-room'), ignore_errors=True)
   except PermissionError:
     raise
   except OSError as error:
     raise disk_fault(error, directory) from error
+
+
+def _place(array: np.ndarray) -> pathlib.Path:
+  """The file of an array that is mapped from one."""
+  return pathlib.Path(getattr(array, 'filename', None) or '')
 
 
 def _save(path: pathlib.Path, array: np.ndarray) -> None:

@@ -34,7 +34,7 @@ def root_directory(data_dir: str | None) -> pathlib.Path | None:
     return None
 
 
-def _known(root: pathlib.Path | None) -> pathlib.Path:
+def known_root(root: pathlib.Path | None) -> pathlib.Path:
   """Refuses what must be kept somewhere when nobody knows where."""
   if root is None:
     raise DataError('data_dir must be given: there is no home directory to keep the data in')
@@ -111,7 +111,7 @@ def load_archived(
   Raises:
     DataError: if the archives are not to be had, or are not what they should be.
   """
-  root = _known(root)
+  root = known_root(root)
   archives = download.replace_listed(ARCHIVES[name], checksums)
   contents = [archive.sha256 for archive in archives]
   official = contents == [archive.sha256 for archive in ARCHIVES[name]]
@@ -191,7 +191,7 @@ def load_mini_imagenet(
   Raises:
     DataError: if there is no copy, or it is not what it should be.
   """
-  root = _known(root)
+  root = known_root(root)
   source, identity = _mini_imagenet_copy(root, manual_dir)
   key = f'mini_imagenet-{_short_hash(identity)}' if source else 'mini_imagenet'
 
@@ -243,7 +243,7 @@ def load_any(name: str, root: pathlib.Path | None, progress: Progress) -> Datase
 
   from jaxbudget.data import prepared
 
-  root = _known(root)
+  root = known_root(root)
   try:
     builder = tfds.builder(name, data_dir=root)
   except tfds.core.DatasetNotFoundError as error:

@@ -5,8 +5,8 @@ import hashlib
 import os
 
 from jaxbudget.data import digits as digits_lib
+from jaxbudget.data import downsampled, from_tfds
 from jaxbudget.data import folder as folder_lib
-from jaxbudget.data import from_tfds
 from jaxbudget.data import npz as npz_lib
 from jaxbudget.data.dataset import Dataset, Where
 from jaxbudget.data.pictures import Fit, Look
@@ -37,6 +37,26 @@ def svhn(where: Where) -> Dataset:
 def mini_imagenet(where: Where) -> Dataset:
   """84x84 photographs of 100 classes, 50,000 to train on, from your own copy (data_manual_dir)."""
   return from_tfds.load_mini_imagenet(where.root, where.manual_dir, where.progress)
+
+
+def imagenet64(where: Where) -> Dataset:
+  """64x64 photographs of 1000 classes, 1,281,167 to train on, from your own npz batches."""
+  return downsampled.load('imagenet64', where)
+
+
+def imagenet32(where: Where) -> Dataset:
+  """32x32 photographs of 1000 classes, 1,281,167 to train on, from your own npz batches."""
+  return downsampled.load('imagenet32', where)
+
+
+def imagenet16(where: Where) -> Dataset:
+  """16x16 photographs of 1000 classes, 1,281,167 to train on, from your own npz batches."""
+  return downsampled.load('imagenet16', where)
+
+
+def imagenet8(where: Where) -> Dataset:
+  """8x8 photographs of 1000 classes, 1,281,167 to train on, from your own npz batches."""
+  return downsampled.load('imagenet8', where)
 
 
 def npz(where: Where, *, path: str, flip: float = 0.0) -> Dataset:

@@ -15,6 +15,16 @@ class Archive(NamedTuple):
   filename: str
 
 
+_IMAGENET = {
+  'num_train': 1_281_167,
+  'num_test': 50_000,  # the official validation images
+  'num_classes': 1000,
+  'mean': (0.485, 0.456, 0.406),
+  'std': (0.229, 0.224, 0.225),
+  'flip': 0.5,
+}
+# Sides of downsampled ImageNet; random crops move by an eighth, as its makers' do.
+DOWNSAMPLED = {f'imagenet{side}': side for side in (64, 32, 16, 8)}
 INFO = {
   'digits': digits.INFO,
   'cifar10': Info(
@@ -61,7 +71,13 @@ INFO = {
     flip=0.5,
     pad=4,
   ),
+  **{
+    name: Info(name=name, image_shape=(side, side, 3), pad=side // 8, **_IMAGENET)
+    for name, side in DOWNSAMPLED.items()
+  },
 }
+# Data sets that people bring, whole or in part: a copy of their own must be looked at.
+BROUGHT = ('mini_imagenet', *DOWNSAMPLED)
 
 # The official archives; sizes and checksums are those that tensorflow-datasets registers
 # (a test compares them). mini-ImageNet has no official archive: people bring their copy.

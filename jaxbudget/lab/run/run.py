@@ -10,6 +10,7 @@ from ml_collections import FrozenConfigDict
 
 from jaxbudget import data
 from jaxbudget.data.catalog import KNOWN
+from jaxbudget.data.tables import BROUGHT
 from jaxbudget.epoch import make_program
 from jaxbudget.lab.differences import flatten
 from jaxbudget.lab.run.build import Parts
@@ -108,7 +109,7 @@ def cost_record(rows: int, cost: Cost) -> dict[str, int]:
 
 def must_be_read(cell: FrozenConfigDict) -> bool:
   """Whether a plan needs the data themselves: people's own files, mirrors, subsets."""
-  local_copy = cell.dataset == 'mini_imagenet' and cell.data_manual_dir
+  local_copy = cell.dataset in BROUGHT and cell.data_manual_dir
   return bool(cell.dataset not in KNOWN or cell.data_checksums or local_copy)
 
 
