@@ -4,6 +4,7 @@
   python benchmarks/accelerator.py --limit=530    # begins no case after so many seconds
   python benchmarks/accelerator.py --resume       # goes on where it was cut off
   python benchmarks/accelerator.py --only=right,fast
+  python benchmarks/accelerator.py --only=whole --data=cifar10.npz    # else on random images
   python benchmarks/accelerator.py --smoke        # one case a part on the CPU, under a minute
 
 Needs jax, flax, optax, chex and numpy, and takes CUDA, ROCm or TPU as it is found; PyTorch is set
@@ -30,6 +31,7 @@ import jax
 from on_device import ROOT, fast, right, several, trace, whole
 from on_device.book import Book
 from on_device.rows import Setting
+from on_device.whole import Whole
 
 PARTS = 'right', 'fast', 'trace', 'overheads', 'several', 'whole', 'later'
 
@@ -43,6 +45,9 @@ def main() -> int:
   parser.add_argument('--limit', type=float, default=2400, help='seconds')
   parser.add_argument('--resume', action='store_true', help='keep what is measured already')
   parser.add_argument('--smoke', action='store_true', help='tiny sizes on the CPU, not stored')
+  parser.add_argument(
+    '--data', help='npz file of real images for whole runs: x_train, y_train, ...'
+  )
   parser.add_argument('--commit', help='what is measured, where there is no git')
   flags = parser.parse_args()
   wanted = flags.only.split(',')
@@ -105,9 +110,9 @@ def bench(book: Book, wanted: list[str], flags) -> None:
       attempt('several', setting.title, several.measure, *given)
 
   def wholes() -> None:
-    epochs, test = (2, 64) if small else (200, 10_000)
+    where = 'real data' if flags.data else 'random data'
     for setting in settings['whole']:
-      attempt('whole', setting.title, whole.measure, setting, epochs, test)
+      attempt('whole', f'{setting.title}, {where}', whole.measure, setting, flags.data)
 
   parts = {
     'right': lambda: check(book, small),
@@ -158,9 +163,16 @@ def sizes(small: bool) -> dict:
     'plans': (256,) if small else (50_000, 1_000_000, 10_000_000),
     'trace': [plain] if small else [methods['p_sgd'], sb, tiny],
     'several': [(tiny, (1, 2) if small else (1, 2, 4, 8))],
-    'whole': [plain] if small else [plain, methods['p_sgd']],
+    'whole': _wholes(small),
     'later': later,
   }
+
+
+def _wholes(small: bool) -> list[Whole]:
+  if small:
+    tiny = (('model', 'mlp'), ('batch_size', 8), ('epochs', 2))
+    return [Whole(others=tiny, side=8, examples=64, tested=64)]
+  return [Whole(), Whole('airbench94', budget=1.0), Whole(selector='p_sgd')]
 
 
 def share_programs() -> None:
