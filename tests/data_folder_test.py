@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.io
 
 from jaxbudget import data, registry
 from jaxbudget.data import folder as folder_lib
@@ -259,3 +260,67 @@ def test_a_path_is_a_folder_or_a_file_of_arrays(folder, monkeypatch):
 def test_empty_or_missing_folder(tmp_path):
   with pytest.raises(data.DataError, match='2 faults: no class folders in .*train.*test'):
     data.load(f'folder:{tmp_path}', tmp_path / 'root')
+
+
+WNIDS = ('n01440764', 'n01443537', 'n02084071')
+FLAT = ('ILSVRC2012_val_00000001', 'ILSVRC2012_val_00000002', 'ILSVRC2012_val_00000003')
+TRUTH = tuple(zip(FLAT, (2, 0, 1), strict=True))
+
+
+def imagenet(root):
+  """Class folders to train on, and three images of classes 2, 0, 1 to test on, flat."""
+  for name in WNIDS:
+    write(root / 'train' / name / f'{name}_1.JPEG')
+  for name in FLAT:
+    write(root / 'val' / f'{name}.JPEG')
+  write(root / 'test' / 'ILSVRC2012_test_00000001.JPEG')  # of a class that nobody tells
+
+
+def by_kaggle(root):
+  rows = [f'{name},{WNIDS[c]} 1 2 3 4 {WNIDS[c]} 5 6 7 8 ' for name, c in TRUTH]
+  text = '\n'.join(['ImageId,PredictionString', *reversed(rows)])
+  (root.parent.parent / 'LOC_val_solution.csv').write_text(text + '\n')
+
+
+def by_devkit(root):
+  kit = root / 'ILSVRC2012_devkit_t12/data'
+  kit.mkdir(parents=True)
+  kinds = [('ILSVRC2012_ID', 'i4'), ('WNID', 'O')]
+  synsets = np.array(list(zip((9, 3, 5), WNIDS, strict=True)), kinds)  # in an order of their own
+  scipy.io.savemat(kit / 'meta.mat', {'synsets': synsets[:, None]})
+  (kit / 'ILSVRC2012_validation_ground_truth.txt').write_text('5\n9\n3\n')
+
+
+def by_caffe(root):
+  (root / 'val.txt').write_text(''.join(f'{n}.JPEG {c}\n' for n, c in TRUTH))
+
+
+def by_annotations(root):
+  lines = [f'{n}.JPEG\t{WNIDS[c]}\t0\t32\t44\t62\n' for n, c in TRUTH]
+  (root / 'val/val_annotations.txt').write_text(''.join(lines))
+  (root / 'val/images').mkdir()
+  for name in FLAT:
+    (root / f'val/{name}.JPEG').rename(root / f'val/images/{name}.JPEG')
+
+
+@pytest.mark.parametrize('list_classes', [by_kaggle, by_devkit, by_caffe, by_annotations])
+def test_what_is_tested_on_may_lie_flat_beside_a_list(tmp_path, list_classes):
+  root = tmp_path / 'ILSVRC' / 'data'
+  imagenet(root)
+  with pytest.raises(data.DataError, match='val holds 3 images without classes.*LOC_val_solution'):
+    load(root)
+  list_classes(root)
+  loaded = load(root)
+  np.testing.assert_array_equal(loaded.test_label, [2, 0, 1])
+  assert loaded.info.class_names == WNIDS and loaded.info.num_train == 3
+  assert loaded.notes == ('there is no test: val takes its place',)
+
+
+def test_faults_of_a_list_are_named(tmp_path):
+  imagenet(tmp_path / 'a')
+  (tmp_path / 'a/val.txt').write_text(f'{FLAT[0]}.JPEG {WNIDS[0]}\n{FLAT[1]}.JPEG cat\n')
+  with pytest.raises(data.DataError, match=f'val.txt does not name 1 images, .* {FLAT[2]}.JPEG'):
+    load(tmp_path / 'a')
+  (tmp_path / f'a/val/{FLAT[2]}.JPEG').unlink()
+  with pytest.raises(data.DataError, match='val.txt has classes that train has not: cat'):
+    load(tmp_path / 'a')

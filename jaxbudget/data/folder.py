@@ -3,8 +3,6 @@
 import collections
 import concurrent.futures
 import functools
-import hashlib
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -13,79 +11,17 @@ import numpy as np
 from jaxbudget.data import pictures
 from jaxbudget.data.arrays import from_arrays, refuse
 from jaxbudget.data.dataset import DataError, Dataset, Progress
+from jaxbudget.data.image_files import NAMED, UNTESTED, Listing
 from jaxbudget.data.memory import host_free_bytes
 from jaxbudget.data.pictures import Look, Picture
-from jaxbudget.paths import expand
-
-SUFFIXES = (
-  '.bmp', '.gif', '.jfif', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp',
-)  # fmt: skip
-_FORMAT = 2  # of what is cached of a folder
-_TEST = ('test', 'val', 'valid', 'validation')  # the first that is there is tested on
-_NAMED = 10  # unreadable images that a message names
-_UNTESTED = (
-  'no class folders in test, nor in val (expected test/CLASS/IMAGE; with validation=N none is '
-  'needed)'
-)
 
 
-def scan(path: str) -> tuple[tuple[str, ...], dict[str, list[tuple[pathlib.Path, int]]], str]:
-  """Lists the images of a folder; classes are the sub-folders of `train` in sorted order.
-
-  Args:
-    path: holds `train` and, to test on, `test` or `val`, each with a folder for every class.
-
-  Returns:
-    (class names, {split: (file, label) in sorted order}, identity of the files). Splits are
-    train and, if it is there, the one to test on, under its own name.
-
-  Raises:
-    DataError: naming every fault of the layout.
-  """
-  root = expand(path)
-  if not root.is_dir():
-    raise DataError(f'folder:{path}: no such directory')
-  found = {split: _class_folders(root / split) for split in ('train', *_TEST)}
-  tested = next((split for split in _TEST if found[split]), '')
-  classes, faults = tuple(found['train']), []
-  if not classes:
-    faults.append(f'no class folders in {root / "train"} (expected train/CLASS/IMAGE)')
-  if classes and tested and (strange := sorted(set(found[tested]) - set(classes))):
-    faults.append(f'{tested} has classes that train has not: {", ".join(strange[:_NAMED])}')
-  listed, identity = {}, hashlib.sha256(f'{_FORMAT}'.encode())
-  for split in filter(None, ('train', tested)):
-    listed[split] = []
-    for label, name in enumerate(classes):
-      files = _images(root / split / name)
-      if not files and name in found[split]:
-        faults.append(f'class folder {split}/{name} holds no image ({", ".join(SUFFIXES)})')
-      for file in files:
-        stat = file.stat()
-        identity.update(os.fsencode(file.relative_to(root)))  # which need not be UTF-8
-        identity.update(f'\0{stat.st_size}\0{stat.st_mtime_ns}\0'.encode())
-        listed[split].append((file, label))
-  refuse(f'folder:{path}', faults + [_UNTESTED] * bool(faults and not tested))
-  return classes, listed, identity.hexdigest()
-
-
-def _class_folders(directory: pathlib.Path) -> list[str]:
-  folders = (d.name for d in directory.glob('*') if d.is_dir())
-  return sorted(name for name in folders if not name.startswith('.'))
-
-
-def _images(directory: pathlib.Path) -> list[pathlib.Path]:
-  return sorted(
-    file
-    for file in directory.rglob('*')
-    if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith('.')
-  )
-
-
-def load(path: str, progress: Progress, look: Look | None = None) -> Dataset:
+def load(path: str, listing: Listing, progress: Progress, look: Look | None = None) -> Dataset:
   """Loads the images of a folder; grey if all are grey, otherwise RGB.
 
   Args:
-    path: as for `scan`.
+    path: of the folder, for messages.
+    listing: of it, see `image_files.scan`.
     progress: told of images.
     look: how images are read; None leaves them at their size, which must be one.
 
@@ -96,9 +32,8 @@ def load(path: str, progress: Progress, look: Look | None = None) -> Dataset:
     DataError: naming the images that cannot be read or are of another size.
   """
   look = look or Look()
-  classes, listed, _ = scan(path)
-  name = f'folder:{path}'
-  files = [entry for split in listed.values() for entry in split]
+  name, tested = f'folder:{path}', listing.tested
+  files = [file for split in listing.files.values() for file in split]
   needed, free = len(files) * look.size**2 * 3, host_free_bytes()
   if free is not None and needed > free:
     raise DataError(
@@ -107,24 +42,23 @@ def load(path: str, progress: Progress, look: Look | None = None) -> Dataset:
     )
   with concurrent.futures.ThreadPoolExecutor() as pool:
     decoded = []
-    for result in pool.map(functools.partial(pictures.read, look=look), (f for f, _ in files)):
+    for result in pool.map(functools.partial(pictures.read, look=look), (f.path for f in files)):
       decoded.append(result)
       progress(f'decoding {name}', len(decoded), len(files))
   faults = [error for error in decoded if isinstance(error, str)]
-  if len(faults) > _NAMED:
-    faults[_NAMED:] = [f'and {len(faults) - _NAMED} more unreadable images']
-  taken = [(f, p) for (f, _), p in zip(files, decoded, strict=True) if isinstance(p, Picture)]
+  if len(faults) > NAMED:
+    faults[NAMED:] = [f'and {len(faults) - NAMED} more unreadable images']
+  taken = [(f.path, p) for f, p in zip(files, decoded, strict=True) if isinstance(p, Picture)]
   faults += [] if look.size else _size_fault(taken)
-  tested = next((split for split in listed if split != 'train'), '')
-  refuse(name, faults + [_UNTESTED] * bool(faults and not tested))
+  refuse(name, faults + [UNTESTED] * bool(faults and not tested))
   image, notes = _stack(decoded)
   notes += _notes(decoded, look)
   if tested and tested != 'test':
     notes.append(f'there is no test: {tested} takes its place')
-  label = np.array([label for _, label in files], np.int32)
-  split = len(listed['train'])
+  label = np.array([file.label for file in files], np.int32)
+  split = len(listing.files['train'])
   test = (image[split:], label[split:]) if tested else ()
-  more = {'class_names': classes, 'notes': tuple(notes), 'where': path}
+  more = {'class_names': listing.classes, 'notes': tuple(notes), 'where': path}
   return from_arrays(name, image[:split], label[:split], *test, **more)
 
 

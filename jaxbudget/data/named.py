@@ -5,7 +5,7 @@ import hashlib
 import os
 
 from jaxbudget.data import digits as digits_lib
-from jaxbudget.data import downsampled, from_tfds
+from jaxbudget.data import downsampled, from_tfds, image_files
 from jaxbudget.data import folder as folder_lib
 from jaxbudget.data import npz as npz_lib
 from jaxbudget.data.dataset import Dataset, Where
@@ -92,11 +92,11 @@ def folder(
     if not 0 <= value <= most:
       raise ValueError(f'{key}={value} is refused: it must be in 0..{most}')
   look = Look(image_size, fit, background)
-  _, _, identity = folder_lib.scan(path)
+  listing = image_files.scan(path)
   place = os.fsencode(expand(path).resolve()) + (b'' if look == Look() else repr(look).encode())
   key = f'folder-{hashlib.sha256(place).hexdigest()[:12]}'
-  build = lambda: folder_lib.load(path, where.progress, look)
-  dataset = from_tfds.cached(where.root, key, identity, build, where.progress)
+  build = lambda: folder_lib.load(path, listing, where.progress, look)
+  dataset = from_tfds.cached(where.root, key, listing.identity(), build, where.progress)
   # The cache may have been made under another spelling of the path.
   return dataset._replace(info=dataclasses.replace(dataset.info, name=f'folder:{path}'))
 
