@@ -75,7 +75,7 @@ def _looked_up(file, known, names, classes) -> tuple[list[int], list[str]]:
 
 def _of_devkit(file, names, classes) -> tuple[list[int], list[str]]:
   """The class of each image by its place in the list, whose numbers meta.mat explains."""
-  meta, numbers = file.parent / _META, file.read_text().split()
+  meta, numbers = file.parent / _META, file.read_text('utf-8').split()
   if not meta.is_file():
     return [], [f'{file} needs {_META} of the development kit beside it']
   if len(numbers) != len(names):
