@@ -380,6 +380,30 @@ def test_the_assistant_by_hand():
   assert np.asarray(chosen.weight).tolist() == [1] * 4 and int(info['scored']) == 0  # sgd
 
 
+def test_the_assistant_by_other_labels_and_trust():
+  select = lambda label: auto_assist.auto_assist(spec(16, 4), 0.5, label=label, trusted=False)
+  selector = select('misclassified')
+  assert selector.facts.asks == ('probabilities', 'confidence')
+  state, _ = selector.plan(selector.init(KEY), KEY, jnp.int32(0))
+  blank = state.assistant._replace(pixels=jnp.zeros(1), classes=jnp.array([9.0, 0, 0]))
+  state = state._replace(assistant=blank)  # sure that class 0 is hard
+  assert float(auto_assist.least(state, 0.3, False)) == 1  # the first epoch accepts everybody
+  batch = batch_of(range(4))._replace(image=jnp.zeros((4, 1, 1, 1)))
+  outputs = said([0.9, 0.8, 0.7, 0.1])._replace(loss=jnp.array([9.0, 1, 1, 1]))
+  after = selector.update(state, batch, outputs)
+  slope = 1 / (1 + math.exp(-9)) - 0.25  # one of the four was not recognised
+  assert float(after.assistant.classes[0]) == pytest.approx(9 - 0.01 * (slope + 9e-3), rel=1e-6)
+  assert float(after.assistant.right) == pytest.approx(0.05 * 0.25, rel=1e-5)
+  later, _ = selector.plan(after, KEY, jnp.int32(1))
+  assert float(auto_assist.least(later, 0.3, False)) == pytest.approx(1 - 0.0125, rel=1e-5)
+  known = later._replace(assistant=blank._replace(right=jnp.float32(0.9)))
+  assert float(auto_assist.least(known, 0.3, False)) == pytest.approx(0.3)
+  assert auto_assist.least(known, 0.3, True) == 0.3
+  by_loss = select('loss').update(state, batch, outputs).assistant  # the first is above the mean 3
+  np.testing.assert_allclose(by_loss.classes, after.assistant.classes, rtol=1e-6)
+  assert float(by_loss.right) == pytest.approx(0.05 * 0.25, rel=1e-5)
+
+
 # Importance sampling
 
 
@@ -537,5 +561,5 @@ def test_mixed_pictures_credit_everybody_in_them_by_share():
   squares = mean(lambda i, c: bound(i, c) ** 2)
   np.testing.assert_allclose(state.square[:2] / state.seen[:2], squares, rtol=1e-4)
   assert float(state.seen[2]) == 0
-  assistant = auto_assist.Assistant(jnp.zeros(1), jnp.array([1.0, 2, 4]), *2 * [jnp.float32(0)])
+  assistant = auto_assist.Assistant(jnp.zeros(1), jnp.array([1.0, 2, 4]), *3 * [jnp.float32(0)])
   np.testing.assert_allclose(auto_assist.doubt(assistant, batch), [1.25, 1.6, 2.5], rtol=1e-5)

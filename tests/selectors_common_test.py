@@ -32,6 +32,14 @@ VARIANTS = {
   'rbf_original': ('repeat_before_forgetting', {'exact': False}),
   'local_to_global_original': ('local_to_global', {'exact': False}),
   'auto_assist_queue': ('auto_assist', {'exact': False}),
+  'auto_assist_earned': ('auto_assist', {'label': 'misclassified', 'trusted': False}),
+  'bsbs_re_enter': ('bsbs', {'re_enter': 0.5}),
+  'gradient_bound_biased': (
+    'gradient_bound',
+    {'threshold': 0.0, 'power': 0.5, 'smoothing': 0.1, 'distinct': True},
+  ),
+  'rho_bound': ('rho_loss', {'score': 'bound', 'temperature': 0.25, 'until': 0.5}),
+  'rs2_balanced': ('rs2', {'balanced': True}),
 }
 
 # One for each way through the engine: plain rows, steps not taken, padding, sizes, weights.

@@ -6,12 +6,12 @@ Zhang, Yu and Dhillon, `AutoAssist: A Framework to Accelerate Training of Deep N
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxbudget import ledger
+from jaxbudget import ledger, registry, scores
 from jaxbudget.ledger import Budget
 from jaxbudget.sampling import shuffle
 from jaxbudget.selectors import fifo
@@ -21,6 +21,8 @@ from jaxbudget.types import Batch, Selector, Spec
 _MEAN = 0.75  # decay of the mean loss that labels are made by
 _RATE, _PENALTY = 0.01, 1e-3  # of the assistant's gradient steps
 _SPREAD = 0.001  # of its first weights
+_TRUST = 0.95  # decay of how often it was right
+HARD = ('loss', 'misclassified')
 
 
 class Assistant(NamedTuple):
@@ -30,6 +32,7 @@ class Assistant(NamedTuple):
   classes: jax.Array  # f32[C]
   total: jax.Array  # f32[]  running sum of losses
   count: jax.Array  # f32[]  and of how many
+  right: jax.Array  # f32[]  running average from 0: how often it was right
 
 
 class State(NamedTuple):
@@ -37,6 +40,7 @@ class State(NamedTuple):
 
   assistant: Assistant
   queue: fifo.Fifo | None
+  opening: jax.Array  # bool[]  the first epoch, if that accepts everybody
 
 
 def doubt(assistant: Assistant, batch: Batch) -> jax.Array:
@@ -46,17 +50,34 @@ def doubt(assistant: Assistant, batch: Batch) -> jax.Array:
   return image @ assistant.pixels + shown
 
 
-def chance(assistant: Assistant, batch: Batch, base: float) -> jax.Array:
+def chance(assistant: Assistant, batch: Batch, base: float | jax.Array) -> jax.Array:
   """The chance base + (1 - base) sigmoid(doubt): how likely pictures are accepted, f32[n]."""
   return base + (1 - base) * jax.nn.sigmoid(doubt(assistant, batch))
 
 
-def learn(state: State, batch: Batch, outputs) -> State:
-  """A gradient step of the assistant on the batch: hard is a loss above the running mean."""
+def learn(state: State, batch: Batch, outputs, label: str = 'loss') -> State:
+  """A gradient step of the assistant on the batch.
+
+  Args:
+    state: before.
+    batch: what was trained on.
+    outputs: of the training pass.
+    label: hard is by `loss` a loss above the running mean, `misclassified` what was not recognised.
+
+  Returns:
+    The state after.
+  """
   assistant, real = state.assistant, (batch.weight > 0).astype(jnp.float32)
   total = _MEAN * assistant.total + jnp.sum(real * outputs.loss)
   count = _MEAN * assistant.count + jnp.sum(real)
-  hard = (outputs.loss > total / jnp.maximum(count, 1)).astype(jnp.float32)
+  if label == 'loss':
+    hard = outputs.loss > total / jnp.maximum(count, 1)
+  else:
+    hard = ~scores.same_class(outputs.logits, batch.target)
+  agrees = ((doubt(assistant, batch) > 0) == hard).astype(jnp.float32)
+  right = jnp.sum(real * agrees) / jnp.maximum(jnp.sum(real), 1)
+  right = _TRUST * assistant.right + (1 - _TRUST) * right
+  hard = hard.astype(jnp.float32)
 
   def objective(weights):
     logit = doubt(assistant._replace(pixels=weights[0], classes=weights[1]), batch)
@@ -66,16 +87,36 @@ def learn(state: State, batch: Batch, outputs) -> State:
 
   weights = assistant.pixels, assistant.classes
   pixels, classes = jax.tree.map(lambda w, g: w - _RATE * g, weights, jax.grad(objective)(weights))
-  return state._replace(assistant=Assistant(pixels, classes, total, count))
+  return state._replace(assistant=Assistant(pixels, classes, total, count, right))
+
+
+_learn = {label: functools.partial(learn, label=label) for label in HARD}
+
+
+def least(state: State, base: float, trusted: bool) -> float | jax.Array:
+  """The least chance to be accepted, which an assistant may have to lower by being right.
+
+  Args:
+    state: of the method.
+    base: what it does not fall below.
+    trusted: from the start.
+
+  Returns:
+    `base`; else 1 in the first epoch, then 1 less how often it was right lately, `base` at least.
+  """
+  if trusted:
+    return base
+  earned = jnp.maximum(jnp.float32(base), 1 - state.assistant.right)
+  return jnp.where(state.opening, jnp.float32(1), earned)
 
 
 @functools.cache
-def _take_exactly(size: int, base: float):
+def _take_exactly(size: int, base: float, trusted: bool):
   """`select` that takes s of the K candidates; the same function object for all budgets."""
 
   def select(state, key, batch, forward):
     del forward
-    accept = chance(state.assistant, batch, base)
+    accept = chance(state.assistant, batch, least(state, base, trusted))
     clock = jnp.log(accept) + jax.random.gumbel(key, accept.shape, jnp.float32)
     top = jnp.argsort(-clock, stable=True)[:size]
     return state, jax.tree.map(lambda x: x[top], batch), {'scored': jnp.int32(0)}
@@ -84,12 +125,12 @@ def _take_exactly(size: int, base: float):
 
 
 @functools.cache
-def _take_accepted(base: float):
+def _take_accepted(base: float, trusted: bool):
   """`select` that queues whom the assistant accepts, and trains once there are s of them."""
 
   def select(state, key, batch, forward):
     del forward
-    accept = chance(state.assistant, batch, base)
+    accept = chance(state.assistant, batch, least(state, base, trusted))
     accepted = jax.random.uniform(key, accept.shape, jnp.float32) < accept
     queue, chosen = fifo.pop(fifo.push(state.queue, batch, accepted))
     return state._replace(queue=queue), chosen, {'scored': jnp.int32(0)}
@@ -98,7 +139,13 @@ def _take_accepted(base: float):
 
 
 def auto_assist(
-  spec: Spec, budget: Budget | float, *, base: float = 0.3, exact: bool = True
+  spec: Spec,
+  budget: Budget | float,
+  *,
+  base: float = 0.3,
+  label: Literal['loss', 'misclassified'] = 'loss',
+  trusted: bool = True,
+  exact: bool = True,
 ) -> Selector:
   """Candidates are accepted with a chance that a small model gives, which learns from the losses.
 
@@ -110,6 +157,9 @@ def auto_assist(
     spec: sizes of the run.
     budget: B.
     base: the least chance; 1 accepts everybody.
+    label: what is hard, see `learn`.
+    trusted: False is the authors' form for translation: the first epoch accepts everybody, then the
+      least chance is 1 less the share of its answers that were right lately, `base` at least.
     exact: of each K = floor(N/rows) candidates s are taken, without replacement in proportion to
       their chances: floor(N*B) samples an epoch. False: all candidates in turn, the accepted
       queue up, and the run ends where its budget does.
@@ -122,6 +172,7 @@ def auto_assist(
   """
   if not 0 < base <= 1:
     raise ValueError(f'base={base} must be in (0, 1]')
+  registry.check('label', label, HARD)
   count, size = spec.num_examples, spec.batch_size
   samples = ledger.share(count, budget)
   facts = plain_facts(spec, spec.epochs, samples if exact else count)
@@ -132,22 +183,25 @@ def auto_assist(
     most = min(cap // size * size, facts.planned.trained)
     planned = facts.planned._replace(trained=most, backward=most)
     facts = facts._replace(planned=planned, cost='bound')
+  if label == 'misclassified':
+    facts = facts._replace(asks=('probabilities', 'confidence'))
   size_of_image = math.prod(spec.image_shape)
 
   def init(key):
     pixel_key, class_key = jax.random.split(key)
     pixels = _SPREAD * jax.random.normal(pixel_key, (size_of_image,), jnp.float32)
     classes = _SPREAD * jax.random.normal(class_key, (spec.num_classes,), jnp.float32)
-    assistant = Assistant(pixels, classes, jnp.float32(0), jnp.float32(0))
-    return State(assistant, None if exact else fifo.empty(spec))
+    assistant = Assistant(pixels, classes, *(jnp.float32(0) for _ in range(3)))
+    return State(assistant, None if exact else fifo.empty(spec), jnp.array(not trusted))
 
   def plan(state, key, epoch):
-    del epoch
+    state = state._replace(opening=(epoch == 0) & (not trusted))
     index = shuffle(key, jnp.arange(count, dtype=jnp.int32))
     return state, as_plan(index, facts.rows, facts.candidates, count // facts.candidates)
 
-  select = _take_exactly(size, float(base)) if exact else _take_accepted(float(base))
-  return Selector(facts, init, plan, select=select, update=learn, report=_report)
+  who = float(base), bool(trusted)
+  select = _take_exactly(size, *who) if exact else _take_accepted(*who)
+  return Selector(facts, init, plan, select=select, update=_learn[label], report=_report)
 
 
 def _report(state):

@@ -22,6 +22,7 @@ class State(NamedTuple):
 
   latest: jax.Array  # f32[N]; inf: never seen
   average: jax.Array  # f32[N]  running average from 0
+  out: jax.Array | None = None  # i32[N]  epochs in a row without the sample, if they are counted
 
 
 @functools.cache
@@ -32,7 +33,7 @@ def _remember(decay: float):
     blank = jnp.full_like(latest, jnp.nan)
     now = scores.remember(blank, batch, loss)
     average = jnp.where(jnp.isnan(now), state.average, decay * state.average + (1 - decay) * now)
-    return State(latest, average)
+    return state._replace(latest=latest, average=average)
 
   return update
 
@@ -56,19 +57,42 @@ def multiset(key: jax.Array, state: State, moved: int) -> jax.Array:
   return shuffle(order_key, jnp.concatenate([rising[moved:], hardest]))
 
 
+def returned(state: State, after: int) -> State:
+  """Gives those that were left out for long the mean of all latest losses, so that they return.
+
+  Args:
+    state: the losses, and how long samples were left out.
+    after: epochs.
+
+  Returns:
+    The state, in which the loss of who was never seen is as before.
+  """
+  seen = jnp.isfinite(state.latest)
+  total = jnp.sum(jnp.where(seen, state.latest, jnp.float32(0)))
+  mean = total / jnp.maximum(jnp.sum(seen), 1).astype(jnp.float32)
+  return state._replace(latest=jnp.where(seen & (state.out >= after), mean, state.latest))
+
+
 def bsbs(
-  spec: Spec, budget: Budget | float, *, moved: float = 0.15, decay: float = 0.6
+  spec: Spec,
+  budget: Budget | float,
+  *,
+  moved: float = 0.15,
+  decay: float = 0.6,
+  re_enter: float | None = None,
 ) -> Selector:
   """floor(N*B) samples an epoch of a multiset in which the hardest come twice, the easiest not.
 
   Hard is a high running average of the loss, easy a low latest loss. A sample that was dropped
-  keeps its loss, and so tends to stay out.
+  keeps its loss, and so tends to stay out, unless `re_enter` calls it back.
 
   Args:
     spec: sizes of the run.
     budget: B.
     moved: share of the samples that is dropped, and as many are doubled.
     decay: of the running average, which begins at 0.
+    re_enter: share of the run's epochs, one at least, for which a sample is left out before its
+      latest loss counts as the mean of all (the authors' 0.2); None: never.
 
   Returns:
     A selector.
@@ -78,6 +102,8 @@ def bsbs(
   """
   if not 0 <= moved <= 0.5 or not 0 <= decay < 1:
     raise ValueError(f'moved={moved} must be in [0, 0.5], decay={decay} in [0, 1)')
+  if re_enter is not None and not 0 < re_enter <= 1:
+    raise ValueError(f're_enter={re_enter} must be a share of the run in (0, 1], or None')
   facts = plain_facts(spec, spec.epochs, ledger.share(spec.num_examples, budget))
   some = round(ledger.exact(moved) * spec.num_examples)
   facts = facts._replace(distinct=some == 0)
@@ -86,11 +112,16 @@ def bsbs(
   def init(key):
     del key
     never = jnp.full(spec.num_examples, jnp.inf, jnp.float32)
-    return State(never, jnp.zeros(spec.num_examples, jnp.float32))
+    out = None if re_enter is None else jnp.zeros(spec.num_examples, jnp.int32)
+    return State(never, jnp.zeros(spec.num_examples, jnp.float32), out)
 
   def plan(state, key, epoch):
     del epoch
+    if re_enter is not None:
+      state = returned(state, max(1, ledger.share(spec.epochs, re_enter)))
     index = multiset(key, state, some)
+    if re_enter is not None:
+      state = state._replace(out=(state.out + 1).at[index].set(0))
     return state, as_plan(index, facts.rows, facts.candidates, padded)
 
   return Selector(facts, init, plan, update=_remember(float(decay)))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxbudget import ledger
 from jaxbudget.ledger import Budget
-from jaxbudget.sampling import draw
+from jaxbudget.sampling import distinct_rows, draw
 from jaxbudget.scores import gradient_bound as bound_of
 from jaxbudget.selectors.sgd import as_plan, plain_facts
 from jaxbudget.types import Batch, Selector, Spec
@@ -43,32 +43,41 @@ def variance_gain(bound: jax.Array) -> jax.Array:
   return jnp.where(mean > 0, rms / jnp.where(mean > 0, mean, jnp.float32(1)), jnp.float32(1))
 
 
-def importance(key: jax.Array, bound: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+def importance(
+  key: jax.Array, bound: jax.Array, size: int, power: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
   """Draws with probability proportional to the bound, and makes the mean unbiased.
 
   Args:
     key: a typed key.
     bound: f32[K]; all 0 means uniform.
     size: s, draws with replacement.
+    power: k, the power of the weights w, which are then scaled so that sum(w bound) stays: 1 is
+      unbiased, 0 weighs all alike, less leans towards the largest loss.
 
   Returns:
-    (positions i32[s]; weights f32[s], mean(bound)/bound of those drawn).
+    (positions i32[s]; weights f32[s], for k = 1 mean(bound)/bound of those drawn).
   """
   bound = jnp.where(jnp.any(bound > 0), bound, jnp.ones_like(bound))
   chosen = draw(key, bound, size, replacement=True)
-  return chosen, jnp.mean(bound) / bound[chosen]
+  weight = jnp.mean(bound) / bound[chosen]
+  if power == 1:
+    return chosen, weight
+  raised = weight**power
+  scale = jnp.sum(weight * bound[chosen]) / jnp.sum(raised * bound[chosen])
+  return chosen, raised * scale
 
 
 @functools.cache
-def _hooks(size: int):
+def _hooks(size: int, smoothing: float, power: float):
   """`select` and `update`; the same function objects for all budgets."""
 
   def select(state, key, batch, forward):
     count = batch.index.shape[0]
 
     def ranked() -> tuple[State, Batch, jax.Array]:
-      bound = bound_of(forward(batch), batch.target)
-      chosen, weight = importance(key, bound, size)
+      bound = bound_of(forward(batch), batch.target) + smoothing
+      chosen, weight = importance(key, bound, size, power)
       picked = jax.tree.map(lambda x: x[chosen], batch)
       tau = _DECAY * state.tau + (1 - _DECAY) * variance_gain(bound)
       after = state._replace(tau=tau, active=jnp.array(True))
@@ -85,7 +94,8 @@ def _hooks(size: int):
     return state, batch, {'scored': scored}
 
   def update(state, batch, outputs):
-    tau = _DECAY * state.tau + (1 - _DECAY) * variance_gain(bound_of(outputs, batch.target))
+    gain = variance_gain(bound_of(outputs, batch.target) + smoothing)
+    tau = _DECAY * state.tau + (1 - _DECAY) * gain
     return state._replace(tau=jnp.where(state.active, state.tau, tau))
 
   return select, update
@@ -106,7 +116,14 @@ def _report(state):
 
 
 def gradient_bound(
-  spec: Spec, budget: Budget | float, *, ratio: float = 3.0, threshold: float | None = None
+  spec: Spec,
+  budget: Budget | float,
+  *,
+  ratio: float = 3.0,
+  threshold: float | None = None,
+  smoothing: float = 0.0,
+  power: float = 1.0,
+  distinct: bool = False,
 ) -> Selector:
   """Draws each batch from K = ratio*s uniform candidates by the bound of their gradient norms.
 
@@ -118,9 +135,14 @@ def gradient_bound(
     spec: sizes of the run.
     budget: B of back-propagated samples; rows that score cost K more. Under `compute` there are
       so few rows that all could score.
-    ratio: K/s; candidates are drawn with replacement, as published.
+    ratio: K/s.
     threshold: of tau; None is (K + 3s)/(3s), where the gain pays for the scoring. 0 always
       scores.
+    smoothing: added to every bound (at most 1.42), for chances, weights and tau; large is uniform.
+    power: power of the weights, see `importance`: 1 makes the gradient unbiased, the authors'
+      biased form has 0.5.
+    distinct: the candidates of a row are distinct samples; else they are drawn with replacement, as
+      published.
 
   Returns:
     A selector.
@@ -133,6 +155,8 @@ def gradient_bound(
     raise ValueError(f'ratio={ratio} must be 1 to {most:g}, which is all samples')
   if threshold is not None and not 0 <= threshold < math.inf:
     raise ValueError(f'threshold={threshold} must be 0 or more, or None')
+  if not 0 <= smoothing < math.inf or not -math.inf < power <= 1:
+    raise ValueError(f'smoothing={smoothing} must be 0 or more, power={power} at most 1')
   size = spec.batch_size
   candidates = math.floor(ledger.exact(ratio) * size)
   facts = plain_facts(spec, spec.epochs, _samples(spec, budget, candidates))
@@ -155,9 +179,12 @@ def gradient_bound(
 
   def plan(state, key, epoch):
     del epoch
-    shape = (facts.rows * candidates,)
-    index = jax.random.randint(key, shape, 0, spec.num_examples, jnp.int32)
+    count = spec.num_examples
+    if distinct:
+      index = distinct_rows(key, jnp.full(facts.rows, count, jnp.int32), candidates).ravel()
+    else:
+      index = jax.random.randint(key, (facts.rows * candidates,), 0, count, jnp.int32)
     return state, as_plan(index, facts.rows, candidates, padded)
 
-  select, update = _hooks(size)
+  select, update = _hooks(size, float(smoothing), float(power))
   return Selector(facts, init, plan, select=select, update=update, report=_report)

@@ -84,8 +84,12 @@ def remembering(selector: Selector, spec: Spec, every: int) -> Selector:
   facts, scans = selector.facts, _scanned(selector.facts, spec)
   measured = -(-facts.epochs // every)
   scored = facts.planned.scored - scans
-  even = scored % facts.epochs == 0  # else not all epochs score as many
-  each = -(-scored // (facts.epochs if even else max(1, facts.epochs - 1)))
+  most = facts.rows * facts.row_cost.scored  # of an epoch that scores all its rows
+  if scored % most == 0:  # others score none
+    even, each = scored == facts.epochs * most, most
+  else:
+    even = scored % facts.epochs == 0  # else not all epochs score as many
+    each = -(-scored // (facts.epochs if even else max(1, facts.epochs - 1)))
   kept = min(scored, each * measured)
   cost = 'bound' if facts.cost == 'exact' and not even else facts.cost
   asks = tuple(dict.fromkeys((*facts.asks, 'probabilities')))  # what was said is kept as logits

@@ -406,6 +406,12 @@ def to_markdown() -> str:
     lines += [f'- **Pinned by**: `tests/{e.test}`.\n']
   lines += [_BEYOND]
   lines += [f'- `{e.id}`: {e.paper} there; here {e.corrected}.' for e in METHODS]
+  lines += [_ABSENT]
+  lines += [
+    f'- `{name}`: {form} ({why}).'
+    for name, method in methods.METHODS.items()
+    for form, why in method.absent
+  ]
   return '\n'.join([*lines, ''])
 
 
@@ -413,6 +419,13 @@ _BEYOND = """## Methods beyond the study
 
 Where they depart from their own sources, by default and under both presets;
 [methods.md](methods.md) has the sources and the tests.
+"""
+
+
+_ABSENT = """
+## Forms that are not offered
+
+Of the sources of these methods, with the reason.
 """
 
 

@@ -38,6 +38,7 @@ class Method(NamedTuple):
     cost: forward equivalents an epoch by default, in N samples, n trained on, L candidates, S
       looks at everybody in T epochs, h samples looked at in rows of their own.
     changes: where it departs from its source, by default.
+    absent: forms of its source that are not offered, each with the reason.
   """
 
   source: str
@@ -45,6 +46,7 @@ class Method(NamedTuple):
   test: str
   cost: str = _PLAIN
   changes: tuple[Change, ...] = ()
+  absent: tuple[tuple[str, str], ...] = ()
 
 
 _STUDY = '[Arazo et al. 2021](https://arxiv.org/abs/2110.14283)'
@@ -90,6 +92,10 @@ METHODS: dict[str, Method] = {
     '[Coleman et al. 2020](https://arxiv.org/abs/1906.11829)',
     'yes, a fixed subset',
     'coreset_test.py::test_coreset_keeps_the_highest_scores',
+    absent=(
+      ('the score TDDS', 'its public copies disagree, and one always reads the first window'),
+      ('k-centre that leaves outliers out', 'it asks for a solver of mixed-integer programs'),
+    ),
   ),
   'dynamics_sgd': Method(
     '[Toneva et al. 2019](https://arxiv.org/abs/1812.05159), '
@@ -173,10 +179,14 @@ METHODS: dict[str, Method] = {
       Change('first epoch in stored order', 'shuffled', 'the order of files is no rule'),
       _EVAL,
     ),
+    (
+      ('measuring only the highest ranks anew', 'its scripts measure all'),
+      ('batches that grow', 'a run has one batch size, by which costs are told'),
+    ),
   ),
   'gradient_bound': Method(
     '[Katharopoulos and Fleuret 2018](https://arxiv.org/abs/1803.00942)',
-    'no',
+    'no; yes with `power` below 1',
     'online_methods_test.py::test_bounds_by_hand',
     _LOOKS,
     (Change('all bounds 0 gives NaN', 'all weights 1', 'a slip of the code'),),
@@ -210,6 +220,13 @@ METHODS: dict[str, Method] = {
     changes=(
       Change('first epoch in stored order', 'shuffled', 'the order of files is no rule'),
       Change('a multiset of N', 'its first floor(N B), shuffled', 'budgets compare'),
+      Change(
+        'first epoch of everybody', 'some left out and doubled already, at random',
+        'every epoch is drawn by one rule, and before the first all losses tie',
+      ),
+    ),
+    absent=(
+      ('noise on the images of those that come twice', 'methods choose images, and change none'),
     ),
   ),
   'average_top_k': Method(
@@ -299,6 +316,17 @@ METHODS: dict[str, Method] = {
       Change('learns on another processor, late', 'learns at once', 'runs can be repeated'),
       Change('candidates in stored order', 'shuffled', 'the order of files is no rule'),
     ),
+    absent=(
+      (
+        'hard by the mean loss less a standard deviation',
+        'said in a docstring of its code, which takes the mean',
+      ),
+      (
+        'counts of words as what the assistant sees, and the mean loss of the epoch before '
+        '(translation)',
+        'images have no words; one rule of the mean serves both forms',
+      ),
+    ),
   ),
   'gradient_norm': Method(
     '[Alain et al. 2016](https://arxiv.org/abs/1511.06481)',
@@ -312,6 +340,12 @@ METHODS: dict[str, Method] = {
         'every pass is charged, and runs can be repeated',
       ),
       Change('norms too old are left out', 'a table of latest bounds', 'it is whole by then'),
+    ),
+    (
+      (
+        'chances that stand before the run, by Lipschitz constants (Zhao and Zhang 2015)',
+        'such constants are known of linear models only',
+      ),
     ),
   ),
   'class_sampling': Method(
@@ -340,6 +374,7 @@ METHODS: dict[str, Method] = {
       ),
       Change('recall of a batch', 'probability of the true class, of each sample', 'finer'),
     ),
+    (('the secant kernel', 'its fit lacks a square'),),
   ),
   'local_to_global': Method(
     'Cheng et al., CVPR 2019',
@@ -353,6 +388,9 @@ METHODS: dict[str, Method] = {
         'one schedule, weights go on',
         'test data are not looked at',
       ),
+    ),
+    absent=(
+      ('classes that join by similarity (a port)', 'the authors draw them'),
     ),
   ),
   'rais': Method(
@@ -503,6 +541,7 @@ def _section(name: str, method: Method, entry: listing.Entry) -> list[str]:
     f'- **Departs from its source**: {c.original} there, here {c.here} ({c.why}).'
     for c in method.changes
   ]
+  lines += [f'- **Not offered**: {form} ({why}).' for form, why in method.absent]
   return [*lines, f'- **Pinned by**: `tests/{method.test}`.']
 
 
