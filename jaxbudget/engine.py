@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from jaxbudget import averaging as averaging_lib
-from jaxbudget import epoch, parallel, rows
+from jaxbudget import epoch, parallel, placement, rows
 from jaxbudget.averaging import Averaging
 from jaxbudget.ledger import Budget
 from jaxbudget.state import TrainState, init_state
@@ -86,6 +86,9 @@ def prepare(run: Engine, data: Data) -> Engine:
   if program.model.prepare is as_initialised:
     return run
   static = program.model.prepare, program.augment.test, program.mesh
+  if data.is_fed:
+    first = data.image.read(np.arange(min(PREPARED, data.label.shape[0]), dtype=np.int32))
+    data = data._replace(image=parallel.replicate(first, program.mesh))
   weights = _prepared(*static, state.params, state.model_state, data)
   params, model_state = weights
   state = state.replace(params=params, model_state=model_state)
@@ -139,11 +142,19 @@ def train_rows(
   Returns:
     The run after, and what to log of it.
   """
-  slots = run.state.plan.index.shape[0]
-  table = rows.table(learning_rate, slots)
-  stop = np.int32(slots if stop is None else stop)
-  table, stop = parallel.replicate((table, stop), run.program.mesh)
-  state, progress = epoch.train_rows(run.program, run.state, data, table, run.root, stop)
+  program, state, mesh = run.program, run.state, run.program.mesh
+  slots = state.plan.index.shape[0]
+  table = parallel.replicate(rows.table(learning_rate, slots), mesh)
+  stop = slots if stop is None else stop
+  with placement.rows(data, state, mesh, stop) as feed:
+    end = 0
+    while True:
+      part, end = feed.at(end, stop)
+      until = parallel.replicate(np.int32(end), mesh)
+      state, progress = epoch.train_rows(program, state, part, table, run.root, until)
+      del part
+      if end == stop or int(progress.row) < end:  # else, no sooner, the next chunk
+        break
   return run._replace(state=state), progress
 
 

@@ -17,6 +17,7 @@ from jaxbudget import averaging as averaging_lib
 from jaxbudget import ledger, parallel
 from jaxbudget.averaging import Averaging
 from jaxbudget.keys import derive
+from jaxbudget.placement import fetch
 from jaxbudget.rows import Row, as_row
 from jaxbudget.state import RowMetrics, TrainState
 from jaxbudget.step import make_step, row_hooks
@@ -132,7 +133,7 @@ def train_rows(
   Args:
     program: static.
     state: donated.
-    data: the training split.
+    data: the training split; or of its images a `placement.Chunk` that holds those rows.
     table: `rows.Row` of f32[R], what is given for each row of this epoch; or f32[R], its
       learning rates alone.
     root: the run's key.
@@ -190,7 +191,9 @@ def _drawn(program, state, root, stop):
 def _row(program, state, data, values, root, drawn):
   """One plan row: gather its candidates, take the step, enter it into the books."""
   row = state.row
-  batch = plain_batch(data, state.plan.index[row], state.plan.weight[row], program.num_classes)
+  index, weight = state.plan.index[row], state.plan.weight[row]
+  image = fetch(data.image, row, index)
+  batch = plain_batch(data, index, weight, program.num_classes, image)
   parts = program.selector, program.model, program.optimizer, program.augment
   step = make_step(*parts, program.task, program.mesh, program.averaging)
   state, metrics = step(state, batch, values, root, drawn)

@@ -84,7 +84,7 @@ def place_data(data: Data, mesh: Mesh | None, split_bytes: int = SPLIT_BYTES) ->
   A gather from split images costs one exchange of a batch of pixels a row.
 
   Args:
-    data: N samples, on the host or on one device.
+    data: N samples, on the host or on one device; images that are to be fed stay where they are.
     mesh: None is the default device.
     split_bytes: images of more bytes than this are split. Black images are added at the end
       until the devices have equally many; no plan names them.
@@ -92,6 +92,8 @@ def place_data(data: Data, mesh: Mesh | None, split_bytes: int = SPLIT_BYTES) ->
   Returns:
     The split; labels are always on every device.
   """
+  if data.is_fed:
+    return data._replace(label=replicate(data.label, mesh))
   if mesh is None or data.image.nbytes <= split_bytes:
     return replicate(data, mesh)
   rows = NamedSharding(mesh, PartitionSpec(AXIS))
@@ -102,6 +104,50 @@ def place_data(data: Data, mesh: Mesh | None, split_bytes: int = SPLIT_BYTES) ->
     return _from_own(image.shape, rows, lambda place: image[place])
 
   return Data(jax.tree.map(divide, data.image), replicate(data.label, mesh))
+
+
+def own_columns(count: int, mesh: Mesh | None) -> np.ndarray:
+  """Which columns of a row the devices of this process hold of a chunk, see `place_columns`.
+
+  Args:
+    count: K.
+    mesh: None is one device.
+
+  Returns:
+    i32[k], rising; all where the devices do not divide them.
+  """
+  if mesh is None:
+    return np.arange(count, dtype=np.int32)
+  places = _columns(count, mesh).addressable_devices_indices_map((1, count))
+  return np.unique([np.arange(count, dtype=np.int32)[place[1]] for place in places.values()])
+
+
+def place_columns(chunk: np.ndarray, count: int, mesh: Mesh | None) -> jax.Array:
+  """Puts a chunk of rows on a mesh, each device with its share of each row.
+
+  Args:
+    chunk: [rows,k,D], the columns that are this process's own.
+    count: K.
+    mesh: None is the default device.
+
+  Returns:
+    [rows,K,D].
+  """
+  if mesh is None:
+    return jax.device_put(chunk)
+  own, shape = own_columns(count, mesh), (len(chunk), count, chunk.shape[-1])
+
+  def part(place):
+    columns = np.arange(count)[place[1]]
+    first = np.searchsorted(own, columns[0])
+    return chunk[:, first : first + len(columns)]
+
+  return _from_own(shape, _columns(count, mesh), part)
+
+
+def _columns(count: int, mesh: Mesh) -> NamedSharding:
+  shared = count % mesh.size == 0
+  return NamedSharding(mesh, PartitionSpec(None, AXIS) if shared else PartitionSpec())
 
 
 def split(batch: Any, mesh: Mesh | None) -> Any:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import ledger, parallel
+from jaxbudget import ledger, parallel, placement
 from jaxbudget.keys import derive
 from jaxbudget.state import TrainState
 from jaxbudget.task import CLASSIFICATION, Task
@@ -26,6 +26,7 @@ def observe(
   task: Task = CLASSIFICATION,
   mesh: jax.sharding.Mesh | None = None,
   between: Callable[[], None] = lambda: None,
+  meter: placement.Meter | None = None,
 ) -> Seen:
   """Passes all samples of a split through the model in eval mode.
 
@@ -40,21 +41,22 @@ def observe(
     task: what is learned.
     mesh: devices to split batches over.
     between: called between batches; what it raises ends the pass.
+    meter: told what feeding the images took, if they are not on the device.
 
   Returns:
     What was seen; features as NumPy arrays, for they may be large.
   """
   total = data.label.shape[0]
+  static = model, transform, batch_size, wants, task, mesh
   blocks = []
-  for start in range(0, total, batch_size):
-    between()
-    place = parallel.replicate(np.int32(start), mesh)
-    block = _block(
-      model, transform, batch_size, wants, task, mesh, params, model_state, data, place
-    )
-    if block.features is not None:
-      block = block._replace(features=np.asarray(block.features))
-    blocks.append(jax.block_until_ready(block))  # else all would be dispatched before one is done
+  with placement.batches(data, batch_size, mesh, meter=meter) as feed:
+    for number in range(-(-total // batch_size)):
+      between()
+      place = parallel.replicate(np.int32(number), mesh)
+      block = _block(*static, params, model_state, feed.at(number, number + 1)[0], place)
+      if block.features is not None:
+        block = block._replace(features=np.asarray(block.features))
+      blocks.append(jax.block_until_ready(block))  # else all would be dispatched before one is done
 
   def join(*parts):
     together = np.concatenate if isinstance(parts[0], np.ndarray) else jnp.concatenate
@@ -64,10 +66,11 @@ def observe(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
-def _block(model, transform, size, wants, task, mesh, params, model_state, data, start) -> Seen:
-  """What there is to see of `size` samples from `start` on, the last one repeated as padding."""
-  index = jnp.minimum(start + jnp.arange(size, dtype=jnp.int32), data.label.shape[0] - 1)
-  image = transform(parallel.split(data.image[index], mesh))
+def _block(model, transform, size, wants, task, mesh, params, model_state, data, number) -> Seen:
+  """What there is to see of a batch of `size` samples, the last sample repeated as padding."""
+  index = number * size + jnp.arange(size, dtype=jnp.int32)
+  index = jnp.minimum(index, data.label.shape[0] - 1)
+  image = transform(parallel.split(placement.fetch(data.image, number, index), mesh))
   logits, _ = model.apply(params, model_state, image, train=False)
   logits = logits.astype(jnp.float32)
   loss = task.loss(logits, as_target(data.label[index], logits.shape[-1]))

@@ -430,12 +430,17 @@ class Data(NamedTuple):
 
   Attributes:
     image: u8[N,H,W,channels], on a TPU as `data.flat.FlatImages`; f32[N,D] features; i32[N,L]
-      tokens.
+      tokens. Where they do not fit, the source that they come from, see `placement.py`.
     label: i32[N] classes in [0, C), or f32[N,C] numbers to predict.
   """
 
   image: jax.Array  # u8, f32 or i32[N,...]
   label: jax.Array  # i32[N] or f32[N,C]
+
+  @property
+  def is_fed(self) -> bool:
+    """Whether the device is fed its images chunk by chunk."""
+    return hasattr(self.image, 'walk')
 
 
 def as_target(label: jax.Array, num_classes: int) -> jax.Array:
@@ -453,7 +458,13 @@ def as_target(label: jax.Array, num_classes: int) -> jax.Array:
   return jax.nn.one_hot(label, num_classes, dtype=jnp.float32)
 
 
-def plain_batch(data: Data, index: jax.Array, weight: jax.Array, num_classes: int) -> Batch:
+def plain_batch(
+  data: Data,
+  index: jax.Array,
+  weight: jax.Array,
+  num_classes: int,
+  image: jax.Array | None = None,
+) -> Batch:
   """Gathers samples from a split, each alone in its own picture.
 
   Args:
@@ -461,6 +472,7 @@ def plain_batch(data: Data, index: jax.Array, weight: jax.Array, num_classes: in
     index: i32[n], positions in the split.
     weight: f32[n].
     num_classes: C.
+    image: [n,...], the images of the samples, if they are at hand; else `data` has them.
 
   Returns:
     A batch of n uint8 images with one-hot targets; where labels are numbers, these are the
@@ -472,7 +484,7 @@ def plain_batch(data: Data, index: jax.Array, weight: jax.Array, num_classes: in
     label = jnp.zeros_like(index)
   return Batch(
     index=index,
-    image=data.image[index],
+    image=data.image[index] if image is None else image,
     label=label,
     target=target,
     weight=weight,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxbudget import placement
 from jaxbudget.losses import cross_entropy
 from jaxbudget.types import Data, Model
 
@@ -118,18 +119,21 @@ def gradient_norms(
     f32[N].
   """
   total, found = data.label.shape[0], []
-  for start in range(0, total, batch_size):
-    between()
-    place = jnp.int32(start)
-    block = _norms(model, transform, batch_size, chunk, params, model_state, data, place)
-    found.append(np.asarray(block))
+  static = model, transform, batch_size, chunk
+  with placement.batches(data, batch_size) as feed:
+    for number in range(-(-total // batch_size)):
+      between()
+      own = feed.at(number, number + 1)[0]
+      found.append(np.asarray(_norms(*static, params, model_state, own, jnp.int32(number))))
+      del own
   return np.concatenate(found)[:total]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _norms(model, transform, size, chunk, params, model_state, data, start):
-  """Norms of `size` samples from `start` on, the last one repeated as padding."""
-  index = jnp.minimum(start + jnp.arange(size, dtype=jnp.int32), data.label.shape[0] - 1)
+def _norms(model, transform, size, chunk, params, model_state, data, number):
+  """Norms of a batch of `size` samples, the last sample repeated as padding."""
+  index = number * size + jnp.arange(size, dtype=jnp.int32)
+  index = jnp.minimum(index, data.label.shape[0] - 1)
 
   def norm(example):
     def loss(params):
@@ -140,4 +144,5 @@ def _norms(model, transform, size, chunk, params, model_state, data, start):
     leaves = jax.tree.leaves(jax.grad(loss)(params))
     return jnp.sqrt(sum(jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in leaves))
 
-  return jax.lax.map(norm, (data.image[index], data.label[index]), batch_size=chunk)
+  image = placement.fetch(data.image, number, index)
+  return jax.lax.map(norm, (image, data.label[index]), batch_size=chunk)
