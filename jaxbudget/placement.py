@@ -6,7 +6,7 @@ device trains on the rows before, and the row program finds them in a `Chunk` in
 them out of all images. What it computes is the same, bit for bit, however rows are cut into chunks.
 
 Memory is bounded: at most two chunks are on the device and one is on the host, each of
-`CHUNK_BYTES`, or of one row where a row is larger. Labels and all that a method knows of each
+`CHUNK_BYTES`, or of two rows where these are larger. Labels and all that a method knows of each
 sample are on the device always.
 """
 
@@ -17,18 +17,21 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from jaxbudget import parallel
-from jaxbudget.state import TrainState
 from jaxbudget.types import Data
 
+if TYPE_CHECKING:
+  from jaxbudget.state import TrainState
+
+PLACEMENTS = ('auto', 'device', 'host')
 CHUNK_BYTES = 2**26
 _THREADS = min(8, os.cpu_count() or 1)  # that gather a chunk
-_ALL = 2**31 - 1  # rows; the last chunk serves whatever comes after it
+ALL = 2**31 - 1  # rows; the last chunk serves whatever comes after it
 
 
 class Walk(NamedTuple):
@@ -61,11 +64,13 @@ class Source(Protocol):
   """Images that are not on the device; stands for the array of images in a `Data`.
 
   Attributes:
+    placement: its name, of `PLACEMENTS`.
     shape: (N, height, width, channels), or of other inputs.
     dtype: of an image.
     bytes_read: so far, of what it reads from: of encoded images their files.
   """
 
+  placement: str
   shape: tuple[int, ...]
   dtype: np.dtype
   bytes_read: int
@@ -94,6 +99,8 @@ class HostImages:
   Args:
     array: u8[N,H,W,channels]; f32[N,D] features; i32[N,L] tokens.
   """
+
+  placement = 'host'
 
   def __init__(self, array: np.ndarray):
     self._array = np.ascontiguousarray(array)  # as files and caches have them; a view, no copy
@@ -160,6 +167,7 @@ class Part:
   def __init__(self, source: Source, index: np.ndarray):
     self._source, self._index = source, index
     self.shape, self.dtype = (len(index), *source.shape[1:]), source.dtype
+    self.placement = source.placement
 
   @property
   def bytes_read(self) -> int:
@@ -173,6 +181,11 @@ class Part:
   def walk(self, walk: Walk) -> Iterator[np.ndarray]:
     """The chunks of a pass, see `Source.walk`."""
     return self._source.walk(walk._replace(index=self._index[walk.index]))
+
+
+def of(data: Data) -> str:
+  """Where the images of a split lie: `device`, or the placement of their source."""
+  return data.image.placement if data.is_fed else 'device'
 
 
 def part(data: Data, index: np.ndarray) -> Data:
@@ -250,7 +263,7 @@ class Feed:
     chunks: Iterator[tuple[Data, int, int]] | None = None,
     meter: Meter | None = None,
   ):
-    self._data, self._end = data, _ALL if chunks is None else -1
+    self._data, self._end = data, ALL if chunks is None else -1
     self._chunks, self._meter = chunks, meter or Meter()
     self._thread = self._next = None
     if chunks is not None:
@@ -290,9 +303,9 @@ class Feed:
 
 def rows(
   data: Data,
-  state: TrainState,
+  state: 'TrainState',
   mesh: jax.sharding.Mesh | None = None,
-  stop: int = _ALL,
+  stop: int = ALL,
   meter: Meter | None = None,
 ) -> Feed:
   """Feeds the rows of the epoch under way.
@@ -320,6 +333,7 @@ def batches(
   size: int,
   mesh: jax.sharding.Mesh | None = None,
   start: int = 0,
+  stop: int = ALL,
   meter: Meter | None = None,
 ) -> Feed:
   """Feeds a pass over all samples in their order, batch by batch.
@@ -329,6 +343,7 @@ def batches(
     size: of a batch; the last one is filled up with the last sample.
     mesh: devices that look at them.
     start: the first batch to look at.
+    stop: the batch to stop before.
     meter: told of waiting and reading.
 
   Returns:
@@ -338,14 +353,17 @@ def batches(
     return Feed(data)
   total = data.label.shape[0]
   index = np.arange(-(-total // size) * size, dtype=np.int32).reshape(-1, size)
-  return _feed(data, np.minimum(index, total - 1), start, len(index), None, mesh, meter)
+  stop = min(len(index), stop)
+  return _feed(data, np.minimum(index, total - 1), start, stop, None, mesh, meter)
 
 
 def _feed(data, index, start, stop, epoch, mesh, meter) -> Feed:
   """Feeds rows of an index i32[R,K]. Chunks have one shape, so that one program serves them all."""
   (slots, size), source = index.shape, data.image
   row_bytes = size * math.prod(source.shape[1:]) * source.dtype.itemsize
-  rows = min(slots, max(1, CHUNK_BYTES // row_bytes))
+  # Never one: the compiler would take what is done to its images out of the loop over rows, and
+  # round it otherwise.
+  rows = max(2, min(slots, CHUNK_BYTES // row_bytes))
   columns = parallel.own_columns(size, mesh)
   walk = Walk(index[:, columns], columns, start, stop, rows, epoch)
   return Feed(None, _chunks(data, walk, size, mesh), meter)
@@ -362,14 +380,14 @@ def _chunks(data, walk, size, mesh) -> Iterator[tuple[Data, int, int]]:
 
   if not walk.firsts:  # nothing to look at: a program is to be compiled
     shape = walk.rows, len(walk.columns), math.prod(source.shape[1:])
-    yield placed(np.zeros(shape, source.dtype), walk.start), _ALL, 0
+    yield placed(np.zeros(shape, source.dtype), walk.start), ALL, 0
     return
   before, chunks = source.bytes_read, source.walk(walk)
   try:
     for first in walk.firsts:
       found = jax.block_until_ready(placed(next(chunks), first))
       end, now = first + walk.rows, source.bytes_read
-      yield found, end if end < walk.stop else _ALL, now - before
+      yield found, end if end < walk.stop else ALL, now - before
       del found  # it may leave the device while the next one is read
       before = now
   finally:

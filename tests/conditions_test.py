@@ -15,14 +15,14 @@ BOTH = {
   'matmul_precision', 'prng', 'threefry_partitionable', 'x64', 'seed_offset', 'xla_flags',
 }  # fmt: skip
 RESUME_ONLY = {'source', 'processes'}
-TOLD_ONLY = {'cpu', 'host'}
+TOLD_ONLY = {'cpu', 'host', 'placement'}
 ALL = sorted(BOTH | RESUME_ONLY | TOLD_ONLY)
 HERE = {**workdirs.CONDITIONS, 'data_fingerprint': 'digits-fingerprint'}
 
 
 def test_the_table_holds_these_and_no_others():
   assert sorted(conditions.TABLE) == ALL
-  assert set(conditions.present()) == set(ALL) - {'source', 'data_fingerprint'}
+  assert set(conditions.present()) == set(ALL) - {'source', 'data_fingerprint', 'placement'}
   assert set(HERE) == set(ALL)
 
 

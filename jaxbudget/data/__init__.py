@@ -3,17 +3,19 @@
 from jaxbudget.data.arrays import from_arrays
 from jaxbudget.data.catalog import check, info, load
 from jaxbudget.data.dataset import DataError, Dataset, Info, Progress, Where
-from jaxbudget.data.device import place
+from jaxbudget.data.device import Choice, choose, place
 from jaxbudget.data.progress import progress_bars
 from jaxbudget.data.summary import describe
 
 __all__ = [
+  'Choice',
   'DataError',
   'Dataset',
   'Info',
   'Progress',
   'Where',
   'check',
+  'choose',
   'describe',
   'from_arrays',
   'info',

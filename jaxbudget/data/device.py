@@ -1,37 +1,89 @@
-"""Moves a data set to the device: uint8, one copy, or not at all."""
+"""Places a data set: on the device as uint8, one copy, or on the host, see `placement.py`."""
+
+from typing import NamedTuple
 
 import jax
 
+from jaxbudget import registry
 from jaxbudget.data.dataset import DataError, Dataset
 from jaxbudget.data.flat import FlatImages
 from jaxbudget.data.memory import host_free_bytes
+from jaxbudget.placement import PLACEMENTS, HostImages
 from jaxbudget.types import Data
 
 
-def place(dataset: Dataset, device: jax.Device | None = None) -> tuple[Data, Data]:
-  """Puts both splits on a device.
+class Choice(NamedTuple):
+  """Where the images of a data set are to lie.
+
+  Attributes:
+    placement: `device` or `host`.
+    why: a sentence.
+  """
+
+  placement: str
+  why: str
+
+
+def choose(dataset: Dataset, placement: str = 'auto', device: jax.Device | None = None) -> Choice:
+  """Decides where images are to lie; the numbers of a run do not depend on it.
 
   Args:
-    dataset: in host memory.
+    dataset: in host memory, or mapped into it.
+    placement: `device`; `host`; `auto` takes the first of them that fits.
     device: None is the default device.
 
   Returns:
-    (training split, test split); on a TPU their images are `FlatImages`.
+    The placement, and why.
 
   Raises:
-    DataError: if they do not fit, with the bytes needed and free.
+    DataError: they are to lie on the device, and do not fit; with the bytes needed and free.
+    ValueError: there is no such placement.
   """
+  registry.check('placement', placement, PLACEMENTS)
+  if placement == 'host':
+    return Choice('host', 'as asked for')
   needed = sum(array.nbytes for array in dataset[1:5])
   home = device or jax.local_devices()[0]
   free = free_bytes(home)
-  if free is not None and needed > free:
-    raise DataError(
-      f'{dataset.info.name} does not fit on {home}: it needs {needed:,} bytes, {free:,} are '
-      'free (the images stay on the device as uint8; the model needs room besides)'
-    )
+  told = f'{dataset.info.name} needs {needed:,} bytes'
+  told += '' if free is None else f', {free:,} are free on {home}'
+  if free is None or needed <= free:
+    return Choice('device', told)
+  if placement == 'auto':
+    return Choice('host', told)
+  raise DataError(
+    f'{dataset.info.name} does not fit on {home}: it needs {needed:,} bytes, {free:,} are '
+    'free (the images stay on the device as uint8; the model needs room besides); '
+    'placement=host leaves them on the host'
+  )
+
+
+def place(
+  dataset: Dataset, device: jax.Device | None = None, placement: str = 'device'
+) -> tuple[Data, Data]:
+  """Places both splits.
+
+  Args:
+    dataset: in host memory, or mapped into it.
+    device: None is the default device.
+    placement: `device`, `host` or `auto`, see `choose`. Images on the host are for `engine`, `scan`
+      and what else feeds them, see `placement.py`: a loop of one's own wants them on the device.
+
+  Returns:
+    (training split, test split); on a TPU their images are `FlatImages`, on the host `HostImages`.
+
+  Raises:
+    DataError: if they do not fit, with the bytes needed and free.
+    ValueError: there is no such placement.
+  """
   # Without a device the arrays stay uncommitted, as the state is: arguments that change from
   # one to the other between calls would compile a program once more.
   splits = Data(*dataset[1:3]), Data(*dataset[3:5])
+  if choose(dataset, placement, device).placement == 'host':
+    return tuple(
+      Data(HostImages(split.image), jax.device_put(split.label, device)) for split in splits
+    )
+  home = device or jax.local_devices()[0]
   if home.platform == 'tpu' and dataset.info.kind == 'images':
     splits = tuple(split._replace(image=FlatImages.of(split.image)) for split in splits)
   return jax.device_put(splits, device)

@@ -21,6 +21,7 @@ INCIDENTAL = (
   'devices',  # only their rounding differs, as that of other machines does
   'grid',
   'name',
+  'placement',  # the bits are the same
   'recipe',  # the parts that it sets count
   'record_selection',
   'rows_per_call',
@@ -66,6 +67,7 @@ def defaults(**overrides: Any) -> ConfigDict:
       'data_dir': '',  # prepared data; empty: the usual TFDS directory
       'data_manual_dir': '',  # archives that are on disk already
       'data_checksums': '',  # checksums of archives other than the official ones
+      'placement': 'auto',  # of images: device, host; auto: the first that fits, docs/placement.md
       'train_part': (0, 1),  # (i, n): train on the i-th of n equal parts of the data only
       'validation': 0,  # images carved from train to replace the test set
       'model': 'resnet18',

@@ -25,6 +25,7 @@ from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.models import for_data
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.parts import check as check_part
+from jaxbudget.placement import PLACEMENTS
 from jaxbudget.rows import Row
 from jaxbudget.selectors import make_selector
 from jaxbudget.selectors.rescored import Scoring, rescored
@@ -310,6 +311,7 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
   need('validation', lambda x: x >= 0, '0 (none) or a number of images')
   try:
     check_part(cell['train_part'])
+    registry.check('placement', cell['placement'], PLACEMENTS)
     registry.check('budget_unit', cell['budget_unit'], ledger.BUDGET_UNITS)
     registry.check('matmul_precision', cell['matmul_precision'], precision.PRECISIONS)
     registry.check('tta', cell['tta'], TEST_TIME if info.kind == 'images' else ('none',))

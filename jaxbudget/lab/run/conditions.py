@@ -49,22 +49,28 @@ TABLE: dict[str, Condition] = {
   'xla_flags': _BOTH,
   'cpu': Condition(),
   'host': Condition(),
+  'placement': Condition(),  # of images; the bits are the same
 }
 RESUME = tuple(name for name, condition in TABLE.items() if condition.resume)
 POOL = tuple(name for name, condition in TABLE.items() if condition.pool)
 
 
-def of(run: Run, fingerprint: str) -> dict[str, Any]:
+def of(run: Run, fingerprint: str, placement: str = 'device') -> dict[str, Any]:
   """The conditions of a run that is trained here and now; plain values by name.
 
   Args:
     run: of the plan.
     fingerprint: of its data set.
+    placement: of its images.
 
   Returns:
     All of `TABLE`.
   """
-  own = {'source': identity.source_of(run.cell, run.parts.outside), 'data_fingerprint': fingerprint}
+  own = {
+    'source': identity.source_of(run.cell, run.parts.outside),
+    'data_fingerprint': fingerprint,
+    'placement': placement,
+  }
   if run.cell.matmul_precision:
     own['matmul_precision'] = run.cell.matmul_precision
   return {**present(run.cell.devices), **own}
@@ -77,7 +83,7 @@ def present(devices: int = 0) -> dict[str, Any]:
     devices: that a run is split over; 0 is all there are.
 
   Returns:
-    By name; those of `TABLE` but `source` and `data_fingerprint`, which are a run's own.
+    By name; those of `TABLE` but `source`, `data_fingerprint` and `placement`, a run's own.
   """
   device = jax.devices()[0]
   versions = provenance.versions()

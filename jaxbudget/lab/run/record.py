@@ -16,6 +16,7 @@ from jaxbudget.lab.run import checkpoint, classes, files, hosts
 from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.run.provenance import device_record, versions
 from jaxbudget.lab.run.run import Run, cost_record
+from jaxbudget.placement import Meter
 from jaxbudget.state import TrainState
 from jaxbudget.types import Cost
 
@@ -34,8 +35,8 @@ class Diverged(Exception):  # noqa: N818
 
 
 @dataclasses.dataclass
-class Books:
-  """Plain values, saved with every checkpoint."""
+class Books(Meter):
+  """Plain values, saved with every checkpoint; and what feeding the run took, if it is fed."""
 
   begun: int = 0  # epochs that have a plan
   batches: int = 0  # of the test set, in the evaluation under way
@@ -49,6 +50,7 @@ class Books:
   compile_seconds: float = 0.0
   train_seconds: float = 0.0
   evaluate_seconds: float = 0.0
+  waited_told: float = 0.0  # seconds for data, of the epochs recorded
   open_seconds: float = 0.0  # of the epoch under way, when it was saved
   score: float = float('nan')  # of the last evaluation, percent
   by_class: list[int] = dataclasses.field(default_factory=list)  # correct ones in it
@@ -105,7 +107,7 @@ def enter(
     measured: of the epoch's last call, on the host.
     evaluation: sums over the test set, on the host; None if the epoch was not evaluated.
     rates: f32[R], learning rates of its rows.
-    seconds: `train` and `evaluate`.
+    seconds: `train` and `evaluate`, and of both `data_wait` if images are fed.
 
   Returns:
     The epoch's line of metrics.jsonl.
@@ -247,7 +249,9 @@ def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> di
       'compile': books.compile_seconds,
       'train': books.train_seconds,
       'evaluate': books.evaluate_seconds,
+      **({'data_wait': books.waited} if books.bytes_read else {}),
     },
+    **({'bytes_read': books.bytes_read} if books.bytes_read else {}),
     'versions': versions(),
     'device': {**device_record(), 'devices': run.cell.devices or jax.device_count()},
     **_scans(run, books),

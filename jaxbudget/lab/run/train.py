@@ -4,9 +4,11 @@ The host only dispatches: a plan program and a row program an epoch, then the ev
 What an epoch measured is fetched after the next one was dispatched.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
+import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import engine, epoch, parallel, recording, scan
+from jaxbudget import engine, epoch, parallel, placement, recording, scan
 from jaxbudget.averaging import Averaging, Weights
 from jaxbudget.evaluation import TEST_TIME, Evaluation, evaluate, forward_batch, test_time
 from jaxbudget.lab.run import checkpoint, classes, conditions, files, hosts, record
@@ -95,7 +97,7 @@ def train(
 
   Args:
     run: an entry of the plan.
-    train_data: on the device, or on the host.
+    train_data: on the device, or on the host, or images that are fed, see `placement.py`.
     test_data: likewise.
     directory: of the run; exists.
     progress: told (epochs done, rows done in the epoch under way).
@@ -124,13 +126,13 @@ def train(
   train_data = parallel.place_data(train_data, mesh)
   begun = engine.prepare(begun, train_data)
   tested = classes.counts(np.asarray(test_data.label), run.info)
-  here = conditions.of(run, fingerprint)
+  here = conditions.of(run, fingerprint, placement.of(train_data))
   setting = Setting(
     run=run,
     program=begun.program,
     root=begun.root,
     train_data=train_data,
-    test_data=parallel.replicate(test_data, mesh),
+    test_data=parallel.place_data(test_data, mesh, split_bytes=math.inf),
     evaluation_batch=forward_batch(len(test_data.label), parts.spec, cell.evaluate_batch),
     directory=directory,
     belongs_to={'run': run.run_id, **here},
@@ -205,9 +207,11 @@ def _blank(run: Run) -> Evaluation:
 def _compile(setting: Setting, live: Live) -> None:
   """Compiles the programs by running them over no rows, which leaves the state as it is."""
   start = time.monotonic()
-  _train_until(setting, live, live.books.epochs, stop=0)
+  with _feed_rows(setting, live, stop=0) as feed:
+    _train_until(setting, live, live.books.epochs, feed, 0)
   _heed(setting)
-  nothing = _run_evaluation(setting, live, setting.run.parts.model, live.sums, 0, 0)
+  with _feed_batches(setting, live, stop=0) as feed:
+    nothing = _run_evaluation(setting, live, setting.run.parts.model, live.sums, feed, 0, 0)[0]
   live.best = _keep(setting, live, nothing, 0)
   jax.block_until_ready(live.best)
   _heed(setting)
@@ -241,6 +245,8 @@ def _is_short(setting: Setting, live: Live) -> bool:
   Only then is it worth to dispatch the next one before this one is done: its figures are
   fetched one epoch late, and the device never waits.
   """
+  if setting.train_data.is_fed:
+    return False
   rows = setting.run.parts.selector.facts.rows
   return live.rows_per_call >= rows and live.batches_per_call >= _batches(setting)
 
@@ -261,18 +267,20 @@ def _scan(setting: Setting, live: Live, e: int) -> None:
       _save(setting, live)
       raise Stopped(f'{setting.run.run_id} is saved before epoch {e + 1}')
 
-  seen = scan.observe(
-    parts.model,
-    parts.augment.test,
-    state.params,
-    state.model_state,
-    setting.train_data,
-    forward_batch(parts.spec.num_examples, parts.spec, setting.run.cell.evaluate_batch),
-    parts.selector.facts.scan.wants,
-    parts.task,
-    mesh=setting.program.mesh,
-    between=between,
-  )
+  with _saved_if_unread(setting, live):
+    seen = scan.observe(
+      parts.model,
+      parts.augment.test,
+      state.params,
+      state.model_state,
+      setting.train_data,
+      forward_batch(parts.spec.num_examples, parts.spec, setting.run.cell.evaluate_batch),
+      parts.selector.facts.scan.wants,
+      parts.task,
+      mesh=setting.program.mesh,
+      between=between,
+      meter=books,
+    )
   live.state = scan.apply(parts.selector, state, seen, e, setting.root)
   books.scans += 1
   books.scored += parts.spec.num_examples
@@ -281,18 +289,21 @@ def _scan(setting: Setting, live: Live, e: int) -> None:
 def _rows(setting: Setting, live: Live, e: int, short: bool) -> Iterator[epoch.Progress]:
   """Walks the plan of epoch e; yields between calls, and after the last one."""
   rows = setting.run.parts.selector.facts.rows
-  while True:
-    start, size, done = time.monotonic(), live.rows_per_call, live.row
-    live.row = min(done + size, rows)
-    measured = _train_until(setting, live, e, live.row)
-    if not short:
-      measured.row.block_until_ready()
-      if live.row == done + size and not setting.run.cell.rows_per_call:
-        live.rows_per_call = _next_size(size, time.monotonic() - start)
-      setting.progress(e, live.row)
-    yield measured
-    if live.row == rows:
-      return
+  with _feed_rows(setting, live) as feed:
+    while True:
+      start, size, done = time.monotonic(), live.rows_per_call, live.row
+      measured, live.row = _train_until(setting, live, e, feed, min(done + size, rows))
+      if not short:
+        measured.row.block_until_ready()
+        if live.row == done + size and not setting.run.cell.rows_per_call:
+          live.rows_per_call = _next_size(size, time.monotonic() - start)
+        if setting.train_data.is_fed and int(measured.row) < live.row:
+          # The rest of the plan is not trained on: it need not be read.
+          live.row = rows
+        setting.progress(e, live.row)
+      yield measured
+      if live.row == rows:
+        return
 
 
 def _evaluate(setting: Setting, live: Live, e: int, short: bool) -> Iterator[None]:
@@ -301,17 +312,18 @@ def _evaluate(setting: Setting, live: Live, e: int, short: bool) -> Iterator[Non
   if not last and (e + 1) % setting.run.cell.evaluate_every:
     return
   batches, model = _batches(setting), setting.run.parts.model
-  while live.books.batches < batches:
-    start, size, done = time.monotonic(), live.batches_per_call, live.books.batches
-    sums = live.sums if done else parallel.replicate(_blank(setting.run), setting.program.mesh)
-    live.books.batches = min(done + size, batches)
-    live.sums = _run_evaluation(setting, live, model, sums, done, live.books.batches)
-    if not short:
-      live.sums.correct.block_until_ready()
-      if live.books.batches == done + size:
-        live.batches_per_call = _next_size(size, time.monotonic() - start)
-    if live.books.batches < batches:
-      yield
+  with _feed_batches(setting, live, live.books.batches) as feed:
+    while live.books.batches < batches:
+      start, size, done = time.monotonic(), live.batches_per_call, live.books.batches
+      sums = live.sums if done else parallel.replicate(_blank(setting.run), setting.program.mesh)
+      stop = min(done + size, batches)
+      live.sums, live.books.batches = _run_evaluation(setting, live, model, sums, feed, done, stop)
+      if not short:
+        live.sums.correct.block_until_ready()
+        if live.books.batches == done + size:
+          live.batches_per_call = _next_size(size, time.monotonic() - start)
+      if live.books.batches < batches:
+        yield
 
 
 def _next_size(size: int, seconds: float) -> int:
@@ -324,13 +336,48 @@ def _next_size(size: int, seconds: float) -> int:
   return hosts.agree(size)
 
 
-def _train_until(setting: Setting, live: Live, e: int, stop: int) -> epoch.Progress:
+def _feed_rows(setting: Setting, live: Live, stop: int = placement.ALL) -> placement.Feed:
+  mesh = setting.program.mesh
+  return placement.rows(setting.train_data, live.state, mesh, stop, live.books)
+
+
+def _feed_batches(
+  setting: Setting, live: Live, start: int = 0, stop: int = placement.ALL
+) -> placement.Feed:
+  size, mesh = setting.evaluation_batch, setting.program.mesh
+  return placement.batches(setting.test_data, size, mesh, start, stop, live.books)
+
+
+def _fed(
+  setting: Setting, live: Live, feed: placement.Feed, start: int, stop: int
+) -> tuple[Data, int]:
+  """What `feed.at` gives; where the images cannot be read, the run is saved as it is."""
+  with _saved_if_unread(setting, live):
+    return feed.at(start, stop)
+
+
+@contextlib.contextmanager
+def _saved_if_unread(setting: Setting, live: Live) -> Iterator[None]:
+  try:
+    yield
+  except (OSError, ValueError):
+    if hosts.count() == 1:  # else the others do not come to agree
+      _settle(setting, live)
+      _save(setting, live)
+    raise
+
+
+def _train_until(
+  setting: Setting, live: Live, e: int, feed: placement.Feed, stop: int
+) -> tuple[epoch.Progress, int]:
+  """Trains up to a row, or to the last that the feed has at hand; gives that too."""
+  data, stop = _fed(setting, live, feed, live.row, stop)
   table = setting.run.parts.table(e)
-  table, stop = parallel.replicate((table, np.int32(stop)), setting.program.mesh)
+  table, place = parallel.replicate((table, np.int32(stop)), setting.program.mesh)
   live.state, measured = epoch.train_rows(
-    setting.program, live.state, setting.train_data, table, setting.root, stop
+    setting.program, live.state, data, table, setting.root, place
   )
-  return measured
+  return measured, stop
 
 
 def _after(
@@ -346,21 +393,29 @@ def _after(
 
 
 def _run_evaluation(
-  setting: Setting, live: Live, model: Model, sums: Evaluation, start: int, stop: int
-) -> Evaluation:
-  parts = setting.run.parts
-  return evaluate(
+  setting: Setting,
+  live: Live,
+  model: Model,
+  sums: Evaluation,
+  feed: placement.Feed,
+  start: int,
+  stop: int,
+) -> tuple[Evaluation, int]:
+  """Evaluates up to a batch, or to the last that the feed has at hand; gives that too."""
+  parts, (data, stop) = setting.run.parts, _fed(setting, live, feed, start, stop)
+  sums = evaluate(
     model,
     parts.augment.test,
     setting.evaluation_batch,
     *_weights(setting, live.state),
-    setting.test_data,
+    data,
     sums,
     _scalar(start, setting),
     _scalar(stop, setting),
     mesh=setting.program.mesh,
     task=parts.task,
   )
+  return sums, stop
 
 
 def _weights(setting: Setting, state: TrainState) -> Weights:
@@ -377,10 +432,11 @@ def _test_time(setting: Setting, live: Live) -> dict[str, Any]:
     return {}
   start, model = time.monotonic(), test_time(run.parts.model, name)
   sums = parallel.replicate(_blank(run), setting.program.mesh)
-  for batch in range(batches):
-    sums = _run_evaluation(setting, live, model, sums, batch, batch + 1)
-    sums.correct.block_until_ready()
-    _pause(setting, live)
+  with _feed_batches(setting, live) as feed:
+    for batch in range(batches):
+      sums, _ = _run_evaluation(setting, live, model, sums, feed, batch, batch + 1)
+      sums.correct.block_until_ready()
+      _pause(setting, live)
   forwards = TEST_TIME[name] * run.info.num_test
   live.books.evaluated += forwards
   live.books.evaluate_seconds += time.monotonic() - start
@@ -420,6 +476,9 @@ def _settle(setting: Setting, live: Live) -> None:
   evaluation = jax.device_get(pending.evaluation)
   now = time.monotonic()
   seconds = {'train': trained_at - live.clock, 'evaluate': now - trained_at}
+  if setting.train_data.is_fed:
+    seconds['data_wait'] = live.books.waited - live.books.waited_told
+    live.books.waited_told = live.books.waited
   live.clock = now
   if pending.times_trained is not None:
     times_trained = np.asarray(pending.times_trained)

@@ -39,6 +39,7 @@ from jaxbudget.lab.run.run_state import DONE, FAILED
 from jaxbudget.lab.run.train import Stopped, train
 from jaxbudget.lab.sweep import needs, notebook, progress
 from jaxbudget.parts import WHOLE, part_index
+from jaxbudget.placement import part as part_of
 from jaxbudget.types import Data
 
 REFUSED, BUSY = 'refused', 'busy'
@@ -54,7 +55,7 @@ class Session(NamedTuple):
   bars: 'progress.Launch | notebook.Bars'
   resume: str
   received: list[int]  # signals
-  placed: dict[Any, tuple[Data, Data, float]]  # the data set on the device, by its key
+  placed: dict[Any, tuple[Data, Data, float]]  # the data set, by its key and where it is to lie
   programs: dict[Any, int]  # what has been compiled for, see `_make_room`
 
 
@@ -211,10 +212,10 @@ def _train_owned(
   """Trains a run that is ours, as `check` knows."""
   hosts.first(files.remove_temporaries, directory)
   hosts.first((directory / files.SUMS).unlink, missing_ok=True)
-  key = data_key(run.cell)
-  if key not in session.placed:
+  place = _place_key(run)
+  if place not in session.placed:
     session.placed.clear()  # one data set on the device at a time
-    session.placed[key] = _place(session.datasets[key])
+    session.placed[place] = _place(session.datasets[place[0]], place[1], session.bars.say)
 
   def stop() -> bool:
     check()
@@ -225,7 +226,7 @@ def _train_owned(
       raise Stopped(f'{run.run_id} is stopped while its samples are looked at')
 
   try:
-    run = needs.prepare(run, session.directory, session.placed[key][0], heed)
+    run = needs.prepare(run, session.directory, session.placed[place][0], heed)
   except ValueError as e:
     raise data.DataError(str(e)) from e
   run_one(session, run, directory, stop)
@@ -246,11 +247,11 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
     Refused: its checkpoint is of other conditions.
     OSError: a file could not be written; the run can be resumed.
   """
-  key = data_key(run.cell)
-  train_data, test_data, data_seconds = session.placed[key]
+  place = _place_key(run)
+  train_data, test_data, data_seconds = session.placed[place]
   train_data = _part(train_data, run.cell.train_part)
   _make_room(session.programs, run)
-  fingerprint = session.datasets[key].fingerprint
+  fingerprint = session.datasets[place[0]].fingerprint
   facts = run.parts.selector.facts
   hosts.first(files.write_json, directory / files.CONFIG, config_record(run))
   session.bars.begin(run)
@@ -316,17 +317,26 @@ def config_record(run: Run) -> dict[str, Any]:
   }
 
 
-def _place(dataset: data.Dataset) -> tuple[Data, Data, float]:
-  """Puts a data set on the device, uint8, one copy."""
+def _place_key(run: Run) -> tuple[Any, str]:
+  return data_key(run.cell), run.cell.placement
+
+
+def _place(
+  dataset: data.Dataset, placement: str = 'auto', say: Callable[[str], None] = lambda line: None
+) -> tuple[Data, Data, float]:
+  """Places a data set, uint8, one copy; says where, if that was not chosen."""
   start = time.monotonic()
-  placed = data.place(dataset)
-  jax.block_until_ready(placed)
+  # What is free differs between processes that train a run together.
+  chosen = data.Choice(*hosts.agree(data.choose(dataset, placement)))
+  if placement == 'auto':
+    say(f'placement={chosen.placement}: {chosen.why}')
+  placed = data.place(dataset, placement=chosen.placement)
+  jax.block_until_ready(jax.tree.leaves(placed))
   return (*placed, time.monotonic() - start)
 
 
 def _part(data: Data, part: tuple[int, int]) -> Data:
-  """A part of a split, on the device."""
+  """A part of a split, where that lies."""
   if tuple(part) == WHOLE:
     return data
-  index = part_index(data.label.shape[0], part)
-  return jax.tree.map(lambda x: x[index], data)
+  return part_of(data, part_index(data.label.shape[0], part))

@@ -14,6 +14,7 @@ from jaxbudget.lab.sweep import notebook
 from jaxbudget.lab.sweep.duration import duration
 
 _PART, _OFTEN, _LONG = 0.1, 10.0, 300.0  # a line for a tenth of a run, at most, and at least: s
+_WAITED = 0.03  # of the time of an epoch, from which waiting for data is told
 
 
 def show(
@@ -139,11 +140,16 @@ def in_words(run: Run, line: Mapping[str, Any]) -> str:
     line: of its metrics.jsonl.
 
   Returns:
-    Such as `loss 0.521, accuracy 88.3 %`; '' where it has neither.
+    Such as `loss 0.521, accuracy 88.3 %`, and if training waited for data how much of its time;
+    '' where it has nothing.
   """
   score = line.get('test_score')
   found = [f'loss {line["train_loss"]:.3f}'] if line.get('steps') else []
   found += [] if score is None else [f'{run.parts.task.score_name} {score:.1f} %']
+  seconds = line.get('seconds', {})
+  waited = seconds.get('data_wait', 0.0)
+  waited = waited and waited / (seconds['train'] + seconds['evaluate'])
+  found += [f'waits for data {waited:.0%} of the time'] if waited >= _WAITED else []
   return ', '.join(found)
 
 
