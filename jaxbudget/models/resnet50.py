@@ -136,7 +136,7 @@ def resnet50(
     raise ValueError(f'blocks={blocks!r} is refused: it must name 1 to 5 stages')
   for count in blocks:
     network.whole(network.DEEPEST, blocks=count)
-  conv = network.resolve(conv, compute_dtype)
+  network.check_options(conv, compute_dtype)
   registry.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
   registry.check('bn_running_var', bn_running_var, RUNNING_VARS)
   if bn_ghost_size:
