@@ -1,7 +1,9 @@
 """Random configs, valid and with one fault, for `fuzz_test.py` and `benchmarks/faults.py`."""
 
 import contextlib
+import inspect
 import io
+import itertools
 import json
 import pathlib
 import re
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 
 from jaxbudget import factories, registry, selectors
 from jaxbudget.lab import config, launcher
+from jaxbudget.scoring.choices import CHOICES
 from jaxbudget.scoring.table import SCORES
-from jaxbudget.selectors import coreset
 
 NAN, INF = float('nan'), float('inf')
 # Plain keys: what fits every valid config drawn here, and what must be refused by the key's name.
@@ -120,9 +122,16 @@ OPTIONS = {
     },
     'gradient_bound': {
       'ratio': ([1, 2.5], [0.5, 1e9, NAN]), 'threshold': ([None, 0, 1.5], [-1.0, NAN, INF]),
+      'smoothing': ([0, 1.0], [-1.0, INF, NAN]), 'power': ([1, 0.5, -1.0], [1.5, -INF, NAN]),
+    },
+    'rho_loss': {
+      'temperature': ([0, 0.25], [-1.0, INF, NAN]), 'until': ([1, 0.5], [0.0, 2.0, NAN]),
     },
     'active_bias': {'warmup': ([0, 1], [-1]), **_INVERSE},
-    'bsbs': {'moved': ([0, 0.15], [0.6, NAN]), 'decay': ([0, 0.7], [1.0, NAN])},
+    'bsbs': {
+      'moved': ([0, 0.15], [0.6, NAN]), 'decay': ([0, 0.7], [1.0, NAN]),
+      're_enter': ([None, 0.2, 1], [0.0, 2.0, NAN]),
+    },
     'average_top_k': {'share': ([0.5, 1], [0.0, NAN]), 'step': ([1, 0.1], [0.0, INF, NAN])},
     'focal': {'gamma': ([0, 2.0], [-1.0, INF, NAN])},
     'curriculum': {
@@ -317,10 +326,10 @@ def consistent(drawn: dict) -> dict:
     drawn['budget'] = 0.75  # a part is held out
   if drawn['selector'] == 'coreset':
     drawn['budget'] = 0.75
-    own = coreset._OF_CHOICE.get(drawn.get('selector_options.choice'), ())
-    for option in coreset._UNSET:
-      if option not in own:
-        drawn.pop(f'selector_options.{option}', None)
+    known = {name: inspect.getfullargspec(make).kwonlyargs for name, make in CHOICES.items()}
+    own = known.get(drawn.get('selector_options.choice'), ())
+    for option in {*itertools.chain(*known.values())} - {*own}:
+      drawn.pop(f'selector_options.{option}', None)
   if drawn['selector'] == 'selective_backprop':
     drawn.setdefault('selector_options.history', 16)  # more than that no epoch has
   if str(drawn.get('selector_options.form')).startswith('w'):  # it draws uniformly

@@ -6,6 +6,7 @@ goes with any choice.
 """
 
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -22,14 +23,6 @@ from jaxbudget.selectors.subset import fixed_subset
 from jaxbudget.types import Need, Needed, Selector, Spec
 
 QUOTAS = ('none', 'proportional', 'drop')
-# Options that only some choices know.
-_OF_CHOICE = {
-  'offset': ('offset',),
-  'strata': ('cutoff', 'bins'),
-  'beta': ('concentration',),
-  'graph': ('cutoff', 'neighbours'),
-}
-_UNSET = {'offset': 0.0, 'cutoff': 0.0, 'bins': 50, 'concentration': 4.0, 'neighbours': 5}
 # What a choice takes of the scoring run beside the scores.
 _TAKEN = {'strata': ('scores',), 'beta': ('scores',), 'graph': ('scores', 'features')}
 
@@ -181,12 +174,13 @@ coreset.needs = _needs
 
 def _options_of(choice: str, given: Mapping[str, Any]) -> dict[str, Any]:
   """The options of a choice; refuses those that are set, but are of another one."""
-  own = _OF_CHOICE.get(choice, ())
+  known = {name: inspect.getfullargspec(make).kwonlyargs for name, make in CHOICES.items()}
+  unset = inspect.getfullargspec(coreset).kwonlydefaults
   for key, value in given.items():
-    if key not in own and value != _UNSET[key]:
-      knows = ' and '.join(name for name, options in _OF_CHOICE.items() if key in options)
+    if key not in known[choice] and value != unset[key]:
+      knows = ' and '.join(name for name, options in known.items() if key in options)
       raise ValueError(f'{key}={value} is of choice={knows}, not of choice={choice}')
-  return {key: given[key] for key in own}
+  return {key: value for key, value in given.items() if key in known[choice]}
 
 
 def _check_choice(left_out: float, offset, cutoff, bins, concentration, neighbours) -> None:
@@ -259,11 +253,12 @@ def _check_scores(spec: Spec, scores: Any) -> tuple[Mapping[str, Any], ...] | No
 def _check_found(spec: Spec, found: Mapping[str, Any]) -> None:
   """Whether what a scoring run left is of as many samples as there are."""
   for name, values in found.items():
-    shape = np.shape(values)
-    wanted = (4, ..., spec.num_examples) if name == 'scores' else (spec.num_examples, ...)
-    fits = shape[::2] == wanted[::2] if name == 'scores' else shape[:1] == wanted[:1]
+    shape, count = np.shape(values), spec.num_examples
+    if name == 'scores':
+      fits, told = shape[::2] == (4, count), f'(4, ..., {count})'
+    else:
+      fits, told = shape[:1] == (count,), f'({count}, ...)'
     if not fits:
-      told = str(wanted).replace('Ellipsis', '...')
       raise ValueError(f'{name} of the scoring run must be {told} numbers, got shape {shape}')
 
 
