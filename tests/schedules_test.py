@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxbudget import factories, registry, schedules
@@ -159,6 +160,41 @@ def test_onecycle_of_fastai():
   ease = lambda a, b, x: b + (a - b) / 2 * (1 + np.cos(np.pi * x))
   expected = np.where(U <= 0.25, ease(1 / 25, 1, U / 0.25), ease(1, 1e-5, (U - 0.25) / 0.75))
   np.testing.assert_allclose(rates('onecycle', 101, form='fastai'), expected, atol=1e-6)
+
+
+def joined(pieces, ends):
+  """Straight lines (from, to) one after the other, by optax; `ends` are their last rows."""
+  starts = [0, *ends]
+  lines = [
+    optax.linear_schedule(a, b, end - start)
+    for (a, b), start, end in zip(pieces, starts, ends, strict=False)
+  ]
+  return optax.join_schedules(lines, ends[:-1])
+
+
+def test_shapes_that_optax_has_too_are_those_of_optax():
+  """Ours are not delegated where optax rounds otherwise, or takes no more than a row at a time."""
+  rows = jnp.arange(101, dtype=jnp.float32)
+  lines = {
+    'dawn': ({'peak': 0.2}, [(0, 1), (1, 0)], [20, 100]),
+    'wsd': ({'warmup': 0.1}, [(0, 1), (1, 1), (1, 0)], [10, 80, 100]),
+    'airbench': ({'peak': 0.2}, [(0.2, 1), (1, 0.07)], [20, 101]),
+    'clr': ({}, [(0, 1), (1, 0)], [50, 100]),
+  }
+  for name, (options, pieces, ends) in lines.items():
+    theirs = joined(pieces, ends)(rows)
+    np.testing.assert_allclose(rates(name, 101, **options), theirs, atol=1e-6, err_msg=name)
+  by_row = {'fastai': optax.cosine_onecycle_schedule(100, 1.0, 0.25, 25.0, 1e5 / 25)}
+  phases = {29: 25.0, 58: 1 / 25, 99: 1e-4}  # those of PyTorch's three
+  for anneal, kind in (('linear', 'linear'), ('cos', 'cosine')):
+    by_row[anneal] = optax.piecewise_interpolate_schedule(kind, 1 / 25, phases)
+  with jax.numpy_dtype_promotion('standard'):
+    theirs = {name: np.asarray(jax.vmap(schedule)(rows)) for name, schedule in by_row.items()}
+  fastai = rates('onecycle', 101, form='fastai')
+  np.testing.assert_allclose(fastai, theirs.pop('fastai'), atol=1e-6)
+  for anneal, expected in theirs.items():
+    found = rates('onecycle', 100, form='three_phase', anneal=anneal)
+    np.testing.assert_allclose(found, expected[:100], atol=1e-6, err_msg=anneal)
 
 
 def test_clr_momentum_mirrors_the_rate():

@@ -61,6 +61,9 @@ def pieces(
 ) -> optax.Schedule:
   """A schedule through given points.
 
+  optax has lines that are joined, which round otherwise in the last digits, and pieces that scale
+  the value before (none can start at 0) of one row at a time; a test holds these to be equal.
+
   Args:
     knots: rows, not falling; the value at each is exact.
     values: rates there.
