@@ -137,23 +137,3 @@ def test_el2n_of_training_sums_the_first_presentations():
   p = np.random.default_rng(2).random((12, 3)).astype(np.float16)
   expected = (1 - p.astype(np.float32))[:10].sum(0)
   np.testing.assert_allclose(dynamics.el2n_training(recorded(p)), expected, rtol=2e-3)
-
-
-SCORES = {
-  'forgetting': dynamics.forgetting,
-  'aum': dynamics.aum,
-  'data_map': lambda record: dynamics.data_map(record).variability,
-  'dyn_unc': dynamics.dyn_unc,
-  'dual': dynamics.dual,
-  'el2n_training': dynamics.el2n_training,
-}
-
-
-@pytest.mark.parametrize('name', SCORES)
-def test_scores_follow_the_samples_wherever_they_stand(name):
-  rng = np.random.default_rng(3)
-  record = recorded(rng.random((14, 9)))
-  order = rng.permutation(9)
-  scores = SCORES[name](record)
-  assert scores.shape == (9,) and scores.dtype == np.float32 and np.isfinite(scores).all()
-  np.testing.assert_allclose(SCORES[name](record[:, :, order]), scores[order], rtol=1e-6)
