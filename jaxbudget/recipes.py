@@ -116,6 +116,34 @@ RECIPES: dict[str, dict[str, Any]] = {
     'epochs': 200,
     'batch_size': 128,
   },
+  # He et al., https://arxiv.org/abs/1812.01187, sections 2.1, 3.1 and 5.1-5.2, at 90 epochs.
+  'imagenet': {
+    'model': 'resnet50',
+    'model_options': {'bn_gamma_init': 'zero_last'},
+    'optimizer': 'nesterov',
+    'optimizer_options': {'momentum': 0.9, 'weight_decay': 1e-4, 'decay_mask': 'matrices'},
+    'task_options': {'label_smoothing': 0.1},
+    'augment': 'standard',  # the random crop comes with the data
+    'schedule': 'cosine',
+    'schedule_options': {'warmup': 5 / 90},
+    'learning_rate': 0.1,
+    'final_learning_rate': 0.0,
+    'epochs': 90,
+    'batch_size': 256,
+  },
+  # Chrabaszcz et al., https://arxiv.org/abs/1707.08819, section 3.
+  'downsampled_imagenet': {
+    'model': 'wrn',
+    'model_options': {'depth': 28, 'width': 2},
+    'optimizer': 'nesterov',
+    'optimizer_options': {'momentum': 0.9, 'weight_decay': 5e-4},
+    'augment': 'standard',
+    'schedule': 'step',
+    'schedule_options': {'milestones': (0.25, 0.5, 0.75), 'drop': 0.2},
+    'learning_rate': 0.01,
+    'epochs': 40,
+    'batch_size': 128,
+  },
 }
 
 

@@ -90,6 +90,7 @@ NAMES: dict[str, dict[str, str]] = {
     'cifar100': 'jaxbudget.data.named:cifar100',
     'svhn': 'jaxbudget.data.named:svhn',
     'mini_imagenet': 'jaxbudget.data.named:mini_imagenet',
+    'imagenet': 'jaxbudget.data.named:imagenet',
     'imagenet64': 'jaxbudget.data.named:imagenet64',
     'imagenet32': 'jaxbudget.data.named:imagenet32',
     'imagenet16': 'jaxbudget.data.named:imagenet16',

@@ -135,6 +135,17 @@ def test_squash_takes_all_of_an_image_and_crop_the_middle(tmp_path, height, widt
   np.testing.assert_array_equal(cropped[0, ..., 0], pixels[:side, left : left + side])
 
 
+@pytest.mark.parametrize(('height', 'width'), [(70, 40), (32, 90), (50, 50)])
+def test_center_is_how_imagenet_is_evaluated(height, width):
+  pixels = random.randint(0, 256, (height, width, 3), np.uint8)
+  image = PIL.Image.fromarray(pixels)
+  short = {(70, 40): (32, 56), (32, 90): (90, 32), (50, 50): (32, 32)}[height, width]
+  resized = np.asarray(image.resize(short, PIL.Image.Resampling.BILINEAR))  # 32 = 28 * 256 / 224
+  top, left = (short[1] - 28) // 2, (short[0] - 28) // 2
+  found = np.asarray(pictures._to_size(image, pictures.Look(28, 'center')))
+  np.testing.assert_array_equal(found, resized[top : top + 28, left : left + 28])
+
+
 def mixed(root):
   """Images of every mode, orientation and suffix, in class x; y has a single image."""
   colour = random.randint(0, 256, (8, 6, 3), np.uint8)

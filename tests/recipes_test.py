@@ -10,7 +10,7 @@ import pytest
 from jaxbudget import epoch, evaluation, recipes, rows
 from jaxbudget.data.tables import INFO
 from jaxbudget.lab import config as config_lib
-from jaxbudget.lab.configs import airbench
+from jaxbudget.lab.configs import airbench, imagenet
 from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.sweep import grid
 from jaxbudget.optimizers import make_optimizer
@@ -19,6 +19,7 @@ from jaxbudget.types import Data, Model
 ROWS = {
   'paper': 200 * 390, 'airbench94': 480, 'airbench95': 720, 'airbench96': 1776,
   'airbench94_muon': 200, 'resnet9': 24 * 97, 'wrn28_10': 200 * 390,
+  'imagenet': 90 * 195, 'downsampled_imagenet': 40 * 390,
 }  # fmt: skip
 PFLOP = {'airbench94': 0.36, 'airbench95': 1.39, 'airbench96': 4.9, 'airbench94_muon': 0.29}
 
@@ -264,3 +265,21 @@ def test_the_config_compares_at_equal_operations():
   full = 3 * 20 * 50_000
   for run in cells.values():
     assert run.planned.forward_equivalents / full == pytest.approx(0.5, abs=0.02)
+
+
+def test_imagenet_is_planned_without_being_there():
+  """Each method at its cost, in full trainings; of photographs and of what is downsampled."""
+  arg = "seeds=1,selectors=('unif_sgd','selective_backprop'),budgets=(.1,.5)"
+  runs = grid.make_runs(imagenet.get_config(arg))
+  n = 1_281_167
+  shares = [run.planned.forward_equivalents / (3 * 90 * n) for run in runs]
+  # N - N mod 256 samples an epoch; Selective Backprop looks at all of them besides.
+  np.testing.assert_allclose(shares, [1, 0.1, 0.5, 0.1 + 1 / 3 + 0.01, 0.5 + 1 / 3], atol=0.02)
+  assert {run.cell.model for run in runs} == {'resnet50'}
+  assert runs[0].info.image_shape == (224, 224, 3) and runs[0].cell.learning_rate == 0.1
+  assert runs[0].parts.options['model']['compute_dtype'] == 'bfloat16'
+  (small, *_) = grid.make_runs(imagenet.get_config(f'{arg},dataset=imagenet64,epochs=8'))
+  assert small.cell.model == 'wrn' and small.cell.epochs == 8
+  assert small.info.image_shape == (64, 64, 3) and small.info.pad == 8
+  with pytest.raises(ValueError, match='budget is set by the grid of this config'):
+    imagenet.get_config('budget=.3')

@@ -85,7 +85,11 @@ def _notes(decoded: Sequence[Picture], look: Look) -> list[str]:
   if look.size and sides != {(look.size, look.size)}:
     (w0, h0), (w1, h1) = min(sides), max(sides)
     were = f'of {len(sides)} sizes, {w0}x{h0} to {w1}x{h1},' if len(sides) > 1 else f'of {w0}x{h0}'
-    how = {'squash': 'squashed to', 'crop': 'cropped to a square in the middle and brought to'}
+    how = {
+      'squash': 'squashed to',
+      'crop': 'cropped to a square in the middle and brought to',
+      'center': 'brought to 256/224 of the shorter side and cropped in the middle to',
+    }
     notes.append(f'images {were} were {how[look.fit]} {look.size}x{look.size}')
   return notes
 

@@ -8,8 +8,9 @@ from jaxbudget.data import digits as digits_lib
 from jaxbudget.data import downsampled, from_tfds, image_files
 from jaxbudget.data import folder as folder_lib
 from jaxbudget.data import npz as npz_lib
-from jaxbudget.data.dataset import Dataset, Where
+from jaxbudget.data.dataset import DataError, Dataset, Where
 from jaxbudget.data.pictures import Fit, Look
+from jaxbudget.data.tables import INFO, PHOTOGRAPH
 from jaxbudget.paths import expand
 
 
@@ -37,6 +38,19 @@ def svhn(where: Where) -> Dataset:
 def mini_imagenet(where: Where) -> Dataset:
   """84x84 photographs of 100 classes, 50,000 to train on, from your own copy (data_manual_dir)."""
   return from_tfds.load_mini_imagenet(where.root, where.manual_dir, where.progress)
+
+
+def imagenet(where: Where) -> Dataset:
+  """224x224 photographs of 1000 classes, 1,281,167 to train on, from your own copy."""
+  if where.manual_dir is None:
+    raise DataError(
+      'imagenet: give data_manual_dir, a directory with train/ and val/ as they are published, '
+      'class folders, or a flat val/ beside a list of its classes, see docs/own_data.md'
+    )
+  dataset = folder(where, path=str(where.manual_dir), image_size=PHOTOGRAPH, fit='center')
+  own = ('num_train', 'num_test', 'num_classes', 'class_names')
+  info = {key: getattr(dataset.info, key) for key in own}
+  return dataset._replace(info=dataclasses.replace(INFO['imagenet'], **info))
 
 
 def imagenet64(where: Where) -> Dataset:
@@ -79,7 +93,8 @@ def folder(
     where: as for all data sets.
     path: the folder; docs/own_data.md shows its layout.
     image_size: side of the square that images are brought to; 0 leaves them as they are.
-    fit: `squash` changes the ratio of the sides, `crop` takes the square in the middle first.
+    fit: `squash` changes the ratio of the sides, `crop` takes the square in the middle first,
+      `center` the middle of what has its shorter side at 256/224 of the size.
     background: grey level, 0 to 255, behind what is transparent.
 
   Returns:

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-Fit = Literal['squash', 'crop']
+Fit = Literal['squash', 'crop', 'center']
 
 
 class Look(NamedTuple):
@@ -15,7 +15,9 @@ class Look(NamedTuple):
 
   Attributes:
     size: side of the square that they are brought to; 0 leaves them as they are.
-    fit: `squash` changes the ratio of the sides, `crop` takes the square in the middle first.
+    fit: `squash` changes the ratio of the sides, `crop` takes the square in the middle first,
+      `center` brings the shorter side to 256/224 of the size, then takes the middle, as ImageNet is
+      evaluated.
     background: grey level, 0..255, behind what is transparent.
   """
 
@@ -106,7 +108,9 @@ def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _to_size(image: PIL.Image.Image, look: Look) -> PIL.Image.Image:
-  """A square: each pixel is the mean of the pixels that it covers; enlarged, it is interpolated."""
+  """A square. Shrunk, a pixel is the mean of those that it covers; enlarged, it is interpolated."""
+  if look.fit == 'center':
+    return _center(image, look.size)
   if look.fit == 'crop':
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -116,6 +120,19 @@ def _to_size(image: PIL.Image.Image, look: Look) -> PIL.Image.Image:
     return image.reduce((width // size, height // size))  # rounded once, hence exact
   image = image.resize((size, height), _filter(width, size))
   return image.resize((size, size), _filter(height, size))
+
+
+def _center(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
+  """Torchvision's Resize(256), CenterCrop(224), in proportion."""
+  short, (width, height) = round(size * 256 / 224), image.size
+  wide, tall = (
+    (short, int(short * height / width))
+    if width <= height
+    else (int(short * width / height), short)
+  )
+  image = image.resize((wide, tall), PIL.Image.Resampling.BILINEAR)
+  left, top = round((wide - size) / 2), round((tall - size) / 2)
+  return image.crop((left, top, left + size, top + size))
 
 
 def _filter(side: int, wanted: int) -> PIL.Image.Resampling:

@@ -23,6 +23,7 @@ _IMAGENET = {
   'std': (0.229, 0.224, 0.225),
   'flip': 0.5,
 }
+PHOTOGRAPH = 224  # pixels of a side that networks of ImageNet see
 # Sides of downsampled ImageNet; random crops move by an eighth, as its makers' do.
 DOWNSAMPLED = {f'imagenet{side}': side for side in (64, 32, 16, 8)}
 INFO = {
@@ -71,13 +72,15 @@ INFO = {
     flip=0.5,
     pad=4,
   ),
+  # Random crops are made where images are decoded: nothing is padded.
+  'imagenet': Info(name='imagenet', image_shape=(PHOTOGRAPH, PHOTOGRAPH, 3), pad=0, **_IMAGENET),
   **{
     name: Info(name=name, image_shape=(side, side, 3), pad=side // 8, **_IMAGENET)
     for name, side in DOWNSAMPLED.items()
   },
 }
 # Data sets that people bring, whole or in part: a copy of their own must be looked at.
-BROUGHT = ('mini_imagenet', *DOWNSAMPLED)
+BROUGHT = ('mini_imagenet', 'imagenet', *DOWNSAMPLED)
 
 # The official archives; sizes and checksums are those that tensorflow-datasets registers
 # (a test compares them). mini-ImageNet has no official archive: people bring their copy.
