@@ -3,18 +3,21 @@
   python benchmarks/startup.py
   python benchmarks/startup.py --repeats=1
 
-Every figure is of processes started anew, the files of their programs in the page cache. The last
-plans are of 10,000 cells with 10 seeds each, with what memory that takes. Writes
-docs/results/startup.json.
+Every figure is of processes started anew, the files of their programs in the page cache. Bounds
+are on processor seconds, user and system, of a process with all its children: nearly all of a start
+is one thread, so that is how long people wait on a machine with nothing else to do, and it hardly
+depends on what else this one does. Wall-clock seconds stand beside. The last plans are of 10,000
+cells with 10 seeds each, with what memory that takes. Writes docs/results/startup.json.
 """
 
 import argparse
+import os
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
 import record
 from record import Figure
@@ -39,57 +42,79 @@ def get_config():
 """
 
 
-def seconds(command: list[str], repeats: int) -> list[float]:
-  """Wall-clock time of a command; a first run, which fills caches, does not count."""
-  found = []
-  for _ in range(1 + repeats):
-    start = time.monotonic()
-    subprocess.run([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
-    found.append(time.monotonic() - start)
-  return found[1:]
+class Taken(NamedTuple):
+  """What a process took, its children included."""
+
+  wall: float  # seconds
+  processor: float  # seconds
+  memory: float  # GB, of the largest process
+
+
+def run(command: list[str]) -> Taken:
+  """Runs Python.
+
+  Raises:
+    RuntimeError: it failed.
+  """
+  start = time.monotonic()
+  child = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
+  _, status, usage = os.wait4(child.pid, 0)
+  child.returncode = os.waitstatus_to_exitcode(status)
+  if child.returncode:
+    raise RuntimeError(f'{command} ended with exit code {child.returncode}')
+  wall = time.monotonic() - start
+  return Taken(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6)
+
+
+def measure(what: str, command: list[str], repeats: int, bound: float | None) -> list[Figure]:
+  """Times of a command; a first run, which fills caches, does not count."""
+  taken = [run(command) for _ in range(1 + repeats)][1:]
+  return [
+    Figure(what, [one.processor for one in taken], 's of a processor', at_most=bound),
+    Figure(f'{what}: wall clock', [one.wall for one in taken], 's'),
+  ]
 
 
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--repeats', type=int, default=5)
   repeats = parser.parse_args().repeats
-  figures = [
-    Figure('launch.py --help', seconds(['launch.py', '--help'], repeats), 's', at_most=0.5)
-  ]
-  bare, ours = (seconds(['-c', f'import {names}'], repeats) for names in ('jax, flax', 'jaxbudget'))
-  figures.append(Figure('import jax, flax', bare, 's'))
-  ratios = [b / a for a, b in zip(sorted(bare), sorted(ours), strict=True)]
-  figures.append(Figure('import jaxbudget, over import jax, flax', ratios, 'x', at_most=1.2))
+  figures = [*measure('launch.py --help', ['launch.py', '--help'], repeats, 0.5), *imports(repeats)]
   with tempfile.TemporaryDirectory() as temporary:
     for name in (*PAPER, 'all'):
       command = ['launch.py', f'--config=configs/{name}.py', '--stage=plan']
-      taken = seconds([*command, f'--workdir={temporary}/{name}'], repeats)
-      figures.append(Figure(f'plan of {name}', taken, 's', at_most=3 if name == 'all' else 2))
+      command.append(f'--workdir={temporary}/{name}')
+      figures += measure(f'plan of {name}', command, repeats, 3 if name == 'all' else 2)
     record.show(figures)
-    figures += second_launch(temporary, repeats) + large(pathlib.Path(temporary))
+    again = ['launch.py', '--config=configs/quickstart.py', '--workers=2']
+    again.append(f'--workdir={temporary}/quickstart')
+    figures += measure('quickstart again, nothing to train', again, repeats, 5)
+    figures += large(pathlib.Path(temporary))
   return record.store('startup', figures)
 
 
-def second_launch(directory: str, repeats: int) -> list[Figure]:
-  """The quickstart when there is nothing left to train: it plans and reports."""
-  command = ['launch.py', '--config=configs/quickstart.py', '--workers=2']
-  taken = seconds([*command, f'--workdir={directory}/quickstart'], repeats)
-  return [Figure('quickstart again, nothing to train', taken, 's', at_most=5)]
+def imports(repeats: int) -> list[Figure]:
+  """Imports beside those of JAX and Flax; `import *` fetches all names, optax with them."""
+  bare, ours, names = (
+    measure(command, ['-c', command], repeats, None)
+    for command in ('import jax, flax', 'import jaxbudget', 'from jaxbudget import *')
+  )
+  pairs = zip(sorted(bare[0].values), sorted(ours[0].values), strict=True)
+  ratios = [b / a for a, b in pairs]
+  ratio = Figure('import jaxbudget, over import jax, flax', ratios, 'x', at_most=1.2)
+  return [*bare, *ours, ratio, *names]
 
 
 def large(directory: pathlib.Path) -> list[Figure]:
   """A plan of 100,000 runs."""
   config = directory / 'large.py'
   config.write_text(LARGE)
-  start = time.monotonic()
   command = ['launch.py', f'--config={config}', '--stage=plan', f'--workdir={directory}/large']
-  subprocess.run([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
-  taken = time.monotonic() - start
-  # Of all children so far; none before this one comes near.
-  memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+  taken = run(command)
   return [
-    Figure('plan of 100,000 runs', [taken], 's', at_most=60),
-    Figure('plan of 100,000 runs: memory', [memory], 'GB', at_most=2),
+    Figure('plan of 100,000 runs', [taken.processor], 's of a processor', at_most=60),
+    Figure('plan of 100,000 runs: wall clock', [taken.wall], 's'),
+    Figure('plan of 100,000 runs: memory', [taken.memory], 'GB', at_most=2),
   ]
 
 

@@ -7,6 +7,7 @@ anybody's are named `package.module:factory`. docs/parts.md has the six signatur
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import os
 import pkgutil
@@ -126,15 +127,22 @@ def find(kind: str, name: str, trusted: bool = True) -> Part:
   known, prefixes = NAMES[kind], PREFIXES.get(kind, {})
   head, _, argument = str(name).partition(':')
   if name in known or (argument and head in prefixes):
-    factory = pkgutil.resolve_name(known[head])
-    bound = {prefixes[head]: argument} if argument else {}
-    return Part(kind, name, head, factory, options_lib.of(factory), bound, outside=False)
+    return _ours(kind, name, known[head], prefixes.get(head, ''))
   if not _DOTTED.fullmatch(str(name)):
     raise ValueError(_unknown(kind, name))
   if not trusted:
     raise ValueError(f'{kind} {name!r} is of another package and is imported only on trust')
   factory = _import(kind, name)
   return Part(kind, name, re.split('[.:]', name)[-1], factory, options_lib.of(factory), {}, True)
+
+
+@functools.lru_cache(maxsize=1024)  # a plan asks for each once a cell, a few times
+def _ours(kind: str, name: str, place: str, option: str) -> Part:
+  """A part of this package, at a place; what stands behind a colon is an option."""
+  head, _, argument = str(name).partition(':')
+  factory = pkgutil.resolve_name(place)
+  bound = {option: argument} if argument else {}
+  return Part(kind, name, head, factory, options_lib.of(factory), bound, outside=False)
 
 
 def chain(kind: str, name: str, trusted: bool = True) -> list[Part]:

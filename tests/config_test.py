@@ -1,12 +1,15 @@
 """Configs: reading, merging, laying out cells; all faults in one message."""
 
+import copy
 import itertools
+import pickle
 import re
 
 import pytest
 
 from jaxbudget import data
 from jaxbudget.lab import cells, config
+from jaxbudget.lab.frozen_config import FrozenConfig
 from jaxbudget.lab.run import build
 from jaxbudget.lab.sweep import grid
 
@@ -344,3 +347,19 @@ def test_presets_differ_in_exactly_their_switches():
   explicit = options(selector='p_sgd', augment='ricap', fidelity='released',
                      **{'selector_options.credit': 'aligned'})  # fmt: skip
   assert explicit[0]['credit'] == 'aligned'
+
+
+def test_a_frozen_config_is_a_value():
+  given = {'a': [1, [2]], 'options': {'items': 3, 'to_dict': {}}}
+  frozen = FrozenConfig(given)
+  assert frozen.a == (1, (2,)) and frozen.options['items'] == 3 and frozen.get('b', 4) == 4
+  equal = FrozenConfig({'options': {'to_dict': {}, 'items': 3}, 'a': (1, (2,))})
+  for other in (equal, pickle.loads(pickle.dumps(frozen)), copy.deepcopy(frozen)):
+    assert other == frozen and hash(other) == hash(frozen) and other.to_dict() == frozen.to_dict()
+  assert frozen != FrozenConfig({**given, 'a': [1, [3]]})
+  for change in (lambda: setattr(frozen, 'a', 1), lambda: frozen.b, lambda: frozen.options.b):
+    with pytest.raises(AttributeError, match="'b'|a cannot be set"):
+      change()
+  frozen.to_dict()['options']['items'] = 5
+  given['options']['items'] = 6
+  assert frozen.options['items'] == 3

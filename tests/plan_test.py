@@ -14,6 +14,7 @@ from jaxbudget.lab.configs import methods
 from jaxbudget.lab.run import files
 from jaxbudget.lab.sweep import calibrate, grid, plan_file
 from jaxbudget.lab.sweep import needs as needs_lib
+from jaxbudget.models import network
 from jaxbudget.types import Cost
 
 DIGITS = {'dataset': 'digits', 'model': 'resnet8', 'width': 2, 'epochs': 9, 'batch_size': 32}
@@ -94,6 +95,14 @@ def test_identity_leaves_out_what_cannot_change_numbers():
     {'seeds': (1,)},
   ):
     assert not set(ids(runs_of(**override))) & set(base), override
+
+
+def test_a_plan_builds_no_network(monkeypatch):
+  with monkeypatch.context() as patch:
+    patch.delattr(network.nnx, 'eval_shape')
+    (run,) = runs_of({'selector': 'unif_sgd'}, width=5)
+  params, _ = run.parts.model.init(jax.random.key(0))
+  assert params['conv']['kernel'].shape == (3, 3, 1, 5)
 
 
 def test_default_options_need_not_be_written():

@@ -18,7 +18,10 @@ def text(value: object) -> str:
     The text, with line ends kept. Half of a surrogate pair (a file name that is no UTF-8) is
     written out too, so that the text can be encoded.
   """
-  return ''.join(c if c.isprintable() or c == '\n' else _written_out(c) for c in str(value))
+  said = str(value)
+  if said.isprintable():
+    return said
+  return ''.join(c if c.isprintable() or c == '\n' else _written_out(c) for c in said)
 
 
 def _written_out(character: str) -> str:

@@ -4,6 +4,7 @@ Flax NNX describes a network; nothing of it leaves this package: parameters and 
 are nested dicts of arrays.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -232,18 +233,22 @@ def as_model(
   def split():
     return nnx.split(build(), nnx.Param, ...)
 
-  # Flax gives the structure; the values are drawn below, in one program that compiles fast.
-  graph, params, model_state = nnx.eval_shape(split)
-  shapes, state_shapes = nnx.to_pure_dict(params), nnx.to_pure_dict(model_state)
+  # Flax gives the structure; the values are drawn below, in one program that compiles fast. A plan
+  # of hundreds of runs asks for neither.
+  @functools.cache
+  def structure():
+    graph, params, model_state = nnx.eval_shape(split)
+    return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(model_state)
 
   @jax.jit
   def init(key):
+    _, shapes, state_shapes = structure()
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), state_shapes)
     return draw(key, shapes, initial), fill(zeros, initial)
 
   def apply(params, model_state, image, train, mask=None):
     # copy=True: BatchNorm writes its statistics into a copy that belongs to this trace.
-    network = nnx.merge(graph, params, model_state, copy=True)
+    network = nnx.merge(structure()[0], params, model_state, copy=True)
     if mask is not None:
       mask = mask[:, None, None, None]
     logits = network(image, use_running_average=not train, mask=mask)
@@ -252,7 +257,7 @@ def as_model(
     return logits, nnx.to_pure_dict(nnx.state(network, nnx.Not(nnx.Param)))
 
   def features(params, model_state, image):
-    network = nnx.merge(graph, params, model_state, copy=True)
+    network = nnx.merge(structure()[0], params, model_state, copy=True)
     return network.features(image, use_running_average=True)
 
   return types.Model(init, apply, features)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict, FrozenConfigDict
 
 from jaxbudget import factories, ledger, precision, registry, schedules
 from jaxbudget.augment import make_augment
@@ -20,6 +19,7 @@ from jaxbudget.evaluation import TEST_TIME
 from jaxbudget.factories import Part
 from jaxbudget.lab import fidelity
 from jaxbudget.lab.config import OPTION_KEYS
+from jaxbudget.lab.frozen_config import FrozenConfig
 from jaxbudget.lab.run import fit, flops, provenance
 from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.models import for_data
@@ -67,7 +67,7 @@ class Parts(NamedTuple):
     return self.options['augment']
 
 
-def build(cell: FrozenConfigDict, info: Info, spent: int = 0) -> Parts:
+def build(cell: FrozenConfig, info: Info, spent: int = 0) -> Parts:
   """Makes the parts of a run.
 
   Args:
@@ -210,7 +210,7 @@ _ORDER = (
 )  # fmt: skip
 
 
-def _check_asked(cell: FrozenConfigDict, selector: Selector, task: Task) -> None:
+def _check_asked(cell: FrozenConfig, selector: Selector, task: Task) -> None:
   """Refuses a method that wants to know what the task cannot tell.
 
   Raises:
@@ -224,9 +224,7 @@ def _check_asked(cell: FrozenConfigDict, selector: Selector, task: Task) -> None
     )
 
 
-def choose(
-  cell: FrozenConfigDict, kind: str, mixes: bool = False
-) -> tuple[list[Part], dict[str, Any]]:
+def choose(cell: FrozenConfig, kind: str, mixes: bool = False) -> tuple[list[Part], dict[str, Any]]:
   """The factories of a kind that a cell names, and all their options.
 
   Args:
@@ -270,7 +268,7 @@ def _attempt(faults: list[str], function: Callable, *args, **kwargs) -> Any:
 def _whole_numbers(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, int]]:
   """All whole numbers of a config, by dotted key."""
   for key, value in values.items():
-    if isinstance(value, Mapping | ConfigDict):
+    if isinstance(value, Mapping):
       yield from _whole_numbers(value, f'{prefix}{key}.')
     elif isinstance(value, int):
       yield prefix + key, value

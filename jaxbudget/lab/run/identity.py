@@ -14,14 +14,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_collections import FrozenConfigDict
-
 from jaxbudget import factories, source
 from jaxbudget.data import tables
 from jaxbudget.data.dataset import Dataset, Info
 from jaxbudget.epoch import ENGINE
 from jaxbudget.factories import Part
 from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.frozen_config import FrozenConfig
 from jaxbudget.lab.run.build import Parts
 from jaxbudget.registry import CHAINED, NAMES
 
@@ -38,7 +37,7 @@ _LATER = {
 
 
 def content(
-  cell: FrozenConfigDict, data: Any, parts: Parts, needs: Sequence[str] = ()
+  cell: FrozenConfig, data: Any, parts: Parts, needs: Sequence[str] = ()
 ) -> dict[str, Any]:
   """What is hashed, apart from the seed.
 
@@ -177,7 +176,7 @@ def _part_source(part: Part, skip: Sequence[str]) -> str:
   return source.source_hash([module], [source.root_of(module)], skip=skip)
 
 
-def source_of(cell: FrozenConfigDict, outside: Sequence[Part]) -> str:
+def source_of(cell: FrozenConfig, outside: Sequence[Part]) -> str:
   """The hash of all source that decides the numbers of a cell: the engine's and its parts'.
 
   Args:
@@ -192,7 +191,7 @@ def source_of(cell: FrozenConfigDict, outside: Sequence[Part]) -> str:
   return digest({'ours': ours, 'others': others}) if others else ours
 
 
-def source_modules(cell: FrozenConfigDict) -> tuple[str, ...]:
+def source_modules(cell: FrozenConfig) -> tuple[str, ...]:
   """The modules of the engine, and of the parts of ours that a cell chose."""
   parts = [part for kind in KINDS for part in factories.chain(kind, cell[kind])]
   chosen = [part.factory.__module__ for part in parts if not part.outside]

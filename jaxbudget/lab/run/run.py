@@ -6,13 +6,12 @@ import re
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
-from ml_collections import FrozenConfigDict
-
 from jaxbudget import data
 from jaxbudget.data.catalog import KNOWN
 from jaxbudget.data.tables import BROUGHT
 from jaxbudget.epoch import make_program
 from jaxbudget.lab.differences import flatten
+from jaxbudget.lab.frozen_config import FrozenConfig
 from jaxbudget.lab.run.build import Parts
 from jaxbudget.types import Cost
 
@@ -40,7 +39,7 @@ class Run:
   config_hash: str
   identity: Mapping[str, Any]
   seed: int
-  cell: FrozenConfigDict
+  cell: FrozenConfig
   parts: Parts
   info: data.Info
   paper: tuple[Mapping[str, Any], ...]
@@ -107,25 +106,25 @@ def cost_record(rows: int, cost: Cost) -> dict[str, int]:
   }
 
 
-def must_be_read(cell: FrozenConfigDict) -> bool:
+def must_be_read(cell: FrozenConfig) -> bool:
   """Whether a plan needs the data themselves: people's own files, mirrors, subsets."""
   local_copy = cell.dataset in BROUGHT and cell.data_manual_dir
   return bool(cell.dataset not in KNOWN or cell.data_checksums or local_copy)
 
 
-def where(cell: FrozenConfigDict) -> dict[str, str | None]:
+def where(cell: FrozenConfig) -> dict[str, str | None]:
   """The keys that say where a data set is, as `data.load` takes them."""
   keys = ('data_dir', 'data_manual_dir', 'data_checksums')
   return {key: cell[key] or None for key in keys}
 
 
-def data_key(cell: FrozenConfigDict) -> tuple:
+def data_key(cell: FrozenConfig) -> tuple:
   """Cells with equal keys train on the same data."""
   options = tuple(sorted(cell.dataset_options.to_dict().items()))
   return (cell.dataset, options, cell.validation, *where(cell).values())
 
 
-def label(cell: FrozenConfigDict) -> str:
+def label(cell: FrozenConfig) -> str:
   """The readable part of an identity: file-name safe, without directories."""
   kind, _, argument = cell.dataset.partition(':')
   dataset = f'{kind}_{pathlib.PurePath(argument).stem}' if argument else kind

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from jaxbudget import recording, scan
 from jaxbudget.evaluation import forward_batch
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.config import OPTION_KEYS
+from jaxbudget.lab.frozen_config import FrozenConfig
 from jaxbudget.lab.run import build, files, fit
 from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.run.run import Run
@@ -37,7 +38,7 @@ _FILES = {'scores': 'scores.npy', 'recording': recording.FILE}
 _LOOKS = {'loss', 'logits', 'features', 'gradient_norm'}
 
 
-def of(cell: FrozenConfigDict) -> tuple[Need, ...]:
+def of(cell: FrozenConfig) -> tuple[Need, ...]:
   """What a cell's method needs; nothing where the cell is at fault, which `build` tells."""
   try:
     options = build.choose(cell, 'selector')[1]
@@ -46,7 +47,7 @@ def of(cell: FrozenConfigDict) -> tuple[Need, ...]:
   return needs_of(cell.selector, options)
 
 
-def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
+def cell_of(need: Need, cell: FrozenConfig) -> FrozenConfig:
   """The cell that must be trained before another one can start.
 
   Args:
@@ -76,7 +77,7 @@ def cell_of(need: Need, cell: FrozenConfigDict) -> FrozenConfigDict:
     if kind in settings:  # another part: its options are not the cell's
       first[key] = ConfigDict()
   config_lib.apply(first, settings)
-  return FrozenConfigDict(first)
+  return FrozenConfig(first.to_dict())
 
 
 def looks(wanted: Sequence[Need], needed: Sequence[Run]) -> Iterator[tuple[Run, Cost]]:
@@ -96,7 +97,7 @@ def looks(wanted: Sequence[Need], needed: Sequence[Run]) -> Iterator[tuple[Run, 
         yield run, Cost(scored=1, backward=int('gradient_norm' in need.taken))
 
 
-def price(run: Run, cell: FrozenConfigDict) -> Fraction:
+def price(run: Run, cell: FrozenConfig) -> Fraction:
   """What a pass of a needed run's network costs, over one of the cell's own, by FLOPs.
 
   Args:
@@ -128,7 +129,7 @@ class Charge(NamedTuple):
     return math.ceil(self.before / max(1, shared_by)) + math.ceil(self.look * num_examples)
 
 
-def charge(cell: FrozenConfigDict, needed: Sequence[Run]) -> Charge:
+def charge(cell: FrozenConfig, needed: Sequence[Run]) -> Charge:
   """What the needs of a cell cost.
 
   Args:

@@ -49,6 +49,8 @@ def _as_json(plan: dict[str, Any]) -> bytes:
 
 def of_before(workdir: pathlib.Path) -> int:
   """How many runs a workdir holds under ids of before, which have 8 hex digits, not 16."""
+  if not (workdir / 'runs').is_dir():
+    return 0
   ids = (entry['run_id'] for entry in entries(workdir))
   return sum(
     bool(_OLD_ID.search(run_id)) and (workdir / 'runs' / run_id / files.CONFIG).exists()
