@@ -86,6 +86,18 @@ def test_lines_come_every_tenth_but_not_often_and_every_five_minutes(runs, clock
   )
 
 
+def test_runs_that_others_train_too_are_not_counted_as_ones_own(runs, clock):
+  file = io.StringIO()
+  console = plain.make_console(file=file, width=40)
+  with progress.show(console, runs, everywhere=lambda: 90.0) as bars:
+    bars.begin(runs[2])
+    for epochs in (0.0, 5.0):
+      bars.update(epochs)
+      bars.told(LINE)
+      clock[0] += 400.0
+  assert file.getvalue().endswith('6.7 min left, 90.0 s for all\n')
+
+
 @pytest.mark.parametrize('width', [80, 120])
 def test_bars_fit_the_terminal_and_never_cut_the_method(runs, clock, width):
   file = io.StringIO()

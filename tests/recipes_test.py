@@ -9,6 +9,7 @@ import pytest
 
 from jaxbudget import epoch, evaluation, recipes, rows
 from jaxbudget.data.tables import INFO
+from jaxbudget.lab import command
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.configs import airbench, imagenet
 from jaxbudget.lab.run.flops import model_flops
@@ -88,6 +89,32 @@ def test_a_recipe_counts_by_what_it_sets():
   assert config_lib.from_record(runs[1].cell.to_dict()).epochs == 5
   with pytest.raises(ValueError, match='epochs is set by the grid'):
     config_lib.override(config_lib.defaults(grid=cells[:1]), {'epochs': 3})
+
+
+@pytest.mark.parametrize(('arg', 'given', 'said'), [
+  ('epochs=200,budget=.3', '--grid=recipe=airbench94|paper', [
+    "epochs: behind the colon, and set by recipe 'airbench94' of the grid; give what is meant in",
+    "epochs: behind the colon, and set by recipe 'paper'",
+  ]),
+  ('weight_decay=0,epochs=3,tta=none', '--config.recipe=airbench94', [
+    "epochs and optimizer_options.weight_decay and tta: behind the colon, and set by recipe 'air"
+  ]),
+  ('recipe=airbench96,width=8', '--grid=recipe=airbench94', ['recipe: behind the colon, and set']),
+  ('recipe=airbench96,width=8', '--grid=budget=.1|.3', []),
+  ('epochs=200,width=8', '--grid=recipe=airbench94;epochs=5|200', []),
+  ('width=8', '--config.recipe=airbench94 --config.epochs=3', []),
+])  # fmt: skip
+def test_a_recipe_elsewhere_takes_nothing_away_in_silence(arg, given, said):
+  found = config_lib.defaults()
+  config_lib.override(found, config_lib.parse_arg(arg))
+  rest, flags = command._overrides(given.split())
+  grid_of = rest[0].removeprefix('--grid=') if rest else None
+  faults = []
+  try:
+    command._set(found, grid_of, flags, arg)
+  except ValueError as e:
+    faults = str(e).splitlines()
+  assert len(faults) == len(said) and all(map(str.startswith, faults, said)), faults
 
 
 @pytest.mark.parametrize(('arg', 'said'), [

@@ -127,6 +127,10 @@ def test_nothing_is_extrapolated_and_nothing_guessed(tmp_path):
   only = plan_of(('p_sgd', 0.1))
   path = workdirs.write_workdir(tmp_path / 'x', only, lambda run: 90)
   assert row_of(path, 'p_sgd')['reason'] == 'no unif_sgd in the plan'
+  one = plan_of(('unif_sgd', 0.1), ('selective_backprop', 0.3))
+  path = workdirs.write_workdir(tmp_path / 'y', one, lambda run: 90)
+  said = 'the baseline costs 0.1, and nothing is extrapolated'
+  assert row_of(path, 'selective_backprop')['reason'] == said
 
 
 def test_only_seeds_in_common_are_paired(tmp_path):

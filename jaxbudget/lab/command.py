@@ -130,8 +130,14 @@ def _program() -> list[str]:
   return ['python', sys.argv[0]] if path.suffix == '.py' else [path.name]
 
 
+def _config_place() -> tuple[str, str]:
+  """The file of the config, and what stands behind the colon."""
+  file, _, arg = flags.FLAGS['config'].config_filename.partition(':')
+  return file, arg
+
+
 def _config_name() -> str:
-  return pathlib.Path(flags.FLAGS['config'].config_filename.partition(':')[0]).stem
+  return pathlib.Path(_config_place()[0]).stem
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -144,7 +150,7 @@ def _parse(argv: list[str]) -> list[str]:
       return _show_list()
     if _CONFIG.value is not None:
       _CONFIG.value.keys()  # a file that is not there comes to light only now
-      _set(_CONFIG.value, _GRID.value, overrides)
+      _set(_CONFIG.value, _GRID.value, overrides, _config_place()[1])
     elif overrides:
       raise ValueError(f'--config.{next(iter(overrides))} needs a config: --config=FILE')
     return rest
@@ -163,8 +169,8 @@ def _parse(argv: list[str]) -> list[str]:
   sys.exit(2)
 
 
-def _set(config, grid: str | None, overrides: dict[str, str]) -> None:
-  """Writes what the command line says into a config; all faults in one message."""
+def _set(config, grid: str | None, overrides: dict[str, str], arg: str = '') -> None:
+  """Writes what the command line says into a config made of `arg`; all faults in one message."""
   from jaxbudget.lab import alternatives
   from jaxbudget.lab import config as config_lib
 
@@ -179,6 +185,7 @@ def _set(config, grid: str | None, overrides: dict[str, str]) -> None:
     config_lib.override(config, values)
   except ValueError as e:
     faults.append(str(e))
+  faults = faults or config_lib.overruled(arg, config, values)
   if faults:
     raise ValueError('\n'.join(faults))
 

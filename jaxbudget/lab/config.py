@@ -172,6 +172,37 @@ def expand(values: Mapping[str, Any]) -> dict[str, Any]:
   return {'recipe': name, **{k: v for k, v in given if k not in typed}, **values}
 
 
+def overruled(arg: str | None, config: ConfigDict, values: Mapping[str, Any]) -> list[str]:
+  """What stands behind the colon and a recipe that is given elsewhere sets otherwise.
+
+  There is no telling which was meant, for a recipe comes before what stands beside it only.
+
+  Args:
+    arg: what stands behind the colon of `--config=FILE:arg`.
+    config: what came of it, and its grid.
+    values: of flags.
+
+  Returns:
+    A fault for each recipe of grid and flags.
+  """
+  try:
+    typed = {full_key(key) for key, _ in flatten(parse_arg(arg))}
+  except ValueError:  # an argument of another form, which its config reads
+    return []
+  grid = [(cell, 'the grid', 'in its cells') for cell in config.grid if isinstance(cell, Mapping)]
+  faults = []
+  for given, place, remedy in [*grid, (values, '--config.recipe', 'as a flag too')]:
+    own = {full_key(key) for key, _ in flatten(given)}
+    set_by_it = {full_key(key) for key, _ in flatten(expand(given))} - own | own & {'recipe'}
+    keys = ['recipe'] if 'recipe' in set_by_it & typed else sorted(set_by_it & typed)
+    if keys:
+      faults.append(
+        f'{" and ".join(keys)}: behind the colon, and set by recipe {given["recipe"]!r} of '
+        f'{place}; give {"one of them" if keys == ["recipe"] else f"what is meant {remedy}"}'
+      )
+  return list(dict.fromkeys(faults))
+
+
 def literal(text: str) -> Any:
   """Reads a value that somebody typed: a Python literal, or else a string."""
   try:

@@ -75,8 +75,8 @@ def _statistics_notes(compared: pd.DataFrame) -> tuple[str, ...]:
   floor = compared['floor'].astype(float).dropna()
   if len(floor):
     notes.append(
-      f'Noise floor of the test sets, sqrt(p(1−p)/n): {floor.min():.2f} to {floor.max():.2f} '
-      'points.'
+      'Noise floor of the test sets, sqrt(p(1−p)/n): '
+      f'{render.span(floor.min(), floor.max(), ".2f")} points.'
     )
   overridden = sorted(set(compared['overridden']) - {''})
   notes += [f'Override of the comparability lock: {text}.' for text in overridden]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import scipy.interpolate
 
-from jaxbudget.lab.report import cells, comparability, layout, statistics
+from jaxbudget.lab.report import cells, comparability, layout, render, statistics
 from jaxbudget.lab.report.layout import SAME_COST
 from jaxbudget.lab.report.load import Workdir
 
@@ -138,7 +138,7 @@ def _compare(cell: dict, knots: pd.DataFrame, done, lock, allow) -> dict:
   place = bracket(cell['cost'], knots['expected'])
   if place is None:
     low, high = knots['expected'].iloc[[0, -1]]
-    reason = f'the baseline costs {low:.3g} to {high:.3g}, and nothing is extrapolated'
+    reason = f'the baseline costs {render.span(low, high, ".3g")}, and nothing is extrapolated'
     return row | {'state': 'outside', 'reason': reason}
   pair = knots.iloc[sorted({place.left, place.right})]
   absent = [_point(k, ' at ') for _, k in pair.iterrows() if not k['done']]

@@ -84,6 +84,12 @@ def signed(value: float, digits: int = 2) -> str:
   return f'{value:+.{digits}f}'.replace('-', '−')
 
 
+def span(low: float, high: float, style: str) -> str:
+  """`0.22 to 0.31` in a format such as `.2f`, or one number where both look the same."""
+  shown = format(low, style), format(high, style)
+  return shown[0] if shown[0] == shown[1] else ' to '.join(shown)
+
+
 def interval(low: float, high: float) -> str:
   """`−3.64 to −0.51`, or a dash where there is none."""
   return '–' if math.isnan(low) else f'{signed(low)} to {signed(high)}'

@@ -102,8 +102,7 @@ def _evidence(compared, known, tested) -> list[str]:
     sentences.append('With one seed there is neither interval nor test.')
   floor = known['floor'].astype(float)
   if floor.notna().any():
-    low, high = (f'{x:.2f}' for x in (floor.min(), floor.max()))
-    span = low if low == high else f'{low} to {high}'
+    span = render.span(floor.min(), floor.max(), '.2f')
     sentences.append(f'Noise of the test set alone: ± {span} points (one SE).')
   counts = compared.loc[compared['state'].ne(''), 'state'].value_counts()
   if len(counts):

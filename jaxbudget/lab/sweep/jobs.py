@@ -7,6 +7,8 @@ as a launch in one process does: `local.run_all` with the same locks, checkpoint
 it does not matter how often, or where, a task is started.
 """
 
+import contextlib
+import functools
 import os
 import pathlib
 import signal
@@ -116,7 +118,18 @@ def work(
     return 2
   workdir = directory.parents[1]
   console = console or plain.make_console()
-  return local.run_all(mine, datasets, workdir / 'runs', console, job['resume'], brief)
+  shared = functools.partial(_time_left, workdir, mine) if job['help_others'] else None
+  return local.run_all(mine, datasets, workdir / 'runs', console, job['resume'], brief, shared)
+
+
+def _time_left(workdir: pathlib.Path, runs: list[Run]) -> float:
+  """Seconds until all of some runs are done, whoever trains them; NaN if nothing is known."""
+  from jaxbudget.lab.sweep import status  # which looks at the tasks of SLURM, and these are jobs
+
+  ids = {run.run_id for run in runs}
+  with contextlib.suppress(ValueError, OSError):  # e.g. a plan that is just being written
+    return status.time_left([seen for seen in status.look(workdir) if seen.run_id in ids])
+  return float('nan')
 
 
 def _order(runs: list[Run], tasks: list[list[str]], task: int, help_others: bool) -> list[Run]:

@@ -66,6 +66,7 @@ def run_all(
   console: Console,
   resume: str = 'auto',
   brief: bool = False,
+  everywhere: Callable[[], float] | None = None,
 ) -> int:
   """Trains what is not finished.
 
@@ -76,6 +77,7 @@ def run_all(
     console: for progress; quiet when it is not a terminal.
     resume: `auto` or `force`, see `train.train`.
     brief: somebody else shows how far it is.
+    everywhere: seconds that all will take, if other processes train some of them too.
 
   Returns:
     0 all done; 1 a run failed or was refused; 2 all were refused; 128 + signal number when
@@ -87,7 +89,7 @@ def run_all(
     plain.say(console, f'refused: the processes of this launch differ: {differing}')
     return 2
   ended: dict[str, str] = {}
-  with process.collecting() as received, progress.show(console, runs, brief) as bars:
+  with process.collecting() as received, progress.show(console, runs, brief, everywhere) as bars:
     session = Session(datasets, directory, bars, resume, received, {}, {})
     waiting, told = runs, False
     while waiting:

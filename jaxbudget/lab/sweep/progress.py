@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import progress as rich_progress
@@ -18,7 +18,10 @@ _WAITED = 0.03  # of the time of an epoch, from which waiting for data is told
 
 
 def show(
-  console: Console, runs: Sequence[Run] = (), brief: bool = False
+  console: Console,
+  runs: Sequence[Run] = (),
+  brief: bool = False,
+  everywhere: Callable[[], float] | None = None,
 ) -> 'Launch | notebook.Bars':
   """What shows the progress of a launch on a console; to be used in a `with` block.
 
@@ -26,6 +29,7 @@ def show(
     console: to show it on.
     runs: of the launch.
     brief: no lines of progress, for somebody else shows it.
+    everywhere: seconds that all will take, if others train some of them too.
 
   Returns:
     Something with the methods of `Launch`: bars in a terminal or a notebook, else lines.
@@ -33,7 +37,7 @@ def show(
   if console.is_jupyter and not console.quiet:
     return notebook.Bars(len(runs))
   in_terminal = console.is_terminal and not console.quiet
-  return Launch(runs, Bars(console) if in_terminal else Lines(console, brief))
+  return Launch(runs, Bars(console) if in_terminal else Lines(console, brief), everywhere)
 
 
 class Launch:
@@ -42,9 +46,16 @@ class Launch:
   Args:
     runs: of the launch; what one costs is what it is planned to.
     view: shown this whenever it changes.
+    everywhere: as of `show`.
   """
 
-  def __init__(self, runs: Sequence[Run], view: 'Bars | Lines'):
+  def __init__(
+    self,
+    runs: Sequence[Run],
+    view: 'Bars | Lines',
+    everywhere: Callable[[], float] | None = None,
+  ):
+    self._everywhere = everywhere
     self._work = {run.run_id: max(1, run.planned.forward_equivalents) for run in runs}
     self._total = sum(self._work.values()) or 1
     self._over = 0  # work of runs that are settled
@@ -129,7 +140,8 @@ class Launch:
     work, seconds = self._under_way()
     work, seconds = work + self._done, seconds + self._seconds
     pace = seconds / work if work > 0 else math.nan
-    return pace * self._own() * (1 - self.share), pace * self._total * (1 - self.part)
+    own = pace * self._own() * (1 - self.share)
+    return own, self._everywhere() if self._everywhere else pace * self._total * (1 - self.part)
 
 
 def in_words(run: Run, line: Mapping[str, Any]) -> str:
