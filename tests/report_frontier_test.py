@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import report_workdirs as workdirs
+from scipy import interpolate
 
 from jaxbudget.lab import report
 from jaxbudget.lab.paper import printed
@@ -110,6 +111,17 @@ def test_band_is_the_interval_of_the_interpolated_seeds():
 def test_bracket(cost, expected):
   found = frontier.bracket(cost, [0.1, 0.3, 1.0])
   assert found is None if expected is None else found == pytest.approx(expected)
+
+
+def test_pchip_is_that_of_scipy():
+  rng = np.random.default_rng(0)
+  for n in (3, 3, 4, 7):
+    for kind in (rng.normal(size=(30, n)), rng.integers(-1, 2, (30, n)).astype(float)):
+      for y in kind:
+        x = np.cumsum(rng.uniform(0.01, 2, n))
+        cubic = interpolate.PchipInterpolator(x, y)
+        for at in (*x, *rng.uniform(x[0], x[-1], 5)):
+          assert frontier.pchip(x, y, at) == pytest.approx(float(cubic(at)), abs=1e-12)
 
 
 def test_nothing_is_extrapolated_and_nothing_guessed(tmp_path):

@@ -29,6 +29,7 @@ def enumerate_sign_flips(differences):
     ([1.0, 1.0, -1.0, -1.0], 1.0),
     ([0.5, 0.1], 2 / 4),
     ([0.0, 0.0, 0.0], 1.0),
+    ([0.3, -0.1, -0.2], 1.0),  # no difference, but for rounding
   ],
 )
 def test_sign_flip_p_by_hand(differences, expected):

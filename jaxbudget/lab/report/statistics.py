@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 ALPHA = 0.05
 BCA_FROM = 10
 _RESAMPLES = 9999
+_ENUMERATED = 13  # pairs, of which there are no more sign patterns than resamples
 
 
 class Paired(NamedTuple):
@@ -53,9 +54,13 @@ def paired(differences: Sequence[float]) -> Paired:
   if d.size < 2:
     mean = float(d.mean()) if d.size else math.nan
     return Paired(d.size, mean, math.nan, math.nan, math.nan, '', math.nan, math.nan)
-  mean, se = float(d.mean()), float(scipy.stats.sem(d))
+  mean, se = float(d.mean()), _standard_error(d)
   low, high, name = paired_interval(d)
   return Paired(d.size, mean, se, low, high, name, sign_flip_p(d), smallest_p(d.size))
+
+
+def _standard_error(values: np.ndarray) -> float:
+  return float(values.std(ddof=1) / math.sqrt(values.size))
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -73,12 +78,19 @@ def sign_flip_p(differences: Sequence[float]) -> float:
   d = np.asarray(differences, np.float64)
   if not d.any():
     return 1.0
+  if d.size <= _ENUMERATED:
+    places = np.arange(d.size)
+    signs = 1 - 2 * (np.arange(2**d.size)[:, None] >> places & 1)  # [2^n,n]
+    sums, rounding = np.abs((signs * d).sum(axis=1)), 1e-12 * np.abs(d).sum()
+    return float((sums >= abs(d.sum()) - rounding).mean())
+  import scipy.stats  # which takes a second to import
+
   test = scipy.stats.permutation_test(
     (d,),
     lambda x, axis: np.mean(x, axis=axis),
     permutation_type='samples',
     vectorized=True,
-    n_resamples=max(_RESAMPLES, 2 ** min(d.size, 13)),
+    n_resamples=_RESAMPLES,
     rng=np.random.default_rng(0),
   )
   return float(min(test.pvalue, 1.0))
@@ -93,7 +105,7 @@ def smallest_p(n: int) -> float:
   Returns:
     2^(1-n); beyond 13 pairs what 9,999 random flips can resolve.
   """
-  return 2.0 ** (1 - n) if n <= 13 else 2 / (_RESAMPLES + 1)
+  return 2.0 ** (1 - n) if n <= _ENUMERATED else 2 / (_RESAMPLES + 1)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -172,7 +184,7 @@ def difference_of_means(means: Sequence[float], stds: Sequence[float], ns: Seque
 
 def t_interval(mean: float, se: float, df: float) -> tuple[float, float]:
   """The 95% t interval (mean -+ t * se); NaN without a standard error."""
-  half = scipy.stats.t.ppf(1 - ALPHA / 2, df) * se if df > 0 else math.nan
+  half = float(scipy.special.stdtrit(df, 1 - ALPHA / 2)) * se if df > 0 else math.nan
   return mean - half, mean + half
 
 
@@ -202,7 +214,9 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float, str]:
   if np.ptp(d) == 0:
     return mean, mean, 'paired t'
   if d.size < BCA_FROM:
-    return *t_interval(mean, float(scipy.stats.sem(d)), d.size - 1), 'paired t'
+    return *t_interval(mean, _standard_error(d), d.size - 1), 'paired t'
+  import scipy.stats
+
   found = scipy.stats.bootstrap(
     (d,), np.mean, method='BCa', n_resamples=_RESAMPLES, rng=np.random.default_rng(0)
   ).confidence_interval
