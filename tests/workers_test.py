@@ -89,7 +89,7 @@ def test_a_worker_has_its_own_first_behind_what_they_need():
   tasks = [[first, a], [c], [d, b]]
   order = lambda task, help_others: [r.run_id for r in jobs._order(runs, tasks, task, help_others)]
   assert order(2, False) == [d, first, b]
-  assert order(1, True) == [c, d, first, b, a]
+  assert order(1, True) == [c, first, b, d, a], 'those of others from behind'
   with pytest.raises(ValueError, match='run gone of the job'):
     jobs._order(runs, [['gone']], 0, False)
 

@@ -133,9 +133,13 @@ def _time_left(workdir: pathlib.Path, runs: list[Run]) -> float:
 
 
 def _order(runs: list[Run], tasks: list[list[str]], task: int, help_others: bool) -> list[Run]:
-  """The runs of a task, behind what they need; then, if wanted, those of the next tasks."""
-  helped = range(len(tasks)) if help_others else range(1)
-  wanted = [run_id for i in helped for run_id in tasks[(task + i) % len(tasks)]]
+  """The runs of a task, behind what they need; then, if wanted, those of the next tasks.
+
+  These from behind, where their own worker comes last: else two would compile the same program at
+  the same moment.
+  """
+  others = [*tasks[task + 1 :], *tasks[:task]] if help_others else []
+  wanted = [*tasks[task], *(run_id for other in others for run_id in reversed(other))]
   by_id = {run.run_id: run for run in runs}
   missing = [run_id for run_id in wanted if run_id not in by_id]
   if missing:
