@@ -6,7 +6,7 @@ DOCS := .venv/docs
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: install quickstart wheel docs gallery check test test-all bench gpu aot aot-few faults lock clean
+.PHONY: install quickstart wheel docs gallery check test test-all next bench gpu aot aot-few faults lock next-lock clean
 
 install: $(STAMP)
 
@@ -34,6 +34,18 @@ test: $(STAMP)
 # The same with XLA as people have it, and every test that is marked `long`.
 test-all: $(STAMP)
 	JAXBUDGET_TEST_OPTIMIZED=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m ''
+
+# The suite with the newest Python and JAX that are supported, in an environment of their own.
+NEXT := .venv/next
+NEXT_PYTHON ?= python3.13
+next: $(NEXT)/.installed
+	$(NEXT)/bin/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+
+$(NEXT)/.installed: requirements-next.lock pyproject.toml
+	$(NEXT_PYTHON) -m venv $(NEXT)
+	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-next.lock
+	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
 
 # What people install: the wheel alone, in an environment of its own, used in an empty folder.
 wheel:
@@ -91,9 +103,13 @@ bench: $(STAMP)
 faults: $(STAMP)
 	$(BIN)/python benchmarks/faults.py
 
-# Freezes what is installed now; run the tests before and after.
+# Freezes what is installed now, here or in the newest environment; run the tests before and after.
+FROZEN = -m pip freeze --all --exclude-editable | grep -v -E '^(pip|torch)=='
 lock:
-	$(BIN)/python -m pip freeze --all --exclude-editable | grep -v -E '^(pip|torch)==' > requirements.lock
+	$(BIN)/python $(FROZEN) > requirements.lock
+
+next-lock:
+	$(NEXT)/bin/python $(FROZEN) > requirements-next.lock
 
 clean:
 	rm -rf .venv .wheel .jax_cache build dist runs site
