@@ -10,7 +10,7 @@ from jax.experimental import io_callback
 from toy_methods import held_out, loss_scan
 
 from jaxbudget.selectors.sgd import unif_sgd
-from jaxbudget.testing import SPEC, Unsound, check_selector
+from jaxbudget.testing import SPEC, Unsound, check_selector, data
 from jaxbudget.types import Cost, Selector
 
 N = SPEC.num_examples
@@ -174,3 +174,8 @@ def test_options_and_needs_are_handed_on():
   loss = np.arange(N, dtype=np.float32)
   with pytest.raises(Unsound, match='held_out is not sound:\n- facts.uniform_on_ties'):
     check_selector(held_out, needed={'first': loss, 'second': loss})
+
+
+def test_the_data_are_of_no_trace_that_asks_for_them_first():
+  jax.make_jaxpr(lambda: data(7).label)()
+  assert np.asarray(data(7).label).shape == (7,)

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 import numpy as np
 import pytest
@@ -98,6 +99,12 @@ def test_table_of_the_study():
   assert data.info('mini_imagenet').image_shape == (84, 84, 3)
   validated = data.info('cifar10', validation=5000)
   assert (validated.num_train, validated.num_test) == (45000, 5000)
+
+
+def test_a_builder_of_what_is_not_prepared_leaves_no_directory_behind(tmp_path, monkeypatch):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  builder = prepared.make(tfds.builder, 'cifar10', data_dir=tmp_path / 'data')
+  assert not prepared.is_prepared(builder) and list(tmp_path.iterdir()) == []
 
 
 # --- small archives -------------------------------------------------------------------
@@ -306,7 +313,7 @@ def test_existing_caches_are_read_through_tfds_name(tmp_path, small):
 
   target = copy_of_prepared(root, tmp_path / 'tfrecord', to_tfrecord)
   for path in target.glob('*array_record*'):
-    builder = tfds.builder('cifar10', data_dir=tmp_path / 'array_record')
+    builder = prepared.make(tfds.builder, 'cifar10', data_dir=tmp_path / 'array_record')
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     split = 'train' if 'train' in path.name else 'test'
     source = builder.as_data_source(split, deserialize_method=raw)
@@ -320,7 +327,7 @@ def test_existing_caches_are_read_through_tfds_name(tmp_path, small):
   assert again.fingerprint == read.fingerprint
 
   whole = out.read_bytes()
-  builder = tfds.builder('cifar10', data_dir=tmp_path / 'tfrecord')
+  builder = prepared.make(tfds.builder, 'cifar10', data_dir=tmp_path / 'tfrecord')
   flipped = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in (0, 9, 40, -1)]
   for damaged in (whole[:-10], whole[:7], *flipped):
     out.write_bytes(damaged)

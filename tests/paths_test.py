@@ -96,6 +96,18 @@ def test_programs_are_kept_at_home_or_not_at_all(cache, homeless, monkeypatch, t
     jax.config.update('jax_compilation_cache_dir', before)
 
 
+@pytest.mark.parametrize(('asked', 'kept'), [(1.0, 0.2), (0.0, 0.0)])
+def test_programs_are_kept_from_a_fifth_of_a_second_on_or_from_less_if_asked(asked, kept):
+  name = 'jax_persistent_cache_min_compile_time_secs'
+  before = getattr(jax.config, name)
+  try:
+    jax.config.update(name, asked)
+    inputs.use_compilation_cache()
+    assert getattr(jax.config, name) == kept
+  finally:
+    jax.config.update(name, before)
+
+
 def test_a_cache_that_is_no_directory_does_not_keep_images_from_being_read(tmp_path):
   images(tmp_path / 'pets')
   for root in ('/proc/nowhere', '/dev/null/x'):

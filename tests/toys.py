@@ -1,7 +1,9 @@
 """Runs of the conformance kit's toy, which is small enough to compute by hand."""
 
+import atexit
 import functools
 import pathlib
+import shutil
 import tempfile
 
 import jax
@@ -34,11 +36,19 @@ def run_epoch(program, selector, state, e, seed=0, train_rows=epoch.train_rows, 
 
 
 @functools.cache
+def _recordings() -> pathlib.Path:
+  """A directory until this process ends."""
+  directory = tempfile.mkdtemp()
+  atexit.register(shutil.rmtree, directory)
+  return pathlib.Path(directory)
+
+
+@functools.cache
 def recording(n: int = SPEC.num_examples, epochs: int = 4) -> str:
   """A recording of some epochs in which half of the samples were trained on once each."""
   rng = np.random.default_rng(0)
   planes = [recording_lib.pack(rng.permutation(np.arange(n) % 2)) for _ in range(epochs)]
-  path = pathlib.Path(tempfile.mkdtemp()) / recording_lib.FILE
+  path = _recordings() / f'{n}-{epochs}.npz'
   path.write_bytes(recording_lib.to_bytes(planes, n))
   return str(path)
 

@@ -8,6 +8,7 @@ it can never be taken for the official data. The decoded cache is ROOT/jaxbudget
 import contextlib
 import dataclasses
 import difflib
+import functools
 import hashlib
 import os
 import pathlib
@@ -125,12 +126,12 @@ def load_archived(
     from jaxbudget.data import prepared
 
     stock = {'svhn': 'svhn_cropped'}.get(name, name)
-    builder = tfds.builder(stock, data_dir=home)
+    builder = prepared.make(tfds.builder, stock, data_dir=home)
     if not prepared.is_prepared(builder):
       downloads = root / 'downloads' / 'jaxbudget'
       paths = [download.get(a, manual_dirs, downloads, progress) for a in archives]
       prepared.prepare(_builder(name, home, paths, progress))
-      builder = tfds.builder(stock, data_dir=home)
+      builder = prepared.make(tfds.builder, stock, data_dir=home)
     arrays, class_names = prepared.read(builder, progress)
     return _complete(name, arrays, class_names, official, builder.data_dir)
 
@@ -139,16 +140,18 @@ def load_archived(
 
 def _builder(name: str, home: pathlib.Path, paths: list[pathlib.Path], progress: Progress):
   """Our variant of a stock builder, which prepares without TensorFlow."""
+  from jaxbudget.data import prepared
+
   if name == 'svhn':
     from jaxbudget.data import svhn
 
-    builder = svhn.SvhnCropped(data_dir=home, file_format='array_record')
+    builder = prepared.make(svhn.SvhnCropped, data_dir=home, file_format='array_record')
     builder.archives = tuple(paths)
   else:
     from jaxbudget.data import cifar
 
     kind = {'cifar10': cifar.Cifar10, 'cifar100': cifar.Cifar100}[name]
-    builder = kind(data_dir=home, file_format='array_record')
+    builder = prepared.make(kind, data_dir=home, file_format='array_record')
     (builder.archive,) = paths
   builder.progress = progress
   return builder
@@ -201,7 +204,10 @@ def load_mini_imagenet(
     listed = mini_imagenet_source.read_lists(source) if source else ()
     full = not source or len(listed) == mini_imagenet_source.FULL
     home = root if full else root / 'jaxbudget' / f'{key}.tfds'
-    builder = mini_imagenet.MiniImagenet(data_dir=home, file_format='array_record')
+    make = functools.partial(
+      prepared.make, mini_imagenet.MiniImagenet, data_dir=home, file_format='array_record'
+    )
+    builder = make()
     if not prepared.is_prepared(builder):
       if source is None:
         raise DataError(
@@ -211,7 +217,7 @@ def load_mini_imagenet(
         )
       builder.source, builder.progress = source, progress
       prepared.prepare(builder)
-      builder = mini_imagenet.MiniImagenet(data_dir=home, file_format='array_record')
+      builder = make()
     arrays, class_names = prepared.read(builder, progress)
     notes = mini_imagenet.notes(builder.info.metadata)
     return _complete('mini_imagenet', arrays, class_names, full, builder.data_dir, notes)
@@ -245,7 +251,7 @@ def load_any(name: str, root: pathlib.Path | None, progress: Progress) -> Datase
 
   root = known_root(root)
   try:
-    builder = tfds.builder(name, data_dir=root)
+    builder = prepared.make(tfds.builder, name, data_dir=root)
   except tfds.core.DatasetNotFoundError as error:
     known = tfds.list_builders(with_community_datasets=False)
     close = difflib.get_close_matches(name.partition('/')[0].partition(':')[0], known, n=1)

@@ -5,7 +5,7 @@ import io
 import os
 import pathlib
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import PIL.Image
@@ -58,6 +58,26 @@ def counted(examples: Iterable, total: int, task: str, progress: Progress) -> It
     yield example
     if done % 100 == 0 or done == total:
       progress(task, done, total)
+
+
+def make(kind: Callable[..., tfds.core.DatasetBuilder], *name: str, **options):
+  """Makes a builder of tensorflow-datasets, which looks for nothing in the bucket of that project.
+
+  For what it might find there, a builder whose data are not prepared leaves a directory behind
+  among the temporary ones.
+
+  Args:
+    kind: `tfds.builder`, or a class.
+    *name: of the data set, for the former.
+    **options: of the builder.
+  """
+  info = tfds.core.DatasetInfo
+  look = info.initialize_from_bucket
+  info.initialize_from_bucket = lambda self: None
+  try:
+    return kind(*name, **options)
+  finally:
+    info.initialize_from_bucket = look
 
 
 def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
