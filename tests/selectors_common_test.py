@@ -11,7 +11,7 @@ import toys
 
 from jaxbudget import epoch, factories, ledger, registry
 from jaxbudget.selectors import make_selector
-from jaxbudget.testing import check_selector
+from jaxbudget.testing import check_selector, hooks
 
 VARIANTS = {
   **{name: (name, {}) for name in registry.names('selector')},
@@ -75,11 +75,19 @@ def make(variant, budget=0.5):
     for v in VARIANTS
   ],
 )
-def test_every_method_keeps_its_contract(variant):
+def test_every_method_keeps_its_contract(variant, monkeypatch):
+  if variant not in PATHS:  # without jit each operation is compiled by itself: see below
+    monkeypatch.setattr(hooks, 'jit_faults', lambda selector: iter(()))
   name, options = VARIANTS[variant][0], options_of(variant)
   budgets = (1.0, 1.0) if whole(variant) else (0.5, 0.75)
   factory = factories.find('selector', name).factory
   check_selector(factory, budgets=budgets, needed=toys.needed(name, options), **options)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('variant', OTHERS)
+def test_jit_changes_nothing(variant):
+  assert list(hooks.jit_faults(make(variant)[0])) == []
 
 
 @functools.cache

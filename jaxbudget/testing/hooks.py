@@ -38,10 +38,6 @@ def fitting(selector: Selector) -> Iterator[str]:
   batch = blank_batch(SPEC, selector.facts.candidates)
   key, place = jax.random.key(1), jnp.int32(0)
 
-  def forward(batch: Batch) -> Outputs:
-    logits = batch.image.reshape(batch.index.shape[0], -1)[:, : SPEC.num_classes]
-    return Outputs(logits, jnp.sum(logits * batch.target, axis=-1))
-
   def same(hook: str, after: Any) -> Iterator[str]:
     before, later = jax.tree.structure(state), jax.tree.structure(after)
     if before != later:
@@ -55,21 +51,26 @@ def fitting(selector: Selector) -> Iterator[str]:
         yield f'{hook} makes {where} {new.str_short()}, init made it {old.str_short()}'
 
   def chosen(state, key, batch):
-    return selector.select(state, key, batch, forward)
+    return selector.select(state, key, batch, _forward)
 
   planned = jax.eval_shape(selector.plan, state, key, place)
   yield from same('plan', planned[0])
   selected = jax.eval_shape(chosen, state, key, batch)
   yield from same('select', selected[0])
   trained = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), selected[1])
-  yield from same('update', jax.eval_shape(selector.update, state, trained, forward(trained)))
+  yield from same('update', jax.eval_shape(selector.update, state, trained, _forward(trained)))
   if 'scored' not in selected[2] or selected[2]['scored'].dtype != jnp.int32:
     yield "select must give info['scored'] as i32[]: the forward passes it has spent"
   if _is_identity(chosen, state, key, batch) and selector.select is not take_all:
     yield 'select does nothing: use types.take_all, for a wrapped one costs a cond in every row'
   yield from _asked_faults(selector, state, trained, batch)
   yield from _plan_faults(selector, state)
-  yield from _jit_faults(selector, state, forward)
+  yield from jit_faults(selector)
+
+
+def _forward(batch: Batch) -> Outputs:
+  logits = batch.image.reshape(batch.index.shape[0], -1)[:, : SPEC.num_classes]
+  return Outputs(logits, jnp.sum(logits * batch.target, axis=-1))
 
 
 def _is_identity(select, state, key, batch) -> bool:
@@ -109,12 +110,8 @@ def _plan_faults(selector: Selector, state: Any) -> Iterator[str]:
   facts, place = selector.facts, jnp.int32(0)
   jitted = jax.jit(selector.plan)(state, jax.random.key(1), place)
   again = jax.jit(selector.plan)(state, jax.random.key(1), place)
-  with jax.disable_jit():
-    plain = selector.plan(state, jax.random.key(1), place)
   if not equal(jitted, again):
     yield 'plan is not deterministic: the same key gives another plan'
-  if not equal(jitted[1], plain[1]):
-    yield 'plan gives another plan under jit than without'
   plan = jax.device_get(jitted[1])
   rows = int(plan.rows)
   if plan.index.dtype != np.int32 or plan.weight.dtype != np.float32:
@@ -138,8 +135,14 @@ def _plan_faults(selector: Selector, state: Any) -> Iterator[str]:
     yield 'facts.distinct, but a sample comes twice in an epoch'
 
 
-def _jit_faults(selector: Selector, state: Any, forward: Any) -> Iterator[str]:
-  """Hooks of the row that say something else when they are compiled."""
+def jit_faults(selector: Selector) -> Iterator[str]:
+  """Hooks that say something else when they are compiled."""
+  state, key = selector.init(jax.random.key(0)), jax.random.key(1)
+  jitted = jax.jit(selector.plan)(state, key, jnp.int32(0))
+  with jax.disable_jit():
+    plain = selector.plan(state, key, jnp.int32(0))
+  if not equal(jitted[1], plain[1]):
+    yield 'plan gives another plan under jit than without'
   batch, key = blank_batch(SPEC, selector.facts.candidates), jax.random.key(2)
   places = jnp.arange(selector.facts.candidates, dtype=jnp.int32) % SPEC.num_examples
   image = jax.random.normal(key, batch.image.shape, jnp.float32)
@@ -148,8 +151,8 @@ def _jit_faults(selector: Selector, state: Any, forward: Any) -> Iterator[str]:
   batch = batch._replace(part_index=places[:, None], part_share=batch.part_share + 1)
 
   def row(state, key, batch):
-    state, batch, info = selector.select(state, key, batch, forward)
-    outputs = forward(batch)
+    state, batch, info = selector.select(state, key, batch, _forward)
+    outputs = _forward(batch)
     weight = selector.weigh(state, outputs.loss, batch.weight)
     return selector.update(state, batch, outputs), batch.index, weight, info['scored']
 
