@@ -19,20 +19,24 @@ from jaxbudget.lab.run import flops
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
-from jaxbudget.types import Spec, take_all
+from jaxbudget.types import Spec, blank_batch, take_all, with_epoch
 
 LAYERS = 9  # convolutions of resnet8: the stem, two in each of 3 blocks, 2 shortcuts
 PLATFORMS = ('cuda', 'tpu')
 SIDE = 16
 
 
+def images(spec):
+  """What augmentations are told of a data set."""
+  colours = spec.image_shape[-1]
+  mean, std = (0.5,) * colours, (0.2,) * colours
+  return Info('x', spec.num_examples, 0, 3, spec.image_shape, mean, std, flip=0.5, pad=1)
+
+
 def abstract_run(selector, spec, *, augment='standard', budget=0.5, **model):
   """Arguments of `train_rows` as shapes, with the convolution that accelerators get."""
-  shape, colours = spec.image_shape, spec.image_shape[-1]
-  mean, std = (0.5,) * colours, (0.2,) * colours
-  info = Info('x', spec.num_examples, 0, 3, shape, mean, std, flip=0.5, pad=1)
   model = make_model('resnet8', 3, spec.image_shape, width=2, conv='lax', **model)
-  augment = make_augment(augment, info)
+  augment = make_augment(augment, images(spec))
   return engine.row_shapes(spec, model, augment, selector, make_optimizer(), budget)
 
 
@@ -91,28 +95,33 @@ def test_rows_hold_plain_convolutions(variant):
   ],
 )
 def test_every_method_lowers_for_accelerators(variant):
-  """Its hooks, that is: around a linear model, for a network lowers as it does elsewhere."""
-  selector, budget = make(variant)
-  arguments = engine.row_shapes(
-    toys.SPEC, toys.MODEL, toys.AUGMENT, selector, make_optimizer(), budget
-  )
-  lowered(epoch.train_rows, *arguments)
-  _, state, _, _, root, place = arguments
-  rows = state.plan.index.shape[0]
-  plans = lowered(epoch.plan_program, selector.plan, rows, state.selector, place, root)
+  """Its hooks, that is: what is around them lowers as it does for `PATHS`."""
+  selector, _ = make(variant)
+  row, arguments = toys.row(selector)
+  lowered(row, *arguments)
+  state, root, _ = arguments
+  plans = lowered(epoch.plan_program, selector.plan, 1, state, jnp.int32(0), root)
   # Of 64 bits, window reductions are what TPUs have no form of.
   assert not re.search(r'reduce_window"[^^]*\^bb0\(%\w+: tensor<u?i64>', plans['tpu'])
 
 
-@pytest.mark.parametrize(
-  'name, augment',
-  [
-    *(('p_sgd', augment) for augment in registry.names('augment')),
-    *(('selective_backprop', augment) for augment in ('standard', 'ricap')),
-  ],
-)
-def test_every_augmentation_lowers_for_accelerators(name, augment):
-  parts = {'mixup': 2, 'cutmix': 2, 'ricap': 4}.get(augment, 1)
+@pytest.mark.parametrize('name', registry.names('augment'))
+def test_every_augmentation_lowers_for_accelerators(name):
+  spec = Spec(48, 8, 3, 4, (SIDE, SIDE, 3))
+  augment = make_augment(name, images(spec))
+
+  def both(key, batch):
+    return with_epoch(augment.train, key, jnp.int32(0), batch), augment.test(batch.image)
+
+  batch = blank_batch(spec, 8)
+  raw = batch._replace(image=jnp.zeros(batch.image.shape, jnp.uint8))
+  lowered(jax.jit(both), jax.random.key(0), raw)
+
+
+@pytest.mark.parametrize('name', ['p_sgd', 'selective_backprop'])
+@pytest.mark.parametrize('augment', ['standard', 'ricap'])
+def test_steps_on_augmented_images_hold_plain_convolutions(name, augment):
+  parts = {'ricap': 4}.get(augment, 1)
   spec = Spec(48, 8, 3, 4, (SIDE, SIDE, 3), parts)
   options = {'history': 16} if name == 'selective_backprop' else {}
   selector = make_selector(name, spec, 0.5, options)

@@ -13,7 +13,9 @@ import numpy as np
 from jaxbudget import engine, epoch, factories, ledger, selectors
 from jaxbudget import recording as recording_lib
 from jaxbudget.optimizers import make_optimizer
+from jaxbudget.step import row_hooks
 from jaxbudget.testing.toy import AUGMENT, MODEL, SPEC, data
+from jaxbudget.types import Outputs, blank_batch
 
 
 def start(selector, budget, spec=SPEC, seed=0, unit='backward', model=MODEL):
@@ -35,12 +37,33 @@ def run_epoch(program, selector, state, e, seed=0, train_rows=epoch.train_rows, 
   return train_rows(program, state, data(), rates(state), root, jnp.int32(stop))
 
 
+def row(selector):
+  """What a method's hooks do in a row, without the engine around it: (function, arguments)."""
+  state = jax.eval_shape(selector.init, jax.random.key(0))
+  return _row(row_hooks(selector)), (
+    state, jax.random.key(0), blank_batch(SPEC, selector.facts.candidates)
+  )  # fmt: skip
+
+
 @functools.cache
-def _recordings() -> pathlib.Path:
-  """A directory until this process ends."""
-  directory = tempfile.mkdtemp()
-  atexit.register(shutil.rmtree, directory)
-  return pathlib.Path(directory)
+def _row(hooks):
+  def forward(batch):
+    logits = batch.image.reshape(batch.index.shape[0], -1)[:, : SPEC.num_classes]
+    return Outputs(logits, jnp.sum(logits * batch.target, axis=-1))
+
+  @jax.jit
+  def row(state, key, batch):
+    state, batch, info = hooks.select(state, key, batch, forward)
+    outputs = forward(batch)
+    weight = hooks.weigh(state, outputs.loss, batch.weight)
+    state = hooks.update(state, batch, outputs)
+    return state, batch, info, weight, hooks.report(state)
+
+  return row
+
+
+_RECORDINGS = pathlib.Path(tempfile.mkdtemp())  # until this process ends
+atexit.register(shutil.rmtree, _RECORDINGS)
 
 
 @functools.cache
@@ -48,7 +71,7 @@ def recording(n: int = SPEC.num_examples, epochs: int = 4) -> str:
   """A recording of some epochs in which half of the samples were trained on once each."""
   rng = np.random.default_rng(0)
   planes = [recording_lib.pack(rng.permutation(np.arange(n) % 2)) for _ in range(epochs)]
-  path = _recordings() / f'{n}-{epochs}.npz'
+  path = _RECORDINGS / f'{n}-{epochs}.npz'
   path.write_bytes(recording_lib.to_bytes(planes, n))
   return str(path)
 

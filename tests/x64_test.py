@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toys
 from selectors_common_test import PATHS, VARIANTS, make
 
 from jaxbudget import engine, models, registry, sampling, scan
@@ -24,8 +25,6 @@ from jaxbudget.selectors import coreset, rho_loss
 from jaxbudget.task import CLASSIFICATION
 from jaxbudget.testing import SPEC, toy
 from jaxbudget.types import Data, plain_batch, with_epoch
-
-ROOT = pathlib.Path(__file__).parents[1]
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -70,9 +69,23 @@ def seen_by(model, key):
   return block(model, toy.AUGMENT.test, 16, ('logits',), CLASSIFICATION, None, *arguments)
 
 
-@pytest.mark.parametrize('variant', VARIANTS)
-def test_an_epoch_of_every_method_names_its_types(variant):
+@pytest.mark.parametrize('variant', PATHS)
+def test_an_epoch_names_its_types(variant):
   found, leaks = traced(functools.partial(epoch_of, variant, toy.MODEL), jax.random.key(0))
+  assert not wide(found)
+  assert not leaks or 'ordered' in variant  # compares a share with thresholds in float64
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_the_hooks_of_every_method_name_their_types(variant):
+  selector, _ = make(variant)
+
+  def hooks(key):
+    row, (_, _, batch) = toys.row(selector)
+    state, plan = selector.plan(selector.init(key), key, jnp.int32(1))
+    return plan, row(state, key, batch)
+
+  found, leaks = traced(hooks, jax.random.key(0))
   assert not wide(found)
   assert not leaks or 'ordered' in variant  # compares a share with thresholds in float64
 
