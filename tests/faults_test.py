@@ -42,8 +42,8 @@ def expected(place):
 
 
 def test_killed_launches_lose_nothing(place, expected):
-  died = campaign.kills(place, CELLS, expected, count=3)
-  assert sum(died.values()) - died['grids'] == 3
+  died = campaign.kills(place, CELLS, expected, count=2)
+  assert sum(died.values()) - died['grids'] == 2
 
 
 def test_terminated_launches_save_and_go_on(place, expected):
@@ -52,7 +52,7 @@ def test_terminated_launches_save_and_go_on(place, expected):
 
 
 def test_launches_at_once_share_the_work(place, expected):
-  campaign.crowd(place, CELLS, expected, count=3)
+  campaign.crowd(place, CELLS, expected, count=2)
 
 
 @pytest.mark.usefixtures('linear_model')
@@ -227,7 +227,7 @@ def test_workers_share_the_work_and_end_with_their_launch(number, place, expecte
   while any(s.state == 'running' for s in status.look(workdir)):
     assert time.monotonic() < until, 'workers outlive their launch'
     time.sleep(0.1)
-  code, said = campaign.launch(workdir, CELLS, '--workers=2')
+  code, said = campaign.launch(workdir, CELLS)
   assert code == 0, said
   assert max(Counter(campaign._TRAINED.findall(said)).values()) == 1
   campaign.assert_same(workdir, expected)

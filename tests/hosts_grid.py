@@ -1,4 +1,4 @@
-"""Two methods on all devices of all processes; see `hosts_test.py`."""
+"""Two runs on all devices of all processes; see `hosts_test.py`."""
 
 from jaxbudget.lab import config
 
@@ -13,12 +13,12 @@ def get_config(arg: str | None = None):
       'epochs': 6,
       'batch_size': 128,
       'learning_rate': 0.5,
-      'seeds': 1,
+      'seeds': 2,
       'devices': 0,
       'rows_per_call': 2,
       'checkpoint_every': 1e-3,
       'record_selection': True,
-      'grid': ({'selector': 'p_sgd'}, {'selector': 'selective_backprop'}),
+      'selector': 'selective_backprop',
       **config.parse_arg(arg),
     }
   )

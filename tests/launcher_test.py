@@ -17,8 +17,7 @@ from jaxbudget.lab.sweep import progress
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {
-  'dataset': 'digits', 'model': 'resnet8', 'width': 4, 'batch_size': 64, 'epochs': 2, 'budget': 0.5,
-  'seeds': 1,
+  'dataset': 'digits', 'model': 'mlp', 'batch_size': 64, 'epochs': 2, 'budget': 0.5, 'seeds': 1,
 }  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def test_an_installed_package_plans_and_trains_with_workers(installed, tmp_path)
   environment = {**os.environ, 'PYTHONPATH': str(installed)}
   launch = [
     installed / 'bin' / 'jaxbudget',
-    '--config=single:dataset=digits,model=resnet8,width=2,batch_size=64,epochs=1,budget=0.1',
+    '--config=single:dataset=digits,model=mlp,batch_size=64,epochs=1,budget=0.1',
     '--config.seeds=2',
   ]
   options = {'cwd': tmp_path, 'env': environment}

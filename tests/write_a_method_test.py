@@ -34,7 +34,7 @@ def test_from_nothing_to_a_compared_method(folder):
   recent_loss_test.test_recent_loss()
   import my_study
 
-  config = my_study.get_config('epochs=2,seeds=2,width=4')
+  config = my_study.get_config('epochs=2,seeds=2,model=mlp')
   workdir = folder / 'runs'
   assert launcher.launch(config, workdir) == 0
   planned = json.loads((workdir / 'plan.json').read_text())['runs']
