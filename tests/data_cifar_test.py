@@ -42,10 +42,13 @@ def direct_parse(archive, files, num_labels):
 @pytest.mark.parametrize(
   ('name', 'train', 'test', 'num_labels'),
   [
-    ('cifar10', [PREFIX + f for f in TRAIN_FILES], [PREFIX + 'test_batch.bin'], 1),
+    pytest.param(
+      'cifar10', [PREFIX + f for f in TRAIN_FILES], [PREFIX + 'test_batch.bin'], 1,
+      marks=pytest.mark.long,
+    ),
     ('cifar100', ['cifar-100-binary/train.bin'], ['cifar-100-binary/test.bin'], 2),
   ],
-)
+)  # fmt: skip
 def test_real_images_are_bit_equal(tmp_path, name, train, test, num_labels):
   manual = pathlib.Path(REAL)
   told = []

@@ -164,6 +164,7 @@ def test_d6_warm_up_epochs():
     assert sum(n > 200 for n in late) == uniform_epochs
 
 
+@pytest.mark.long  # what Q1 comes to; the rule itself is tested above
 def test_released_credit_makes_sampling_under_ricap_nearly_uniform():
   # Q1: what is credited has little to do with the sample. Simulated with difficulties of which
   # the credit keeps a tenth, the entropy approaches uniform sampling's 10.814.

@@ -49,7 +49,7 @@ def test_a_valid_config_is_accepted(linear_model, common, tmp_path, drawn):  # n
   assert outcome == 'planned', (drawn, said)
 
 
-@fuzz(8, phases=[Phase.generate])  # to shrink what is trained would take minutes
+@fuzz(5, phases=[Phase.generate])  # to shrink what is trained would take minutes
 @given(drawn=fuzzing.valid())
 def test_a_valid_config_is_trained(linear_model, common, tmp_path, drawn):  # noqa: F811
   small = {'model': 'linear', 'epochs': 12, 'batch_size': 16, 'seeds': 1}

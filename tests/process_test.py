@@ -1,10 +1,12 @@
 """Streams that cannot be written, terminals that go away, and signals that ask to end."""
 
+import fcntl
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 
@@ -102,8 +104,12 @@ with process.collecting() as received:
 sys.exit(received[0])
 """
   program = start(script, stdout=subprocess.PIPE)
-  time.sleep(0.5)
-  assert program.poll() is None, 'a pipe that is full is waited for'
+  held = [0, 0]
+  while not held[-1] or held[-1] != held[-2]:  # until the pipe is full
+    assert program.poll() is None, 'a pipe that is full is waited for'
+    time.sleep(0.1)
+    waiting = fcntl.ioctl(program.stdout, termios.FIONREAD, bytes(4))
+    held.append(int.from_bytes(waiting, sys.byteorder))
   program.send_signal(signal.SIGHUP)
   assert program.wait(60) == signal.SIGHUP
   program.stdout.close()
