@@ -15,7 +15,7 @@ from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.sampling import shuffle
 from jaxbudget.selectors import refreshing
 from jaxbudget.selectors.sgd import plain_facts
-from jaxbudget.types import Cost, Plan, Selector, Spec
+from jaxbudget.types import Cost, Selector, Spec
 
 _FALL = ((0.0, 1.0), (0.3, 0.8), (0.6, 0.6), (0.8, 0.4))  # share of the run, of the fraction
 
@@ -124,17 +124,11 @@ def kakurenbo(
     order = shuffle(order_key, jnp.arange(count, dtype=jnp.int32))
     order = order[jnp.argsort(away[order], stable=True)]
     stay = count - jnp.sum(away, dtype=jnp.int32)
-    rows = stay // size if exact else -(-stay // size)
     more = (count - stay) // size if exact else -(-(count - stay) // size)
     more = jnp.where(epoch < spec.epochs - 1, more, 0)  # after the last epoch nobody asks
-    row = jnp.arange(padded, dtype=jnp.int32)[:, None]
-    column = jnp.arange(size, dtype=jnp.int32)[None]
-    place = jnp.where(row < rows, row * size + column, stay + (row - rows) * size + column)
-    real = (place < jnp.where(row < rows, stay, count)) & (row < rows + more)
-    index = jnp.where(real, order[jnp.clip(place, 0, count - 1)], 0)
-    weight = 1 / (1 - limit) if scale else jnp.float32(1)
-    planned = Plan(index, jnp.where(real, weight, jnp.float32(0)), rows + more)
-    return refreshing.begin(state, state.noted, rows), planned
+    looked = jnp.roll(order, -stay), count - stay, more
+    weight = 1 / (1 - limit) if scale else 1.0
+    return refreshing.lay_out(state.noted, order, stay, *looked, (padded, size), weight)
 
   return Selector(facts, init, plan, select=select, update=update, partial=not exact)
 

@@ -93,14 +93,13 @@ def _filter(proxy: _Proxy):
   def hardest(loss):
     return jnp.argsort(-jax.lax.stop_gradient(loss), stable=True)[: proxy.size]
 
-  def on_all(params, model_state, batch):
-    loss, model_state = losses(params, model_state, batch, train=True)
-    top = hardest(loss)
-    return jnp.mean(loss[top]), (top, model_state)
+  def everybody(loss):
+    return jnp.arange(loss.shape[0], dtype=jnp.int32)
 
-  def on_kept(params, model_state, batch):
+  def objective(params, model_state, batch, pick):
     loss, model_state = losses(params, model_state, batch, train=True)
-    return jnp.mean(loss), model_state
+    top = pick(loss)
+    return jnp.mean(loss[top]), (top, model_state)
 
   def step(state, gradient):
     now = state.step + 1
@@ -111,28 +110,23 @@ def _filter(proxy: _Proxy):
     params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
     return state._replace(params=params, opt_state=opt_state)
 
+  def learn(state, batch, pick):
+    weights = state.params, state.model_state
+    found = jax.value_and_grad(objective, has_aux=True)(*weights, batch, pick)
+    (_, (top, model_state)), gradient = found
+    return step(state, gradient)._replace(model_state=model_state), top
+
+  def look(state, batch):
+    _, (top, model_state) = objective(state.params, state.model_state, batch, hardest)
+    return state._replace(model_state=model_state), top
+
   def in_train_mode(state, batch, due):
-    def learn():
-      found = jax.value_and_grad(on_all, has_aux=True)(state.params, state.model_state, batch)
-      (_, (top, model_state)), gradient = found
-      return step(state, gradient)._replace(model_state=model_state), top
-
-    def look():
-      _, (top, model_state) = on_all(state.params, state.model_state, batch)
-      return state._replace(model_state=model_state), top
-
-    return jax.lax.cond(due, learn, look)
+    return jax.lax.cond(due, lambda: learn(state, batch, hardest), lambda: look(state, batch))
 
   def in_eval_mode(state, batch, due):
     top = hardest(losses(state.params, state.model_state, batch, train=False)[0])
     kept = jax.tree.map(lambda x: x[top], batch)
-
-    def learn():
-      found = jax.value_and_grad(on_kept, has_aux=True)(state.params, state.model_state, kept)
-      (_, model_state), gradient = found
-      return step(state, gradient)._replace(model_state=model_state)
-
-    return jax.lax.cond(due, learn, lambda: state), top
+    return jax.lax.cond(due, lambda: learn(state, kept, everybody)[0], lambda: state), top
 
   run = in_train_mode if proxy.mode == 'train' else in_eval_mode
 

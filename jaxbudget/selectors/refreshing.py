@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxbudget.types import Batch, Outputs
+from jaxbudget.types import Batch, Outputs, Plan
 
 Note = Callable[[Any, Batch, Outputs], Any]
 
@@ -23,10 +23,41 @@ class Rows(NamedTuple):
   first: jax.Array  # i32[]  the first that only looks
 
 
-def begin(state: Rows, noted: Any, first: int | jax.Array) -> Rows:
-  """The state at the beginning of an epoch whose rows only look from `first` on."""
-  del state
-  return Rows(noted, jnp.int32(0), jnp.asarray(first, jnp.int32))
+def lay_out(
+  noted: Any,
+  trained: jax.Array,
+  used: jax.Array,
+  looked: jax.Array,
+  count: jax.Array | int,
+  more: jax.Array,
+  shape: tuple[int, int],
+  weight: jax.Array | float = 1.0,
+) -> tuple[Rows, Plan]:
+  """Begins an epoch: rows that train, and behind them rows that only look.
+
+  Args:
+    noted: what is known.
+    trained: i32[n], of which the first `used` are trained on; the last row may be partial.
+    used: i32[].
+    looked: i32[m], of which the first `count` are looked at, as far as the rows go.
+    count: i32[].
+    more: i32[], rows that look.
+    shape: of the plan, rows that do not exist among them.
+    weight: of who is in it.
+
+  Returns:
+    (the state, the plan).
+  """
+  size = shape[1]
+  row = jnp.arange(shape[0], dtype=jnp.int32)[:, None]
+  rows = -(-used // size)
+  looking = row >= rows
+  place = jnp.where(looking, row - rows, row) * size + jnp.arange(size, dtype=jnp.int32)[None]
+  real = (place < jnp.where(looking, count, used)) & (row < rows + more)
+  of = lambda index: index[jnp.minimum(place, index.shape[0] - 1)]
+  index = jnp.where(real, jnp.where(looking, of(looked), of(trained)), 0)
+  plan = Plan(index, jnp.where(real, jnp.float32(1) * weight, jnp.float32(0)), rows + more)
+  return Rows(noted, jnp.int32(0), rows), plan
 
 
 @functools.cache

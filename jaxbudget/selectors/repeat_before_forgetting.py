@@ -16,7 +16,7 @@ from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.sampling import shuffle
 from jaxbudget.selectors import refreshing
 from jaxbudget.selectors.sgd import plain_facts
-from jaxbudget.types import Plan, Selector, Spec
+from jaxbudget.types import Selector, Spec
 
 # By kernel: what a recall a adds up to, whether losses enter squared, and what the fit gives.
 _KERNELS = {
@@ -154,26 +154,15 @@ def repeat_before_forgetting(
     pool_first = shuffle(key, memory.order[looks * size :])
     wait = waited[pool_first]
     soonest = pool_first[jnp.argsort(wait, stable=True)]
-    if exact:
-      used, now = jnp.int32(rows * size), jnp.int32(rows)
-    else:
-      everybody = epoch == spec.epochs - 1
-      used = jnp.where(everybody, pool, jnp.sum(wait <= 1, dtype=jnp.int32))
-      now = -(-used // size)
+    last = epoch == spec.epochs - 1
+    used = jnp.where(last, pool, jnp.sum(wait <= 1, dtype=jnp.int32))
+    used = jnp.int32(rows * size) if exact else used
     soonest = soonest[jnp.lexsort((pool_first, jnp.arange(pool, dtype=jnp.int32) >= used))]
-    more = jnp.where(epoch < spec.epochs - 1, looks, 0)  # after the last epoch nobody asks
-    row = jnp.arange(padded, dtype=jnp.int32)[:, None]
-    column = jnp.arange(size, dtype=jnp.int32)[None]
-    place, back = row * size + column, (row - now) * size + column
-    looking = (row >= now) & (row < now + more)
-    trained = soonest[jnp.clip(place, 0, pool - 1)]
-    index = jnp.where(looking, memory.order[jnp.clip(back, 0, count - 1)], trained)
-    real = looking | ((row < now) & (place < used))
+    looked = memory.order, looks * size, jnp.where(last, 0, looks)  # after the last nobody asks
     memory = Memory(
       memory.order, waited, jnp.full_like(memory.loss, _RECALLED), jnp.zeros_like(memory.sums)
     )
-    planned = Plan(jnp.where(real, index, 0), real.astype(jnp.float32), now + more)
-    return refreshing.begin(state, memory, now), planned
+    return refreshing.lay_out(memory, soonest, used, *looked, (padded, size))
 
   return Selector(facts, init, plan, select=select, update=update, partial=not exact)
 
