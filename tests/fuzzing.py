@@ -318,7 +318,9 @@ def consistent(drawn: dict) -> dict:
   if drawn['selector'] == 'replay':
     drawn['selector_options.recording'] = toys.recording()
   name = drawn['selector']
-  needs = name != 'replay' and selectors.needs(name, factories.find('selector', name).fill({}))
+  table = drawn.get('selector_options.table_of')  # of features: those of a full run
+  options = {'table_of': table} if table else {}
+  needs = name != 'replay' and selectors.needs(name, factories.find('selector', name).fill(options))
   dear = ('replay', 'kakurenbo', 'gradient_bound')  # scoring leaves no full batch of so few
   if needs or name in dear:
     drawn['budget_unit'] = 'backward'

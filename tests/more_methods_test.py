@@ -451,6 +451,21 @@ def test_a_table_of_norms_waits_for_the_first_look():
   np.testing.assert_allclose(plan.weight[:2], 1, rtol=1e-4)  # c -> inf: uniform
 
 
+def test_a_table_of_features_stands():
+  features = np.zeros((16, 3), np.float32)
+  features[8:, 1] = math.sqrt(3)  # lengths 1 and 2, with the 1 of the bias
+  selector = gradient_norm.gradient_norm(
+    spec(16, 4), 0.5, features, table_of='features', smoothing=0.0
+  )
+  assert selector.facts.planned.scored == 0 and not selector.facts.uniform_on_ties
+  (first, weight), (second, _) = used(selector, 2)
+  np.testing.assert_allclose(weight, np.where(first < 8, 1.5, 0.75), rtol=1e-5)  # 1/(N p)
+  assert set(np.round(weight, 2)) == {1.5, 0.75} and first.tolist() != second.tolist()
+  np.testing.assert_allclose(selector.init(KEY), 1 + (np.arange(16) >= 8), rtol=1e-6)
+  with pytest.raises(ValueError, match='cannot start without features'):
+    gradient_norm.gradient_norm(spec(16, 4), 0.5, table_of='features').init(KEY)
+
+
 def test_robust_choice_by_hand():
   v, s = jnp.array([1.5, 2.0]), jnp.array([1.0, 2.0])
   records = jnp.array([v.mean(), s.mean(), (v**2 / s).mean(), 1.0])

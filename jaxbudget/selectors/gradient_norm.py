@@ -1,21 +1,25 @@
-"""Importance sampling by a table of gradient norms that is refreshed now and then.
+"""Importance sampling by a table of gradient norms that is refreshed now and then, or stands.
 
 Alain et al., `Variance Reduction in SGD by Distributed Importance Sampling
-<https://arxiv.org/abs/1511.06481>`_, 2016.
+<https://arxiv.org/abs/1511.06481>`_, 2016; Zhao and Zhang, `Stochastic Optimization with Importance
+Sampling for Regularized Loss Minimization <https://arxiv.org/abs/1401.2753>`_, 2015.
 """
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxbudget import ledger, scores
+from jaxbudget import ledger, registry, scores
 from jaxbudget.ledger import Budget
 from jaxbudget.selectors import table
 from jaxbudget.selectors.sgd import as_plan, plain_facts
-from jaxbudget.types import Scan, Selector, Spec
+from jaxbudget.types import Need, Needed, Scan, Selector, Spec
 
+TABLES = ('latest', 'features')
 _UNKNOWN = -1.0
 
 
@@ -34,7 +38,9 @@ def _refresh(state, key, seen):
 def gradient_norm(
   spec: Spec,
   budget: Budget | float,
+  features: Needed = None,
   *,
+  table_of: Literal['latest', 'features'] = 'latest',
   every: int = 2,
   smoothing: float = 0.1,
   weights: Literal['none', 'inverse'] = 'inverse',
@@ -50,6 +56,10 @@ def gradient_norm(
   Args:
     spec: sizes of the run.
     budget: B.
+    features: f32[N,D] of a trained net, for a table of them.
+    table_of: `latest` bounds; or `features`, a table that stands before the run, as Zhao and Zhang
+      have it of linear models: sqrt(1 + ||h||^2), by which the last layer's gradient is bounded
+      whatever the model says. Looks at nobody.
     every: epochs between two looks at all samples; the first comes before the second epoch.
     smoothing: c, added to every bound (at most 1.42); large is uniform.
     weights: `inverse` makes the mean loss unbiased, or `none`.
@@ -64,11 +74,13 @@ def gradient_norm(
       alone use up.
   """
   table.check(weights, mix)
+  registry.check('table_of', table_of, TABLES)
+  stands = table_of == 'features'
   if every < 1:
     raise ValueError(f'every={every} must be 1 or more epochs')
   if not 0 <= smoothing < math.inf:
     raise ValueError(f'smoothing={smoothing} must be 0 or more')
-  looks = len(range(1, spec.epochs, every))
+  looks = 0 if stands else len(range(1, spec.epochs, every))
   scored = looks * spec.num_examples
   samples = ledger.trainable(spec, budget, scored, 'gradient_norm')
   facts = plain_facts(spec, spec.epochs, samples)
@@ -76,13 +88,18 @@ def gradient_norm(
     scan=Scan(every, first=1, wants=('logits',)) if looks else Scan(),
     planned=facts.planned._replace(scored=scored),
     distinct=not replacement,
-    asks=('probabilities', 'gradient_norm'),
+    asks=() if stands else ('probabilities', 'gradient_norm'),
+    uniform_on_ties=not stands or features is None or bool(np.ptp(_lengths(features)) == 0),
   )
   padded = spec.num_examples // facts.candidates
 
   def init(key):
     del key
-    return jnp.full(spec.num_examples, _UNKNOWN, jnp.float32)
+    if not stands:
+      return jnp.full(spec.num_examples, _UNKNOWN, jnp.float32)
+    if features is None:
+      raise ValueError("gradient_norm with table_of='features' cannot start without features")
+    return jnp.asarray(_lengths(features), jnp.float32)
 
   def plan(bound, key, epoch):
     del epoch
@@ -91,4 +108,18 @@ def gradient_norm(
     index, weight = table.weighted(key, value, samples, weights, replacement, mix)
     return bound, as_plan(index, facts.rows, facts.candidates, padded, weight)
 
+  if stands:
+    return Selector(facts, init, plan)
   return Selector(facts, init, plan, update=_remember, scan=_refresh)
+
+
+def _lengths(features: np.ndarray) -> np.ndarray:
+  """Lengths of features with a 1 before them, which the bias is given: f32[N]."""
+  return np.sqrt(1 + (np.asarray(features, np.float32) ** 2).sum(axis=1))
+
+
+def _needs(options: Mapping[str, Any]) -> tuple[Need, ...]:
+  return (Need('features', 'features'),) if options['table_of'] == 'features' else ()
+
+
+gradient_norm.needs = _needs

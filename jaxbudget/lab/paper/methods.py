@@ -329,7 +329,8 @@ METHODS: dict[str, Method] = {
     ),
   ),
   'gradient_norm': Method(
-    '[Alain et al. 2016](https://arxiv.org/abs/1511.06481)',
+    '[Alain et al. 2016](https://arxiv.org/abs/1511.06481), '
+    '[Zhao and Zhang 2015](https://arxiv.org/abs/1401.2753)',
     'no',
     'more_methods_test.py::test_a_table_of_norms_waits_for_the_first_look',
     _SCANS,
@@ -340,12 +341,6 @@ METHODS: dict[str, Method] = {
         'every pass is charged, and runs can be repeated',
       ),
       Change('norms too old are left out', 'a table of latest bounds', 'it is whole by then'),
-    ),
-    (
-      (
-        'chances that stand before the run, by Lipschitz constants (Zhao and Zhang 2015)',
-        'such constants are known of linear models only',
-      ),
     ),
   ),
   'class_sampling': Method(
