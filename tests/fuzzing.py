@@ -318,8 +318,8 @@ def consistent(drawn: dict) -> dict:
   if drawn['selector'] == 'replay':
     drawn['selector_options.recording'] = toys.recording()
   name = drawn['selector']
-  table = drawn.get('selector_options.table_of')  # of features: those of a full run
-  options = {'table_of': table} if table else {}
+  asks = 'table_of', 'join'  # what these say may need a full run
+  options = {k: drawn[f'selector_options.{k}'] for k in asks if f'selector_options.{k}' in drawn}
   needs = name != 'replay' and selectors.needs(name, factories.find('selector', name).fill(options))
   dear = ('replay', 'kakurenbo', 'gradient_bound')  # scoring leaves no full batch of so few
   if needs or name in dear:

@@ -182,6 +182,27 @@ def test_classes_join_in_stages():
   assert selector.facts.planned.trained == 3 * 20 + 3 * 40
 
 
+def test_classes_join_that_are_told_by_the_known():
+  label = np.repeat(np.arange(5), 2)
+  logits = np.zeros((10, 5), np.float32)
+  sure = {0: 4.0, 1: 4.0, 2: 2.0, 3: 1.0, 4: 3.0}  # of its samples, that they are of class 0
+  for c, logit in sure.items():
+    logits[label == c, 0] = logit
+  key = next(
+    k for k in map(jax.random.key, range(50))
+    if {0, 1} == {*np.asarray(sampling.shuffle(k, jnp.arange(5, dtype=jnp.int32)))[:2].tolist()}
+  )  # fmt: skip
+  group = local_to_global.by_likeness(key, jnp.asarray(logits), jnp.asarray(label), 2)
+  assert group.tolist() == [0, 0, 1, 2, 1]  # 4 and 2 are surest told by 0 and 1, 3 is left
+  selector = local_to_global.local_to_global(
+    _classes(10, 1, 5), 1.0, label, logits, groups=3, join='alike'
+  )
+  state = selector.init(KEY)
+  assert state.seen.tolist() == [4, 8, 10] and sorted(state.order.tolist()) == list(range(10))
+  with pytest.raises(ValueError, match="join='alike' cannot start"):
+    local_to_global.local_to_global(_classes(10, 1, 5), 1.0, label, join='alike').init(KEY)
+
+
 def _classes(n, s, c, epochs=6):
   from jaxbudget.types import Spec
 

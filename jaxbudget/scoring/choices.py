@@ -6,7 +6,7 @@ as a random word of each sample, so that it does not matter where a sample stand
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -199,7 +199,8 @@ def nearest(features: np.ndarray, count: int, block: int = 512) -> tuple[np.ndar
   return near, distance
 
 
-CHOICES: dict[str, Choice] = {
+ChoiceName = Literal['top', 'bottom', 'middle', 'offset', 'random', 'strata', 'beta', 'graph']
+CHOICES: dict[ChoiceName, Choice] = {
   'top': top,
   'bottom': bottom,
   'middle': middle,

@@ -1,7 +1,7 @@
 """Scores by name: what each is computed from, and how."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +63,12 @@ def _kcenter(found: Found, setting: Setting) -> np.ndarray:
   return rank
 
 
-SCORES: dict[str, Score] = {
+ScoreName = Literal[
+  'forgetting', 'aum', 'aum_probability', 'aum_last', 'data_map', 'dyn_unc', 'dual',
+  'el2n_training', 'least_confidence', 'entropy', 'margin', 'el2n', 'grand', 'grand_last_layer',
+  'kcenter', 'moderate', 'herding', 'none',
+]  # fmt: skip
+SCORES: dict[ScoreName, Score] = {
   'none': Score(('label',), lambda f, s: np.zeros(len(f['label']), np.float32)),
   # Of the record of training.
   'forgetting': _recorded(lambda record, s: dynamics.forgetting(record)),

@@ -17,8 +17,8 @@ import numpy as np
 from jaxbudget import factories, ledger, registry
 from jaxbudget.ledger import Budget
 from jaxbudget.scoring import dynamics, quotas
-from jaxbudget.scoring.choices import CHOICES, Ranked
-from jaxbudget.scoring.table import SCORES, Setting, score_of
+from jaxbudget.scoring.choices import CHOICES, ChoiceName, Ranked
+from jaxbudget.scoring.table import SCORES, ScoreName, Setting, score_of
 from jaxbudget.selectors.subset import fixed_subset
 from jaxbudget.types import Need, Needed, Selector, Spec
 
@@ -34,27 +34,8 @@ def coreset(
   first_half: Needed = None,
   second_half: Needed = None,
   *,
-  score: Literal[
-    'forgetting',
-    'aum',
-    'aum_probability',
-    'aum_last',
-    'data_map',
-    'dyn_unc',
-    'dual',
-    'el2n_training',
-    'least_confidence',
-    'entropy',
-    'margin',
-    'el2n',
-    'grand',
-    'grand_last_layer',
-    'kcenter',
-    'moderate',
-    'herding',
-    'none',
-  ] = 'forgetting',  # fmt: skip
-  choice: Literal['top', 'bottom', 'middle', 'offset', 'random', 'strata', 'beta', 'graph'] = 'top',
+  score: ScoreName = 'forgetting',
+  choice: ChoiceName = 'top',
   quota: Literal['none', 'proportional', 'drop'] = 'none',
   offset: float = 0.0,
   cutoff: float = 0.0,

@@ -6,17 +6,19 @@ Networks <https://openaccess.thecvf.com/content_CVPR_2019>`_, 2019.
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxbudget import ledger
+from jaxbudget import ledger, registry
 from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.sampling import shuffle
 from jaxbudget.selectors.curriculum import paced_plan
 from jaxbudget.selectors.sgd import as_plan, plain_facts
 from jaxbudget.types import LABELS, Need, Needed, Selector, Spec
+
+JOINS = ('random', 'alike')
 
 
 class State(NamedTuple):
@@ -26,12 +28,45 @@ class State(NamedTuple):
   seen: jax.Array  # i32[g]  samples in the first groups
 
 
+def by_likeness(key: jax.Array, logits: jax.Array, labels: jax.Array, each: int) -> jax.Array:
+  """Groups of classes: a random one, then those most like the classes that are known by then.
+
+  Like is a class whose samples a net is surest to tell by the known classes: whose softmax over
+  these has the least mean entropy. The rule of CurML (https://github.com/THUMNLab/CurML), which
+  asks the net of each stage.
+
+  Args:
+    key: for the first group.
+    logits: f32[N,C], of a net that was trained on all classes.
+    labels: i32[N].
+    each: classes in a group; the last one has what is left.
+
+  Returns:
+    i32[C], the group of each class.
+  """
+  classes = logits.shape[1]
+  order = shuffle(key, jnp.arange(classes, dtype=jnp.int32))
+  stages = -(-classes // each)
+  group = jnp.full(classes, stages, jnp.int32).at[order[:each]].set(0)
+  size = jnp.zeros(classes, jnp.float32).at[labels].add(1)
+  for now in range(1, stages):
+    known = group < stages
+    p = jax.nn.softmax(jnp.where(known, logits, -jnp.inf), axis=-1)
+    entropy = jnp.sum(jax.scipy.special.entr(p), axis=-1)
+    mean = jnp.zeros(classes, jnp.float32).at[labels].add(entropy) / jnp.maximum(size, 1)
+    nearest = jnp.argsort(jnp.where(known, jnp.inf, mean)[order], stable=True)  # ties at random
+    group = group.at[order[nearest[:each]]].min(now)
+  return group
+
+
 def local_to_global(
   spec: Spec,
   budget: Budget | float,
   labels: Needed = None,
+  logits: Needed = None,
   *,
   groups: int = 5,
+  join: Literal['random', 'alike'] = 'random',
   exact: bool = True,
 ) -> Selector:
   """Trains in stages of equal length, each on more classes, which join in random order.
@@ -44,7 +79,9 @@ def local_to_global(
     spec: sizes of the run.
     budget: B.
     labels: i32[N].
+    logits: f32[N,C], of a run on everything, for classes that join `alike`.
     groups: g, stages; fewer if there are not enough classes or epochs.
+    join: the order of the classes: `random`, or `alike`, see `by_likeness`.
     exact: floor(N*B) samples an epoch, batches drawn independently of each other; False: every
       sample of the stage's classes once an epoch, budget 1.
 
@@ -56,6 +93,7 @@ def local_to_global(
   """
   if groups < 1:
     raise ValueError(f'groups={groups} must be 1 or more')
+  registry.check('join', join, JOINS)
   if not exact and as_budget(budget).fraction != 1:
     raise ValueError(
       'local_to_global with exact=False trains on all samples of its classes: budget must be 1, '
@@ -73,12 +111,16 @@ def local_to_global(
     facts = facts._replace(planned=planned, cost='expected')
 
   def init(key):
-    if labels is None:
-      raise ValueError('local_to_global cannot start without the labels')
+    if labels is None or (join == 'alike' and logits is None):
+      raise ValueError(f'local_to_global with join={join!r} cannot start without what it needs')
     class_key, tie_key = jax.random.split(key)
-    classes = shuffle(class_key, jnp.arange(spec.num_classes, dtype=jnp.int32))
-    place = jnp.zeros_like(classes).at[classes].set(jnp.arange(spec.num_classes, dtype=jnp.int32))
-    group = (place // each)[jnp.asarray(labels, jnp.int32)]
+    label = jnp.asarray(labels, jnp.int32)
+    if join == 'alike':
+      group = by_likeness(class_key, jnp.asarray(logits, jnp.float32), label, each)[label]
+    else:
+      every = jnp.arange(spec.num_classes, dtype=jnp.int32)
+      place = jnp.zeros_like(every).at[shuffle(class_key, every)].set(every)
+      group = (place // each)[label]
     order = jnp.lexsort((jax.random.bits(tie_key, (count,), jnp.uint32), group))
     joined = jnp.zeros(stages, jnp.int32).at[group].add(1)
     return State(order.astype(jnp.int32), jnp.cumsum(joined, dtype=jnp.int32))
@@ -106,8 +148,7 @@ def stage(epoch, epochs: int, stages: int):
 
 
 def _needs(options: Mapping[str, Any]) -> tuple[Need, ...]:
-  del options
-  return (LABELS,)
+  return (LABELS, Need('logits', 'logits')) if options['join'] == 'alike' else (LABELS,)
 
 
 local_to_global.needs = _needs

@@ -385,7 +385,10 @@ METHODS: dict[str, Method] = {
       ),
     ),
     absent=(
-      ('classes that join by similarity (a port)', 'the authors draw them'),
+      (
+        'classes alike to the net of each stage (a port)',
+        'no plan sees the net; `join=alike` asks one that was trained on everything before',
+      ),
     ),
   ),
   'rais': Method(
