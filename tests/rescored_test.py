@@ -58,6 +58,16 @@ def test_between_two_scorings_what_was_said_counts():
   assert set(np.asarray(chosen.index).tolist()) == set(expected) and int(info['scored']) == 8
 
 
+def test_epochs_that_score_nothing_do_not_make_those_that_score_cheaper():
+  spec, none = spec_of(32, 4), np.zeros(32, np.float32)
+  selector = selectors.make_selector(
+    'rho_loss', spec, 0.25, {'until': 0.5}, {'first': none, 'second': none}
+  )
+  facts = rescored(selector, spec, Scoring(every=2)).facts
+  assert selector.facts.planned.scored == 3 * 32 and facts.cost == 'bound'
+  assert facts.planned.scored >= 2 * 32  # epochs 0 and 2 of 3 that choose
+
+
 def test_every_kth_epoch_costs_the_passes_of_a_kth_of_the_epochs():
   """So wherever fewer epochs make a method fit, scoring less often does."""
   found = 0

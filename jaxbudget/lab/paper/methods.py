@@ -563,6 +563,9 @@ floating-point operations in 1/1024 of a forward pass.
 `proxy_filter` scores by a network of its own, whose passes are charged by their floating-point
 operations; the column takes them as dear as those of the network that is trained.
 
+`craig` and `gradmatch` search each class on the host, between two epochs: half a second to two
+for a class of 5,000 ([performance.md](performance.md)), which no column counts.
+
 The engine divides by the samples of positive weight; methods whose originals divide by all s scale
 their weights. Tables are read once an epoch, when the plan is made.
 """
