@@ -28,7 +28,7 @@ from jaxbudget.types import Data
 if TYPE_CHECKING:
   from jaxbudget.state import TrainState
 
-PLACEMENTS = ('auto', 'device', 'host')
+PLACEMENTS = ('auto', 'device', 'host', 'files')
 CHUNK_BYTES = 2**26
 _THREADS = min(8, os.cpu_count() or 1)  # that gather a chunk
 ALL = 2**31 - 1  # rows; the last chunk serves whatever comes after it

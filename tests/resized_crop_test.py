@@ -9,7 +9,8 @@ from mix_test import make_batch
 from scipy import stats
 
 from jaxbudget.augment import resized_crop
-from jaxbudget.augment.resized_crop import draw_boxes, middle, resize_boxes
+from jaxbudget.augment.resized_crop import draw_boxes, resize_boxes
+from jaxbudget.data.crops import middle
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 draw_boxes = jax.jit(draw_boxes, static_argnums=(1, 2, 3, 4))

@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxbudget.augment.geometric import Stage
+from jaxbudget.data.crops import RATIO, SCALE, TRIES, middle
 from jaxbudget.types import Key
-
-TRIES = 10
 
 
 def random_resized_crop(
-  scale: tuple[float, ...] = (0.08, 1.0), ratio: tuple[float, ...] = (3 / 4, 4 / 3)
+  scale: tuple[float, ...] = SCALE, ratio: tuple[float, ...] = RATIO
 ) -> Stage:
   """Crops a random part of each image and enlarges it to the image's own size.
 
@@ -89,26 +88,6 @@ def draw_boxes(
   found = jnp.any(fits, axis=1)[:, None]
   size = jnp.where(found, size, middle_size)
   return jnp.where(found, jnp.minimum(corner, side[None] - size), middle_corner), size
-
-
-def middle(
-  shape: tuple[int, int], ratio: tuple[float, float]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-  """The largest box in the middle of an image whose ratio is in range.
-
-  Args:
-    shape: (height, width) of the image.
-    ratio: as for `random_resized_crop`.
-
-  Returns:
-    (corner, size), rows and columns.
-  """
-  height, width = shape
-  if width / height < ratio[0]:
-    height = min(height, max(1, round(width / ratio[0])))
-  elif width / height > ratio[1]:
-    width = min(width, max(1, round(height * ratio[1])))
-  return ((shape[0] - height) // 2, (shape[1] - width) // 2), (height, width)
 
 
 def resize_boxes(image: jax.Array, corner: jax.Array, size: jax.Array) -> jax.Array:

@@ -71,8 +71,7 @@ def from_arrays(
   facts = {'mean': (), 'std': (), 'pad': 0}
   if kind == 'images':
     facts['mean'], facts['std'] = pixel_statistics(inputs[0])
-    side = min(inputs[0].shape[1:3])
-    facts['pad'] = min(4, max(1, side // 8)) if side > 1 else 0
+    facts['pad'] = usual_pad(min(inputs[0].shape[1:3]))
   info = Info(
     name=name,
     num_train=len(inputs[0]),
@@ -87,6 +86,11 @@ def from_arrays(
   )
   arrays = inputs[0], labels[0], inputs[1], labels[1]
   return Dataset(info, *arrays, fingerprint(*arrays), (*notes, *changes), where)
+
+
+def usual_pad(side: int) -> int:
+  """Padding of the random crop where nobody knows better: an eighth of the side, 1 to 4."""
+  return min(4, max(1, side // 8)) if side > 1 else 0
 
 
 def label_statistics(label: np.ndarray) -> dict[str, tuple[float, ...]]:

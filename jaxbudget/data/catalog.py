@@ -43,7 +43,7 @@ def info(
     std: as for `load`.
     flip: as for `load`.
     options: as for `load`.
-    **where: `data_dir`, `data_manual_dir`, `data_checksums`, as for `load`.
+    **where: `data_dir`, `data_manual_dir`, `data_checksums`, `placement`, as for `load`.
 
   Returns:
     The facts. Those of the table are of the full data set, even if only a subset is on
@@ -54,7 +54,8 @@ def info(
   """
   _find(name, options)
   if name in tables.INFO:
-    for key, path in where.items():  # they need not be there to plan, but must be paths
+    places = {key: path for key, path in where.items() if key != 'placement'}
+    for key, path in places.items():  # they need not be there to plan, but must be paths
       _expand(key, path or '')
     table = tables.INFO[name]
     held = _per_class(table, validation) * table.num_classes
@@ -131,6 +132,7 @@ def load(
   std: Sequence[float] | None = None,
   flip: float | None = None,
   options: Mapping[str, Any] | None = None,
+  placement: str = 'auto',
 ) -> Dataset:
   """Loads a data set into host memory, preparing it on first use.
 
@@ -149,6 +151,8 @@ def load(
     flip: probability of a horizontal flip; None takes the study's, and 0 for people's own
       images, since nothing is known of what a mirror image means.
     options: of the named data set.
+    placement: `files` leaves the images of a folder encoded in their files, see `encoded`; `auto`
+      does where they are many.
 
   Returns:
     The data set.
@@ -159,7 +163,8 @@ def load(
   check(name, data_dir, data_manual_dir, data_checksums, validation, options)
   part, filled = _find(name, options)
   manual_dir = paths.expand(data_manual_dir) if data_manual_dir else None
-  where = Where(from_tfds.root_directory(data_dir), manual_dir, data_checksums, progress)
+  root = from_tfds.root_directory(data_dir)
+  where = Where(root, manual_dir, data_checksums, progress, placement)
   try:
     dataset = part.make(Dataset, where, **filled)
   except DataError:
@@ -199,7 +204,10 @@ def _carve(dataset: Dataset, validation: int) -> Dataset:
   per_class = _per_class(info, validation)
   image, label = dataset.train_image, dataset.train_label
   kept, held = hold_out(np.zeros(len(label), int) if info.label_mean else label, per_class)
-  arrays = image[kept], label[kept], image[held], label[held]
+  images = (
+    (image.part(kept), image.part(held)) if dataset.is_encoded else (image[kept], image[held])
+  )
+  arrays = images[0], label[kept], images[1], label[held]
   note = (
     f'validation={validation}: {len(held)} of the {len(label)} training images, '
     + ('' if info.label_mean else f'{per_class} of each class, ')
@@ -210,10 +218,15 @@ def _carve(dataset: Dataset, validation: int) -> Dataset:
       info, num_train=len(kept), num_test=len(held), **label_statistics(label[kept])
     ),
     *arrays,
-    fingerprint(*arrays),
+    _joined(dataset, kept, held) if dataset.is_encoded else fingerprint(*arrays),
     (*dataset.notes, note),
     dataset.where,
   )
+
+
+def _joined(dataset: Dataset, *chosen: np.ndarray) -> str:
+  """A hash of what was chosen of a data set that is known by a hash."""
+  return fingerprint(np.frombuffer(dataset.fingerprint.encode(), np.uint8), *chosen)
 
 
 def _per_class(info: Info, validation: int) -> int:

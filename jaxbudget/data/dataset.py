@@ -74,7 +74,8 @@ class Dataset(NamedTuple):
 
   Attributes:
     info: static facts.
-    train_image: u8[N,H,W,channels]; f32[N,D] of features; i32[N,L] of tokens.
+    train_image: u8[N,H,W,channels]; f32[N,D] of features; i32[N,L] of tokens. Of images that stay
+      in their files an `encoded.ImageFiles`, and the fingerprint is one of names and sizes.
     train_label: i32[N]; f32[N,C] of numbers to predict.
     test_image: [N_test,...], likewise.
     test_label: [N_test,...], likewise.
@@ -92,6 +93,11 @@ class Dataset(NamedTuple):
   notes: tuple[str, ...] = ()
   where: str = ''
 
+  @property
+  def is_encoded(self) -> bool:
+    """Whether the images stay in their files."""
+    return hasattr(self.train_image, 'walk')
+
 
 def no_progress(task: str, done: int, total: int | None) -> None:
   """Reports nothing."""
@@ -106,12 +112,14 @@ class Where(NamedTuple):
     manual_dir: directory with archives that are on disk already.
     checksums: file with the checksums of archives other than the official ones.
     progress: told of slow work.
+    placement: of images, of `placement.PLACEMENTS`; `files` leaves them encoded where they are.
   """
 
   root: pathlib.Path | None
   manual_dir: pathlib.Path | None = None
   checksums: str | None = None
   progress: Progress = no_progress
+  placement: str = 'auto'
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

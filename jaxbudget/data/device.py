@@ -16,7 +16,7 @@ class Choice(NamedTuple):
   """Where the images of a data set are to lie.
 
   Attributes:
-    placement: `device` or `host`.
+    placement: `device`, `host` or `files`.
     why: a sentence.
   """
 
@@ -29,7 +29,8 @@ def choose(dataset: Dataset, placement: str = 'auto', device: jax.Device | None 
 
   Args:
     dataset: in host memory, or mapped into it.
-    placement: `device`; `host`; `auto` takes the first of them that fits.
+    placement: `device`; `host`; `files`, which images are in that were loaded so; `auto` takes the
+      first of the former that fits.
     device: None is the default device.
 
   Returns:
@@ -40,6 +41,14 @@ def choose(dataset: Dataset, placement: str = 'auto', device: jax.Device | None 
     ValueError: there is no such placement.
   """
   registry.check('placement', placement, PLACEMENTS)
+  if dataset.is_encoded:
+    files = len(dataset.train_image.paths) + len(dataset.test_image.paths)
+    read = dataset.train_image.nbytes + dataset.test_image.nbytes
+    return Choice('files', f'{dataset.info.name} has {files:,} files of {read:,} bytes')
+  if placement == 'files':
+    raise DataError(
+      f'placement=files is refused: it is for folders of images, which {dataset.info.name} is not'
+    )
   if placement == 'host':
     return Choice('host', 'as asked for')
   needed = sum(array.nbytes for array in dataset[1:5])
@@ -66,11 +75,13 @@ def place(
   Args:
     dataset: in host memory, or mapped into it.
     device: None is the default device.
-    placement: `device`, `host` or `auto`, see `choose`. Images on the host are for `engine`, `scan`
-      and what else feeds them, see `placement.py`: a loop of one's own wants them on the device.
+    placement: `device`, `host`, `files` or `auto`, see `choose`. Images that are not on the device
+      are for `engine`, `scan` and what else feeds them, see `placement.py`: a loop of one's own
+      wants them on the device.
 
   Returns:
-    (training split, test split); on a TPU their images are `FlatImages`, on the host `HostImages`.
+    (training split, test split); on a TPU their images are `FlatImages`, on the host `HostImages`,
+    and in files `encoded.ImageFiles`.
 
   Raises:
     DataError: if they do not fit, with the bytes needed and free.
@@ -79,10 +90,10 @@ def place(
   # Without a device the arrays stay uncommitted, as the state is: arguments that change from
   # one to the other between calls would compile a program once more.
   splits = Data(*dataset[1:3]), Data(*dataset[3:5])
-  if choose(dataset, placement, device).placement == 'host':
-    return tuple(
-      Data(HostImages(split.image), jax.device_put(split.label, device)) for split in splits
-    )
+  chosen = choose(dataset, placement, device).placement
+  if chosen in ('host', 'files'):
+    source = HostImages if chosen == 'host' else lambda files: files
+    return tuple(Data(source(split.image), jax.device_put(split.label, device)) for split in splits)
   home = device or jax.local_devices()[0]
   if home.platform == 'tpu' and dataset.info.kind == 'images':
     splits = tuple(split._replace(image=FlatImages.of(split.image)) for split in splits)

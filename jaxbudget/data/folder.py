@@ -3,17 +3,20 @@
 import collections
 import concurrent.futures
 import functools
+import hashlib
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from jaxbudget.data import pictures
-from jaxbudget.data.arrays import from_arrays, refuse
-from jaxbudget.data.dataset import DataError, Dataset, Progress
+from jaxbudget.data.arrays import from_arrays, refuse, usual_pad
+from jaxbudget.data.dataset import DataError, Dataset, Info, Progress
+from jaxbudget.data.encoded import Crop, ImageFiles
 from jaxbudget.data.image_files import NAMED, UNTESTED, Listing
 from jaxbudget.data.memory import host_free_bytes
 from jaxbudget.data.pictures import Look, Picture
+from jaxbudget.data.tables import INFO
 
 
 def load(path: str, listing: Listing, progress: Progress, look: Look | None = None) -> Dataset:
@@ -38,11 +41,13 @@ def load(path: str, listing: Listing, progress: Progress, look: Look | None = No
   if free is not None and needed > free:
     raise DataError(
       f'{name}: {len(files):,} images of {look.size}x{look.size} take {needed:,} bytes, but '
-      f'{free:,} bytes are free; choose a smaller image_size'
+      f'{free:,} bytes are free; choose a smaller image_size, or leave them in their files with '
+      'placement=files'
     )
   with concurrent.futures.ThreadPoolExecutor() as pool:
     decoded = []
-    for result in pool.map(functools.partial(pictures.read, look=look), (f.path for f in files)):
+    paths = (pathlib.Path(file.path) for file in files)
+    for result in pool.map(functools.partial(pictures.read, look=look), paths):
       decoded.append(result)
       progress(f'decoding {name}', len(decoded), len(files))
   faults = [error for error in decoded if isinstance(error, str)]
@@ -105,3 +110,60 @@ def _size_fault(taken: Sequence[tuple[pathlib.Path, Picture]]) -> list[str]:
     f'images of {len(sizes)} sizes, bring them to one with dataset_options.image_size=S: '
     + ', '.join(f'{len(f)} of {w}x{h} (such as {f[0]})' for (w, h), f in common)
   ]
+
+
+def encoded(
+  path: str,
+  listing: Listing,
+  look: Look,
+  crop: Crop = 'none',
+  flip: float = 0.0,
+  workers: int = 0,
+  skips: bool = False,
+) -> Dataset:
+  """A folder whose images stay in their files; nothing is decoded.
+
+  Args:
+    path: of the folder, for messages.
+    listing: of it, see `image_files.scan`.
+    look: how images are brought to one size, as evaluation sees them.
+    crop: what training sees, see `ImageFiles`.
+    flip: probability of a horizontal flip in training.
+    workers: processes that decode; 0: threads of this one.
+    skips: whether training goes on without images that cannot be read.
+
+  Returns:
+    The data set, normalised by ImageNet's constants, known by the names and sizes of its files.
+
+  Raises:
+    DataError: no size is given, or nothing is there to test on.
+  """
+  name = f'folder:{path}'
+  if not look.size:
+    refuse(name, ['images that stay in files need a size: give dataset_options.image_size=S'])
+  splits = []
+  for split in ('train', listing.tested):
+    files = listing.files.get(split, [])
+    sizes = np.array([file.size for file in files], np.int64)
+    paths, skipped = [file.path for file in files], skips and split == 'train'
+    images = ImageFiles(paths, sizes, look, crop, workers=workers, skips=skipped)
+    splits += [images, np.array([file.label for file in files], np.int32)]
+  constants = INFO['imagenet']
+  info = Info(
+    name=name,
+    num_train=len(splits[1]),
+    num_test=len(splits[3]),
+    num_classes=len(listing.classes),
+    image_shape=splits[0].shape[1:],
+    mean=constants.mean,
+    std=constants.std,
+    flip=flip,
+    pad=0 if crop != 'none' else usual_pad(look.size),
+    class_names=listing.classes,
+  )
+  seen = repr((listing.identity(times=False), look, crop))
+  notes = ['images stay in their files, and are normalised by the constants of ImageNet']
+  if listing.tested not in ('', 'test'):
+    notes.append(f'there is no test: {listing.tested} takes its place')
+  fingerprint = hashlib.sha256(seen.encode()).hexdigest()[:16]
+  return Dataset(info, *splits, fingerprint, tuple(notes), path)

@@ -27,13 +27,13 @@ class File(NamedTuple):
   """An image that nobody has looked into yet.
 
   Attributes:
-    path: of the file.
+    path: of the file, absolute if that of the folder is.
     label: its class, from 0.
     size: bytes.
     changed: its time, in nanoseconds.
   """
 
-  path: pathlib.Path
+  path: str
   label: int
   size: int
   changed: int
@@ -63,7 +63,8 @@ class Listing(NamedTuple):
     found = hashlib.sha256(f'{_FORMAT}{"" if times else " no times"}'.encode())
     found.update('\0'.join(self.classes).encode('utf-8', 'surrogateescape'))
     for file in (file for files in self.files.values() for file in files):
-      found.update(os.fsencode(file.path.relative_to(self.root)))  # which need not be UTF-8
+      name = os.path.relpath(file.path, self.root)
+      found.update(os.fsencode(name))  # which need not be UTF-8
       found.update(f'\0{file.size}\0{file.label}\0{file.changed if times else ""}\0'.encode())
     return found.hexdigest()
 
@@ -96,7 +97,9 @@ def scan(path: str) -> Listing:
         faults.append(f'{split} has classes that train has not: {", ".join(strange[:NAMED])}')
       tested, listed[split] = split, _by_class(root / split, classes, faults)
     elif files := _images(root / split):
-      known = ground_truth.find(root, split, [file.path.name for file in files], classes)
+      known = ground_truth.find(
+        root, split, [os.path.basename(file.path) for file in files], classes
+      )
       if known is None:
         flat.append(f'{split} holds {len(files)} images without classes: {ground_truth.WANTED}')
         continue
@@ -139,5 +142,5 @@ def _images(directory: pathlib.Path) -> list[File]:
         elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.name.startswith('.'):
           if entry.is_file():
             stat = entry.stat()
-            found.append(File(pathlib.Path(entry.path), -1, stat.st_size, stat.st_mtime_ns))
-  return sorted(found)
+            found.append(File(entry.path, -1, stat.st_size, stat.st_mtime_ns))
+  return sorted(found, key=lambda file: file.path.split(os.sep))

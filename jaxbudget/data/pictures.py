@@ -1,12 +1,15 @@
 """One image file as 8-bit pixels, whatever its mode, orientation and size."""
 
 import pathlib
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
+# From (height, width) to (corner, size), rows and columns, of the part of an image that is shown.
+Box = Callable[[tuple[int, int]], tuple[tuple[int, int], tuple[int, int]]]
 Fit = Literal['squash', 'crop', 'center']
 
 
@@ -48,24 +51,28 @@ CHANGES = {
 }
 
 
-def read(file: pathlib.Path, look: Look) -> Picture | str:
+def read(
+  file: pathlib.Path, look: Look, content: BinaryIO | None = None, box: Box | None = None
+) -> Picture | str:
   """Decodes a file.
 
   Args:
     file: of any format that Pillow reads; of several frames the first.
     look: how.
+    content: of the file, if it has been read.
+    box: the part of the image that is brought to size, instead of what `look` would show.
 
   Returns:
     The picture, or what is wrong with the file.
   """
   try:
-    with PIL.Image.open(file) as opened:
-      return _read(opened, look)
+    with PIL.Image.open(content or file) as opened:
+      return _read(opened, look, box)
   except Exception as error:  # of damaged files Pillow and its plugins raise anything
     return f'{file} cannot be decoded: {error}'
 
 
-def _read(image: PIL.Image.Image, look: Look) -> Picture:
+def _read(image: PIL.Image.Image, look: Look, box: Box | None) -> Picture:
   changes = []
   image.load()
   turned = PIL.ImageOps.exif_transpose(image)
@@ -88,7 +95,11 @@ def _read(image: PIL.Image.Image, look: Look) -> Picture:
     image = PIL.Image.alpha_composite(behind, image)
   image = image.convert('L' if grey else 'RGB')
   side = image.size
-  if look.size:
+  if box:
+    (top, left), (tall, wide) = box((image.height, image.width))
+    image = image.crop((left, top, left + wide, top + tall))
+    image = image.resize((look.size, look.size), PIL.Image.Resampling.BILINEAR)
+  elif look.size:
     image = _to_size(image, look)
   return Picture(np.asarray(image), side, tuple(changes))
 

@@ -5,6 +5,7 @@ import numpy as np
 from jaxbudget.data.dataset import Dataset, Info, pixel_statistics
 
 _SHOWN = 12  # class names in one line
+_SAMPLED = 256  # images that are decoded of a data set that stays in its files
 
 
 def describe(dataset: Dataset) -> str:
@@ -53,7 +54,10 @@ def _of_numbers(info: Info) -> dict[str, str]:
 
 
 def _of_images(dataset: Dataset) -> dict[str, str]:
-  info, measured = dataset.info, pixel_statistics(dataset.train_image)
+  info, image = dataset.info, dataset.train_image
+  if dataset.is_encoded:  # a sample, evenly spread
+    image = image.read(np.linspace(0, info.num_train - 1, min(_SAMPLED, info.num_train), dtype=int))
+  measured = pixel_statistics(image)
   height, width, channels = info.image_shape
   return {
     'image': f'{height} x {width} x {channels}, uint8',

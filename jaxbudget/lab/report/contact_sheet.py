@@ -57,7 +57,8 @@ def make_strips(dataset: Dataset, seed: int = 0) -> list[Strip]:
   count = min(IMAGES, len(dataset.train_label))
   chosen = np.random.default_rng(seed).choice(len(dataset.train_label), count, replace=False)
   label = jnp.asarray(dataset.train_label[chosen], jnp.int32)
-  data = Data(jnp.asarray(dataset.train_image[chosen]), label)
+  image = dataset.train_image
+  data = Data(jnp.asarray(image.read(chosen) if dataset.is_encoded else image[chosen]), label)
   key = jax.random.key(seed)
   names = dataset.info.class_names or [str(c) for c in range(dataset.info.num_classes)]
   original = Strip('original', np.asarray(data.image), [_short(names[c]) for c in label.tolist()])

@@ -305,6 +305,8 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
     lambda h: 0 <= h < height,
     f'0 (as they are) or a height below {height}, that of the images',
   )
+  in_files = cell['dataset'].startswith('folder:') or cell['dataset'] == 'imagenet'
+  need('placement', lambda p: p != 'files' or in_files, 'files is for folder:PATH and imagenet')
   need('shared_by', lambda m: m >= 1, 'at least 1 run')
   need('validation', lambda x: x >= 0, '0 (none) or a number of images')
   try:

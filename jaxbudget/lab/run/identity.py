@@ -135,12 +135,19 @@ def _defaults(kind, name):
 _known_defaults = functools.cache(_defaults)
 
 
-def data_content(name: str, dataset: Dataset | None) -> Any:
+# Options of data sets that change nothing that is seen.
+_NO_PIXELS = ('decode_workers', 'on_missing')
+
+
+def data_content(
+  name: str, dataset: Dataset | None, options: Mapping[str, Any] | None = None
+) -> Any:
   """What identifies a data set.
 
   Args:
     name: of the data set.
     dataset: if it had to be read.
+    options: of the data set, as they were set.
 
   Returns:
     The hash of its content and what else is done with it; of an official one its name and what
@@ -150,7 +157,9 @@ def data_content(name: str, dataset: Dataset | None) -> Any:
     table = tables.INFO[name]
     facts = {field.name: getattr(table, field.name) for field in dataclasses.fields(Info)}
     default = {field.name: field.default for field in dataclasses.fields(Info)}
-    return [name, digest({k: v for k, v in facts.items() if v != default[k]})]
+    found = [name, digest({k: v for k, v in facts.items() if v != default[k]})]
+    told = {k: v for k, v in (options or {}).items() if k not in _NO_PIXELS}
+    return [*found, told] if told else found
   info = dataset.info
   found = {'content': dataset.fingerprint, 'flip': info.flip, 'pad': info.pad}
   if factories.find('dataset', name).outside:  # ours compute these from the content

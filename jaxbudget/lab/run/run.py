@@ -115,7 +115,7 @@ def must_be_read(cell: FrozenConfig) -> bool:
 def where(cell: FrozenConfig) -> dict[str, str | None]:
   """The keys that say where a data set is, as `data.load` takes them."""
   keys = ('data_dir', 'data_manual_dir', 'data_checksums')
-  return {key: cell[key] or None for key in keys}
+  return {**{key: cell[key] or None for key in keys}, 'placement': cell.placement}
 
 
 def data_key(cell: FrozenConfig) -> tuple:

@@ -101,8 +101,8 @@ _STAND_IN = data.Info('', 10**6, 10**4, 10, (32, 32, 3), (0.5,) * 3, (0.5,) * 3,
 
 def _assemble(cell, charge, datasets):
   dataset = datasets.get(data_key(cell))
+  options = cell.dataset_options.to_dict()
   try:
-    options = cell.dataset_options.to_dict()
     ask = functools.partial(data.info, cell.dataset, cell.validation, options=options)
     info = dataset.info if dataset else ask(**where(cell))
   except data.DataError as e:
@@ -116,7 +116,8 @@ def _assemble(cell, charge, datasets):
     raise data.DataError(fault) from e
   info = dataclasses.replace(info, num_train=part_size(info.num_train, cell.train_part))
   charged = charge.spent(cell.shared_by, info.num_train)
-  content = identity.data_content(cell.dataset, dataset if must_be_read(cell) else None)
+  read = dataset if must_be_read(cell) else None
+  content = identity.data_content(cell.dataset, read, options)
   return info, content, build(cell, info, charged)
 
 

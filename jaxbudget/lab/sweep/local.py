@@ -251,6 +251,8 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
   """
   place = _place_key(run)
   train_data, test_data, data_seconds = session.placed[place]
+  if hasattr(train_data.image, 'seeded'):
+    train_data = train_data._replace(image=train_data.image.seeded(run.seed))
   train_data = _part(train_data, run.cell.train_part)
   _make_room(session.programs, run)
   fingerprint = session.datasets[place[0]].fingerprint
@@ -285,7 +287,9 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
   result['seconds'] = {'data': data_seconds, **result['seconds']}
   hosts.first(record.write_result, directory, result)
   name = '' if result['score_name'] == 'accuracy' else f' {result["score_name"]}'
-  session.bars.finished(f'{run.run_id}: {result["score"]:.2f} %{name}{classes.warning(result)}')
+  read = f', {result["bytes_read"]:,} bytes read' if result.get('bytes_read') else ''
+  said = f'{result["score"]:.2f} %{name}{read}{classes.warning(result)}'
+  session.bars.finished(f'{run.run_id}: {said}')
 
 
 def _make_room(programs: dict[Any, int], run: Run) -> None:
