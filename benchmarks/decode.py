@@ -25,6 +25,7 @@ import numpy as np
 import PIL.Image
 import record
 from record import Figure
+from torch_decode import processor_seconds
 
 from jaxbudget.data.encoded import ImageFiles
 from jaxbudget.data.pictures import Look
@@ -52,26 +53,28 @@ def write_files(samples: pathlib.Path, directory: pathlib.Path, count: int, side
   return paths
 
 
-def ours(paths, order, flags, workers: int) -> float:
-  """Images a second of a pass; threads if there are no workers."""
+def ours(paths, order, flags, workers: int) -> tuple[float, float]:
+  """Images a second of a pass, and of processor time; threads if there are no workers."""
   sizes = np.array([os.path.getsize(path) for path in paths])
   source = ImageFiles(paths, sizes, Look(flags.side, 'center'), 'random_resized', 1, workers)
   index = order[: len(order) // flags.batch * flags.batch].reshape(-1, flags.batch)
   rows = min(flags.rows, len(index) // 3)
   passed = source.walk(Walk(index, np.arange(flags.batch), 0, len(index), rows, 0))
   next(passed)
-  start, images = time.perf_counter(), 0
+  start, before, images = time.perf_counter(), processor_seconds(), 0
   for _ in passed:
     images += rows * flags.batch
-  seconds = time.perf_counter() - start
-  return min(images, (len(index) - rows) * flags.batch) / seconds
+  seconds, took = time.perf_counter() - start, processor_seconds() - before
+  images = min(images, (len(index) - rows) * flags.batch)
+  return images / seconds, images / took
 
 
-def theirs(listing: pathlib.Path, flags) -> float:
-  """Images a second of a DataLoader."""
+def theirs(listing: pathlib.Path, flags) -> tuple[float, float]:
+  """The same of a DataLoader."""
   numbers = map(str, (flags.side, flags.batch, flags.workers, flags.rows))
   command = [flags.torch_python, str(THEIRS), str(listing), *numbers]
-  return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+  said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+  return tuple(map(float, said.split()))
 
 
 def measure(flags, directory: pathlib.Path) -> list[Figure]:
@@ -93,14 +96,14 @@ def measure(flags, directory: pathlib.Path) -> list[Figure]:
   for _ in range(flags.rounds):
     for name, read in readers.items():
       rates[name].append(read())
-  table = [Figure(f'{name}: images a second', values, '1/s') for name, values in rates.items()]
-  names = list(rates)
-  if flags.torch_python:
-    ratios = [a / b for a, b in zip(rates[names[1]], rates[names[2]], strict=True)]
-    table.append(Figure('worker processes over DataLoader', ratios, '', at_least=1.0))
-  for name in names[1:]:
-    each = [rate / min(flags.workers, os.cpu_count()) for rate in rates[name]]
-    table.append(Figure(f'{name}: images a second and core', each, '1/s'))
+  table = []
+  for position, unit in enumerate(('a second', 'a second of a core')):
+    each = {name: [rate[position] for rate in values] for name, values in rates.items()}
+    table += [Figure(f'{name}: images {unit}', values, '1/s') for name, values in each.items()]
+    if flags.torch_python:
+      _, mine, other = each.values()
+      ratios = [a / b for a, b in zip(mine, other, strict=True)]
+      table.append(Figure(f'worker processes over DataLoader, {unit}', ratios, '', at_least=1.0))
   source = ImageFiles(paths, sizes, Look(flags.side, 'center'))
   rows = max(1, round(TENTH * len(order) / flags.batch))
   for _ in source.walk(

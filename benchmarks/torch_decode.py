@@ -3,16 +3,16 @@
 python torch_decode.py LISTING SIDE BATCH WORKERS SKIPPED
 
 Needs torch, numpy and pillow, and neither jax nor this package: the two modules that decode are
-loaded from their files. Prints one number, of the batches behind the first SKIPPED ones.
+loaded from their files. Prints two numbers, of the batches behind the first SKIPPED ones: images a
+second, and images a second of processor time, of this process and its workers.
 """
 
 import importlib.util
 import io
+import os
 import pathlib
 import sys
 import time
-
-import torch
 
 DATA = pathlib.Path(__file__).parents[1] / 'jaxbudget' / 'data'
 
@@ -25,7 +25,7 @@ def module(name):
   return found
 
 
-class Files(torch.utils.data.Dataset):
+class Files:
   """Random resized crops of files."""
 
   def __init__(self, paths, side):
@@ -40,10 +40,27 @@ class Files(torch.utils.data.Dataset):
     random = crops.generator(1, 0, 0, i)
     look, content = pictures.Look(self.side, 'center'), io.BytesIO(path.read_bytes())
     found = pictures.read(path, look, content, lambda shape: crops.random_box(random, shape))
+    import torch  # late: decode.py, which has none, takes `processor_seconds` from here
+
     return torch.from_numpy(found.pixels.copy())
 
 
+def processor_seconds() -> float:
+  """Of this process and its children, so far."""
+  found, own = 0, str(os.getpid())
+  for place in pathlib.Path('/proc').glob('[0-9]*'):
+    try:
+      fields = (place / 'stat').read_text('utf-8').rpartition(')')[2].split()
+    except OSError:  # it has just ended
+      continue
+    if own in (place.name, fields[1]):  # itself, or its parent
+      found += int(fields[11]) + int(fields[12])
+  return found / os.sysconf('SC_CLK_TCK')
+
+
 def main():
+  import torch
+
   listing, side, batch, workers, skipped = sys.argv[1], *map(int, sys.argv[2:])
   paths = pathlib.Path(listing).read_text('utf-8').splitlines()
   loader = torch.utils.data.DataLoader(
@@ -52,9 +69,11 @@ def main():
   images = 0
   for number, found in enumerate(loader, 1):
     if number == skipped:
-      start = time.perf_counter()
+      start, before = time.perf_counter(), processor_seconds()
     images += len(found) * (number > skipped)
-  print(images / (time.perf_counter() - start))
+    if number == len(loader):  # its workers are there still
+      seconds, took = time.perf_counter() - start, processor_seconds() - before
+  print(images / seconds, images / took)
 
 
 if __name__ == '__main__':
