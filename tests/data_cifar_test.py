@@ -308,6 +308,10 @@ def test_existing_caches_are_read_through_tfds_name(tmp_path, small):
   np.testing.assert_array_equal(read.test_label, expected.test_label)
   np.testing.assert_allclose(read.info.mean, (expected.train_image / 255).mean((0, 1, 2)))
   assert read.info.name == 'tfds:cifar10' and read.info.class_names == tuple(CLASSES)
+  halves = data.load('tfds:cifar10', tmp_path / 'array_record', options={'image_size': 16})
+  total = expected.train_image.reshape(-1, 16, 2, 16, 2, 3).sum((2, 4), int)
+  np.testing.assert_array_equal(halves.train_image, (total + 2) // 4)
+  assert isinstance(halves.train_image, np.memmap) and halves.info.num_test == read.info.num_test
 
   def to_tfrecord(info):
     info['fileFormat'] = 'tfrecord'

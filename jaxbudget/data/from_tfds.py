@@ -19,6 +19,7 @@ from absl import logging
 from jaxbudget.data import cache, download, mini_imagenet_source
 from jaxbudget.data.arrays import array_faults, from_arrays, named, refuse
 from jaxbudget.data.dataset import DataError, Dataset, Progress, fingerprint
+from jaxbudget.data.pictures import Look
 from jaxbudget.data.tables import ARCHIVES, INFO
 from jaxbudget.paths import expand, file_name
 
@@ -231,13 +232,16 @@ def _mini_imagenet_copy(root, manual_dir) -> tuple[pathlib.Path | None, str]:
   return source, mini_imagenet_source.identity(source) if source else ''
 
 
-def load_any(name: str, root: pathlib.Path | None, progress: Progress) -> Dataset:
+def load_any(
+  name: str, root: pathlib.Path | None, progress: Progress, look: Look | None = None
+) -> Dataset:
   """Loads tfds:NAME, any image classification set that is prepared already.
 
   Args:
     name: as tensorflow-datasets spells it, with configuration and version if wanted.
     root: as from `root_directory`.
     progress: told of images.
+    look: how images are brought to one size; None leaves them as they are.
 
   Returns:
     The data set.
@@ -273,13 +277,19 @@ def load_any(name: str, root: pathlib.Path | None, progress: Progress) -> Datase
     )
   notes = () if test == 'test' else (f'the split {test!r} serves as the test set',)
   where = str(builder.data_dir)
+  key = file_name(f'tfds-{name}') + (f'-{_short_hash(repr(look))}' if look else '')
+
+  def room(image, shape):
+    return cache.room(root / 'jaxbudget' / key, image, shape, 'u1')
 
   def build():
-    arrays, class_names = prepared.read(builder, progress, ('train', test))
+    # Images of a size of their own are many, and large: memory need not hold them.
+    arrays, class_names = prepared.read(
+      builder, progress, ('train', test), look, room if look else None
+    )
     return from_arrays(f'tfds:{name}', *arrays, class_names=class_names, notes=notes, where=where)
 
   source = _short_hash((pathlib.Path(where) / 'dataset_info.json').read_text('utf-8'))
-  key = file_name(f'tfds-{name}')
   return cached(root, key, source, build, progress)
 
 

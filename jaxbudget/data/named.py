@@ -153,6 +153,9 @@ def folder(
   return dataset._replace(info=info)
 
 
-def tfds(where: Where, *, name: str) -> Dataset:
-  """Any image classification set of tensorflow-datasets that is prepared already."""
-  return from_tfds.load_any(name, where.root, where.progress)
+def tfds(where: Where, *, name: str, image_size: int = 0, fit: Fit = 'squash') -> Dataset:
+  """Any image classification set of tensorflow-datasets that is prepared, such as imagenet2012."""
+  if not 0 <= image_size <= 4096:
+    raise ValueError(f'image_size={image_size} is refused: it must be in 0..4096')
+  look = Look(image_size, fit) if image_size else None
+  return from_tfds.load_any(name, where.root, where.progress, look)

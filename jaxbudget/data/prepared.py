@@ -1,6 +1,7 @@
 """Prepares and reads tensorflow-datasets' files without TensorFlow."""
 
 import contextlib
+import functools
 import io
 import os
 import pathlib
@@ -11,8 +12,10 @@ import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
 
+from jaxbudget.data import pictures
 from jaxbudget.data.dataset import DataError, Progress
 from jaxbudget.data.download import disk_fault
+from jaxbudget.data.pictures import Look
 from jaxbudget.registry import by_number
 
 _BATCH = 1024  # records: batched reading is 2-3 times faster
@@ -107,7 +110,11 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def read(
-  builder: tfds.core.DatasetBuilder, progress: Progress, splits: tuple[str, str] = ('train', 'test')
+  builder: tfds.core.DatasetBuilder,
+  progress: Progress,
+  splits: tuple[str, str] = ('train', 'test'),
+  look: Look | None = None,
+  room: Callable[[str, tuple[int, ...]], np.ndarray] | None = None,
 ) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
   """Decodes two splits of a prepared data set.
 
@@ -118,6 +125,8 @@ def read(
     builder: of prepared data, array_record or TFRecord.
     progress: told of images.
     splits: names of the training and the test split.
+    look: how images are brought to one size, RGB; None leaves them as they are.
+    room: `(train_image or test_image, shape) -> u8` array to fill; None takes memory.
 
   Returns:
     (train_image, train_label, test_image, test_label), and the names of the classes.
@@ -127,8 +136,11 @@ def read(
   """
   image_key, label_key = _keys(builder)
   arrays = []
-  for split in splits:
-    arrays += _read_split(builder, split, image_key, label_key, progress)
+  room = room or (lambda name, shape: np.empty(shape, np.uint8))
+  read_as = decode if look is None else functools.partial(_brought_to_size, look=look)
+  for split, name in zip(splits, ('train_image', 'test_image'), strict=True):
+    place = functools.partial(room, name)
+    arrays += _read_split(builder, split, image_key, label_key, progress, read_as, place)
   names = builder.info.features[label_key].names
   return tuple(arrays), tuple(names or ())
 
@@ -152,7 +164,18 @@ def _keys(builder) -> tuple[str, str]:
   return keys
 
 
-def _read_split(builder, split, image_key, label_key, progress) -> tuple[np.ndarray, np.ndarray]:
+def _brought_to_size(encoded: bytes, look: Look) -> np.ndarray:
+  """An image of any mode and size as u8[S,S,3]."""
+  found = pictures.read(pathlib.Path('an image'), look, io.BytesIO(encoded))
+  if isinstance(found, str):
+    raise DataError(found)
+  pixels = found.pixels
+  return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+
+
+def _read_split(
+  builder, split, image_key, label_key, progress, read_as, room
+) -> tuple[np.ndarray, np.ndarray]:
   total = builder.info.splits[split].num_examples
   label = np.empty(total, np.int32)
   ids = []
@@ -161,13 +184,13 @@ def _read_split(builder, split, image_key, label_key, progress) -> tuple[np.ndar
   try:
     examples = counted(_examples(builder, split, image_key), total, task, progress)
     for i, example in enumerate(examples):
-      pixels = decode(example[image_key])
+      pixels = read_as(example[image_key])
       if image is None:
-        image = np.empty((total, *pixels.shape), np.uint8)
+        image = room((total, *pixels.shape))
       if pixels.shape != image.shape[1:]:
         raise DataError(
           f'{builder.name}: images differ in shape, {image.shape[1:]} and {pixels.shape}; only '
-          'sets with images of one size can be used'
+          'sets with images of one size can be used, or give dataset_options.image_size=S'
         )
       image[i], label[i] = pixels, example[label_key]
       ids += [example['id']] if 'id' in example else []
