@@ -7,10 +7,13 @@ Launches of a grid of every method and augmentation are killed, stopped, started
 once, run out of disk, and given damaged files; every byte of what they leave is compared with
 an undisturbed launch. Then launches of small random configs, valid and not, and the same in all
 kinds of weather: environment, closed and full streams, signals. About an hour on 2 cores. A
-campaign that was interrupted goes on with the part it was in; `--restart` begins anew.
+campaign that was interrupted goes on with the part it was in, of the weather with the piece of
+thirty launches; `--restart` begins anew.
 """
 
 import argparse
+import collections
+import functools
 import json
 import pathlib
 import shlex
@@ -65,6 +68,31 @@ def reference(directory: pathlib.Path, cells: str) -> dict:
   return campaign.outcomes(workdir)
 
 
+PIECE = 30  # launches in all kinds of weather that are drawn, and counted, together
+
+
+def weathers(count: int) -> dict[str, functools.partial]:
+  """The weather in pieces, each drawn by a seed of its own, by name."""
+  sizes = [min(PIECE, count - start) for start in range(0, count, PIECE)]
+  return {
+    f'weather {seed}': functools.partial(
+      weather.campaign, count=size, run=weather.launched, seed=seed
+    )
+    for seed, size in enumerate(sizes)
+  }
+
+
+def whole(parts: dict[str, dict]) -> dict[str, dict]:
+  """The parts of a record, those of the weather as one."""
+  found = {name: part for name, part in parts.items() if not name.startswith('weather ')}
+  pieces = [part for name, part in parts.items() if name not in found]
+  if pieces:
+    counts = sum((collections.Counter(part['counts']) for part in pieces), collections.Counter())
+    seconds = sum(part['seconds'] for part in pieces)
+    found['weather'] = {'counts': dict(sorted(counts.items())), 'seconds': seconds}
+  return found
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--kills', type=int, default=50)
@@ -92,8 +120,7 @@ def main():
     'damaged files': lambda place: campaign.damages(place, 'few', few),
     'full disk': lambda place: campaign.full_disks(place, 'few', few, given.full),
     'random configs': lambda place: fuzz(place, given.configs),
-    'weather': lambda place: weather.campaign(place, given.weather, weather.launched),
-  }
+  } | weathers(given.weather)
   for name, part in parts.items():
     if name in found['parts']:
       continue
@@ -113,7 +140,7 @@ def main():
     'device': provenance.device_record(),
     'cpu': conditions.get('cpu'),
     'runs compared': {'few': len(few), 'all': len(every)},
-    'parts': found['parts'],
+    'parts': whole(found['parts']),
   }
   given.output.parent.mkdir(parents=True, exist_ok=True)
   files.write_json(given.output, report)

@@ -193,7 +193,7 @@ def campaign(
     shutil.rmtree(place)
   stopped = sum(number for how, number in ended.items() if how.startswith('stopped'))
   if count >= 30:  # else it tried nothing
-    assert ended['trained'] and ended['refused'] and stopped >= count // 10, ended
+    assert ended['trained'] and ended['refused'] and stopped, ended
   return ended
 
 
@@ -213,7 +213,7 @@ def launched(one: Draw, directory: pathlib.Path, work: pathlib.Path) -> tuple[in
   )
   if one.signal:
     _strike(one, child.pid, work, lambda seconds: _wait_for(child, seconds))
-  assert _wait_for(child, 300), f'it does not end: {one}'
+  assert _wait_for(child, 900), f'it does not end: {one}'
   return child.returncode, _read(said)
 
 
