@@ -7,8 +7,9 @@ curve: it flatters the method, never the baseline. How much shows in `curvature`
 if a monotone cubic through the same points (PCHIP) replaced the chord.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,10 +85,9 @@ def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
   is_baseline = frame['rule'].eq('unif_sgd') | (frame['rule'].eq('sgd') & frame['budget'].eq(1))
   baseline = frame[is_baseline]
   done = cells.finished(workdir.runs)
-  rows = []
-  for cell in frame[~is_baseline & ~frame['is_scoring'].astype(bool)].to_dict('records'):
-    knots = _knots(cell, baseline, done, lock)
-    rows.append(_compare(cell, knots, done, lock, allow))
+  knots = _finder(baseline, done, lock)
+  others = frame[~is_baseline & ~frame['is_scoring'].astype(bool)].to_dict('records')
+  rows = [_compare(cell, knots(cell), done, lock, allow) for cell in others]
   table = pd.DataFrame(rows, columns=_COLUMNS)
   tests = [statistics.Paired(*row) for row in table[list(statistics.Paired._fields)].to_numpy()]
   table['p_holm'] = statistics.holm(table['p'].astype(float))
@@ -95,29 +95,43 @@ def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
   return table
 
 
-def _knots(cell: dict, baseline: pd.DataFrame, done, lock) -> pd.DataFrame:
-  """The baseline's points nearest in setting to a cell, one per budget, by rising cost.
+def _finder(baseline: pd.DataFrame, done, lock) -> Callable[[dict], pd.DataFrame]:
+  """Gives what finds a cell's knots: the baseline's points nearest in setting, one per budget.
 
-  They are of one variant: a line joins only points that differ in their budget alone.
+  They are of one variant, for a line joins only points that differ in their budget alone, and stand
+  by rising cost. Cells of a variant share them: in a sweep of thousands each is found once.
   """
-  if baseline.empty:
-    return baseline
   setting = (*cells.SETTING, *cells.SCALE, 'batch_size')
-  differs = np.stack([baseline[name].to_numpy() != cell[name] for name in setting], axis=1)
-  unlike = [tuple(row) for row in differs.tolist()]
-  nearest = baseline[[row == min(unlike) for row in unlike]]
-  if cell['variant'] in set(nearest['variant']):
-    nearest = nearest[nearest['variant'] == cell['variant']]
-  own = _run_ids(done, cell['cell_id'])
-  faults = [
-    (name not in done, len(comparability.differing(lock, own + _run_ids(done, name))))
-    for name in nearest['cell_id']
-  ]
-  order = sorted(range(len(nearest)), key=lambda i: faults[i])
-  nearest = nearest.iloc[order]
-  nearest = nearest[nearest['variant'] == nearest['variant'].iloc[0]]  # differ in budget alone
-  # unif_sgd at budget 1 would be sgd: either stands for it.
-  return nearest.drop_duplicates('budget').sort_values('expected', ignore_index=True)
+  columns = [baseline[name].to_numpy() for name in setting]
+
+  @functools.cache
+  def nearest(values: tuple, variant: str) -> pd.DataFrame:
+    differs = np.stack([c != value for c, value in zip(columns, values, strict=True)], axis=1)
+    unlike = [tuple(row) for row in differs.tolist()]
+    least = min(unlike)
+    found = baseline[[row == least for row in unlike]]
+    same = found['variant'] == variant
+    return found[same] if same.any() else found
+
+  @functools.cache
+  def line(values: tuple, variant: str, order: tuple[int, ...]) -> pd.DataFrame:
+    found = nearest(values, variant).iloc[list(order)]
+    found = found[found['variant'] == found['variant'].iloc[0]]  # differ in budget alone
+    # unif_sgd at budget 1 would be sgd: either stands for it.
+    return found.drop_duplicates('budget').sort_values('expected', ignore_index=True)
+
+  def knots(cell: dict) -> pd.DataFrame:
+    if baseline.empty:
+      return baseline
+    near = tuple(cell[name] for name in setting), cell['variant']
+    own = _run_ids(done, cell['cell_id'])
+    faults = [
+      (name not in done, len(comparability.differing(lock, own + _run_ids(done, name))))
+      for name in nearest(*near)['cell_id']
+    ]
+    return line(*near, tuple(sorted(range(len(faults)), key=faults.__getitem__)))
+
+  return knots
 
 
 def _run_ids(done, cell_id: str) -> list[str]:
