@@ -10,7 +10,7 @@ def get_config(arg: str | None = None):
       'dataset': 'digits',
       'model': 'linear',
       'budget': 0.5,
-      'epochs': 6,
+      'epochs': 4,
       'batch_size': 128,
       'learning_rate': 0.5,
       'seeds': 2,

@@ -234,7 +234,7 @@ def start(name, **options):
   """A tiny network, ready to be trained."""
   factory, tiny = TINY[name]
   model = factory(3, TINY_SHAPE, **tiny, **options)
-  params, state = model.init(jax.random.key(0))
+  params, state = jax.jit(model.init)(jax.random.key(0))
   if name.startswith('airbench'):
     params, state = airbench.prepare(params, state, images(64))
   return model, params, state

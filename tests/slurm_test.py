@@ -4,6 +4,7 @@ One node, started for this test (`slurm_cluster.py`); skips where SLURM is not i
 """
 
 import contextlib
+import io
 import os
 import pathlib
 import re
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 
 import campaign
+import fault_grid
 import faulty
 import parts_test
 import pytest
@@ -25,7 +27,8 @@ from jaxbudget.lab.run import lock
 from jaxbudget.lab.sweep import jobs, plan_file, slurm, status
 
 ROOT = pathlib.Path(__file__).parents[1]
-CONFIG = f'--config={ROOT}/tests/fault_grid.py:cells=few,seeds=12,epochs=40'
+GRID = 'cells=few,seeds=12,epochs=40'
+CONFIG = f'--config={ROOT}/tests/fault_grid.py:{GRID}'
 RESOURCES = {'gpus': 0, 'cpus': 1, 'memory_gb': 0.0, 'minutes': 1, 'runs_per_task': 4}
 FLAGS = [f'--config.slurm.{key}={value}' for key, value in RESOURCES.items()]
 TIMEOUT = 1800  # seconds for all of it, on a busy machine
@@ -50,6 +53,16 @@ def launch(workdir: pathlib.Path, *flags: str) -> str:
   ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, cwd=ROOT)
   assert ended.returncode == 0 and 'Traceback' not in ended.stderr, ended.stdout + ended.stderr
   return ended.stdout
+
+
+def submit(workdir: pathlib.Path) -> str:
+  """Submits what is left of the grid, from this process; gives what was said."""
+  values, said = fault_grid.get_config(GRID), io.StringIO()
+  config.apply(values, {'slurm': RESOURCES})
+  with contextlib.chdir(ROOT), contextlib.redirect_stdout(said):
+    code = launcher.launch(values, workdir, 'train', executor='slurm', yes=True)
+  assert code == 0, said.getvalue()
+  return said.getvalue()
 
 
 def wait_for(condition, what: str):
@@ -107,15 +120,14 @@ def logs(workdir: pathlib.Path) -> str:
 def disturbed(place):
   """The workdir of a grid that was disturbed, and what the launches said."""
   workdir = place / 'cluster'
-  said = [launch(workdir, '--stage=train', '--executor=slurm', '--yes')]
-  said.append(launch(workdir, '--stage=train', '--executor=slurm', '--yes'))
+  said = [submit(workdir), submit(workdir)]
   disturb(workdir)
   wait_for(lambda: drained(workdir), 'the array')
   left = [s for s in status.look(workdir) if s.state != 'done']
-  said.append(launch(workdir, '--stage=train', '--executor=slurm', '--yes'))
+  said.append(submit(workdir))
   warn(workdir)
   wait_for(lambda: drained(workdir), 'the second array')
-  said.append(launch(workdir, '--stage=train', '--executor=slurm', '--yes'))
+  said.append(submit(workdir))
   return workdir, said, left
 
 
@@ -177,8 +189,7 @@ def test_tasks_import_parts_of_the_launch_folder(place):
 
 def test_cancel_takes_queued_tasks_back(place):
   workdir = place / 'cancelled'
-  said = launch(workdir, '--stage=train', '--executor=slurm', '--yes')
-  assert 'submitted' in said
+  assert 'submitted' in submit(workdir)
   assert any(s.state in ('queued', 'running') for s in status.look(workdir))
   assert launcher.launch(None, workdir, 'cancel') == 0
   wait_for(lambda: drained(workdir), 'the cancelled array')
