@@ -35,6 +35,7 @@ KEYS = {
   'checkpoint_every': ([1e-9, 300.0], [0.0, -1.0, NAN]),
   'devices': ([0, 1], [-1]),
   'threads': ([0], [-1, 1.5, True, 20240501]),
+  'placement': (['auto', 'device', 'host'], ['disk', '', 1]),
   'matmul_precision': (['highest', ''], ['tf32', 'HIGHEST', 3]),
   'train_part': ([(0, 1)], [(1, 1), (0, 0), (0,), 3, ('a', 2)]),
   'shared_by': ([1, 3], [0, -1, 0.5]),
@@ -207,7 +208,10 @@ OPTIONS = {
       {'width': ([2, 4], [0, -1, 10**6]), 'bn_ghost_size': ([0], [-1, True])},
     ),
     'resnet9': _NETWORK,
-    'resnet50': {'blocks': ([(1, 1)], [(), (0,), (1.5,), 6 * (1,)])},
+    'resnet50': {
+      **_NETWORK, 'blocks': ([(1, 1)], [(), (0,), (1.5,), 6 * (1,)]),
+      'bn_ghost_size': ([0], [-1, True]),
+    },
     **dict.fromkeys(
       ('airbench95', 'airbench96', 'airbench_proxy'),
       {**_NETWORK, 'depth': ([2, 3], [1, 4])},
@@ -321,7 +325,8 @@ def consistent(drawn: dict) -> dict:
   asks = 'table_of', 'join'  # what these say may need a full run
   options = {k: drawn[f'selector_options.{k}'] for k in asks if f'selector_options.{k}' in drawn}
   needs = name != 'replay' and selectors.needs(name, factories.find('selector', name).fill(options))
-  dear = ('replay', 'kakurenbo', 'gradient_bound')  # scoring leaves no full batch of so few
+  # Scoring leaves no full batch of so few.
+  dear = ('replay', 'kakurenbo', 'gradient_bound', 'proxy_filter')
   if needs or name in dear:
     drawn['budget_unit'] = 'backward'
   if drawn['selector'] == 'glister':

@@ -38,6 +38,7 @@ VARIANTS = {
     'gradient_bound',
     {'threshold': 0.0, 'power': 0.5, 'smoothing': 0.1, 'distinct': True},
   ),
+  'gradient_norm_features': ('gradient_norm', {'table_of': 'features'}),
   'rho_bound': ('rho_loss', {'score': 'bound', 'temperature': 0.25, 'until': 0.5}),
   'rs2_balanced': ('rs2', {'balanced': True}),
 }
