@@ -18,10 +18,11 @@ import numpy as np
 import toys
 from selectors_common_test import VARIANTS, options_of, whole
 
-from jaxbudget import epoch, parallel
+from jaxbudget import engine, epoch, parallel, placement
 from jaxbudget.models import make_model
+from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
-from jaxbudget.types import Spec
+from jaxbudget.types import Data, Spec
 
 SPEC = Spec(num_examples=96, batch_size=4, num_classes=3, epochs=4, image_shape=(2, 2, 1))
 CHUNK = 8
@@ -102,6 +103,21 @@ def train_one_epoch():
   return summary(*train_rows(program, state, data, selector.facts.rows, learning_rate=0.01))
 
 
+def train_fed():
+  """An epoch on images that are fed: each process reads its columns of each row, and no others."""
+  placement.CHUNK_BYTES = 1  # two rows
+  selector = make_selector('p_sgd', SPEC, 0.75)
+  mesh = parallel.make_mesh(0, SPEC.batch_size)
+  parts = SPEC, toys.MODEL, toys.AUGMENT, selector, make_optimizer(), 0.75
+  whole = toys.data(SPEC.num_examples)
+  source = placement.HostImages(np.asarray(whole.image))
+  data = parallel.place_data(Data(source, whole.label), mesh)
+  run, progress = engine.run_epoch(engine.start(*parts, mesh=mesh), data, 0, 0.1)
+  found = summary(*jax.device_get((run.state, progress)), 1)
+  assert source.bytes_read * jax.process_count() == found['row'] * SPEC.batch_size * 4
+  return found
+
+
 def main(task, out, *arguments):
   """Writes what was found as JSON."""
   jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -114,7 +130,7 @@ def main(task, out, *arguments):
     jax.config.update('jax_num_cpu_devices', 1)
     if count > 1:
       jax.distributed.initialize(f'127.0.0.1:{port}', count, number)
-    found = train_one_epoch()
+    found = {'split': train_one_epoch(), 'fed': train_fed()}
   pathlib.Path(out).write_text(json.dumps(found))
 
 

@@ -62,6 +62,11 @@ def test_figures_of_an_epoch_in_words(runs):
   assert progress.in_words(runs[0], LINE) == 'loss 0.521, accuracy 88.3 %'
   assert progress.in_words(runs[0], LINE | {'test_score': None}) == 'loss 0.521'
   assert progress.in_words(runs[0], LINE | {'steps': 0, 'test_score': None}) == ''
+  seconds = {'train': 6.0, 'evaluate': 2.0, 'data_wait': 2.0}
+  told = progress.in_words(runs[0], LINE | {'seconds': seconds})
+  assert told == 'loss 0.521, accuracy 88.3 %, waits for data 25 % of the time'
+  few = LINE | {'seconds': seconds | {'data_wait': 0.1}}
+  assert progress.in_words(runs[0], few) == 'loss 0.521, accuracy 88.3 %'
 
 
 def test_lines_come_every_tenth_but_not_often_and_every_five_minutes(runs, clock):

@@ -161,7 +161,7 @@ def in_words(run: Run, line: Mapping[str, Any]) -> str:
   seconds = line.get('seconds', {})
   waited = seconds.get('data_wait', 0.0)
   waited = waited and waited / (seconds['train'] + seconds['evaluate'])
-  found += [f'waits for data {waited:.0%} of the time'] if waited >= _WAITED else []
+  found += [f'waits for data {100 * waited:.0f} % of the time'] if waited >= _WAITED else []
   return ', '.join(found)
 
 
