@@ -77,7 +77,8 @@ def prepare(run: Engine, data: Data) -> Engine:
 
   Args:
     run: of `start`.
-    data: the training split, on the devices of the run; the first `PREPARED` samples count.
+    data: the training split, on the devices of the run, or fed (`placement.py`); the first
+      `PREPARED` samples count.
 
   Returns:
     The run; itself if its network wants nothing.
@@ -135,7 +136,7 @@ def train_rows(
 
   Args:
     run: its state is donated.
-    data: the training split, on the devices of the run.
+    data: the training split, on the devices of the run, or fed.
     learning_rate: of all rows, f32[R] of each, or a table of `rows.Row`.
     stop: first row not to run; None runs to the end of the epoch.
 
@@ -165,7 +166,7 @@ def run_epoch(
 
   Args:
     run: between two epochs; its state is donated.
-    data: the training split, on the devices of the run.
+    data: the training split, on the devices of the run, or fed.
     number: of the epoch, 0-based.
     learning_rate: of all rows, f32[R] of each, or a table of `rows.Row`.
     stop: first row not to run; None runs to the end of the epoch.
