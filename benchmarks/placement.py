@@ -24,7 +24,7 @@ import numpy as np
 import record
 from record import Figure
 
-from jaxbudget import engine, placement
+from jaxbudget import engine, feeding
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.models import make_model
@@ -114,7 +114,7 @@ def _anonymous() -> int:
 
 def measure(flags, directory: pathlib.Path) -> list[Figure]:
   """Trains under every placement; the figures."""
-  placement.CHUNK_BYTES = chunk = int(flags.chunk_mib * 2**20)
+  feeding.CHUNK_BYTES = chunk = int(flags.chunk_mib * 2**20)
   count = TIMES * chunk // (flags.side**2 * 3)
   images = write_images(directory / 'images.npy', count, flags.side)
   label = np.random.default_rng(1).integers(0, CLASSES, count).astype(np.int32)

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from jaxbudget import averaging as averaging_lib
-from jaxbudget import epoch, parallel, placement, rows
+from jaxbudget import epoch, feeding, parallel, rows
 from jaxbudget.averaging import Averaging
 from jaxbudget.ledger import Budget
 from jaxbudget.state import TrainState, init_state
@@ -77,7 +77,7 @@ def prepare(run: Engine, data: Data) -> Engine:
 
   Args:
     run: of `start`.
-    data: the training split, on the devices of the run, or fed (`placement.py`); the first
+    data: the training split, on the devices of the run, or fed (`feeding.py`); the first
       `PREPARED` samples count.
 
   Returns:
@@ -147,7 +147,7 @@ def train_rows(
   slots = state.plan.index.shape[0]
   table = parallel.replicate(rows.table(learning_rate, slots), mesh)
   stop = slots if stop is None else stop
-  with placement.rows(data, state, mesh, stop) as feed:
+  with feeding.rows(data, state, mesh, stop) as feed:
     end = 0
     while True:
       part, end = feed.at(end, stop)

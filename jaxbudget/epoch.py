@@ -16,8 +16,8 @@ import optax
 from jaxbudget import averaging as averaging_lib
 from jaxbudget import ledger, parallel
 from jaxbudget.averaging import Averaging
+from jaxbudget.feeding import fetch
 from jaxbudget.keys import derive
-from jaxbudget.placement import fetch
 from jaxbudget.rows import Row, as_row
 from jaxbudget.state import RowMetrics, TrainState
 from jaxbudget.step import make_step, row_hooks
@@ -133,7 +133,7 @@ def train_rows(
   Args:
     program: static.
     state: donated.
-    data: the training split; or of its images a `placement.Chunk` that holds those rows.
+    data: the training split; or of its images a `feeding.Chunk` that holds those rows.
     table: `rows.Row` of f32[R], what is given for each row of this epoch; or f32[R], its
       learning rates alone.
     root: the run's key.

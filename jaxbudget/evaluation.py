@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbudget import parallel, registry
-from jaxbudget.placement import fetch
+from jaxbudget.feeding import fetch
 from jaxbudget.task import CLASSIFICATION, Task
 from jaxbudget.types import Data, Model, Spec, as_target
 
@@ -50,7 +50,7 @@ def evaluate(
     batch_size: static, examples in a forward pass; the last batch is padded.
     params: of the model.
     model_state: of the model.
-    data: the split, n examples; or of its images a `placement.Chunk` that holds those batches.
+    data: the split, n examples; or of its images a `feeding.Chunk` that holds those batches.
     sums: over the batches before `start`; `Evaluation.blank(C)` at first.
     start: i32[], the first batch to look at.
     stop: i32[], the batch to stop before: ceil(n / batch_size) for the rest of the split.

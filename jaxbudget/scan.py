@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import ledger, parallel, placement
+from jaxbudget import feeding, ledger, parallel
 from jaxbudget.keys import derive
 from jaxbudget.state import TrainState
 from jaxbudget.task import CLASSIFICATION, Task
@@ -26,7 +26,7 @@ def observe(
   task: Task = CLASSIFICATION,
   mesh: jax.sharding.Mesh | None = None,
   between: Callable[[], None] = lambda: None,
-  meter: placement.Meter | None = None,
+  meter: feeding.Meter | None = None,
 ) -> Seen:
   """Passes all samples of a split through the model in eval mode.
 
@@ -49,7 +49,7 @@ def observe(
   total = data.label.shape[0]
   static = model, transform, batch_size, wants, task, mesh
   blocks = []
-  with placement.batches(data, batch_size, mesh, meter=meter) as feed:
+  with feeding.batches(data, batch_size, mesh, meter=meter) as feed:
     for number in range(-(-total // batch_size)):
       between()
       place = parallel.replicate(np.int32(number), mesh)
@@ -70,7 +70,7 @@ def _block(model, transform, size, wants, task, mesh, params, model_state, data,
   """What there is to see of a batch of `size` samples, the last sample repeated as padding."""
   index = number * size + jnp.arange(size, dtype=jnp.int32)
   index = jnp.minimum(index, data.label.shape[0] - 1)
-  image = transform(parallel.split(placement.fetch(data.image, number, index), mesh))
+  image = transform(parallel.split(feeding.fetch(data.image, number, index), mesh))
   logits, _ = model.apply(params, model_state, image, train=False)
   logits = logits.astype(jnp.float32)
   loss = task.loss(logits, as_target(data.label[index], logits.shape[-1]))

@@ -18,9 +18,10 @@ import numpy as np
 import toys
 from selectors_common_test import VARIANTS, options_of, whole
 
-from jaxbudget import engine, epoch, parallel, placement
+from jaxbudget import engine, epoch, feeding, parallel
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
+from jaxbudget.placement import HostImages
 from jaxbudget.selectors import make_selector
 from jaxbudget.types import Data, Spec
 
@@ -105,12 +106,12 @@ def train_one_epoch():
 
 def train_fed():
   """An epoch on images that are fed: each process reads its columns of each row, and no others."""
-  placement.CHUNK_BYTES = 1  # two rows
+  feeding.CHUNK_BYTES = 1  # two rows
   selector = make_selector('p_sgd', SPEC, 0.75)
   mesh = parallel.make_mesh(0, SPEC.batch_size)
   parts = SPEC, toys.MODEL, toys.AUGMENT, selector, make_optimizer(), 0.75
   whole = toys.data(SPEC.num_examples)
-  source = placement.HostImages(np.asarray(whole.image))
+  source = HostImages(np.asarray(whole.image))
   data = parallel.place_data(Data(source, whole.label), mesh)
   run, progress = engine.run_epoch(engine.start(*parts, mesh=mesh), data, 0, 0.1)
   found = summary(*jax.device_get((run.state, progress)), 1)

@@ -20,7 +20,7 @@ from rich.console import Console
 from selectors_common_test import VARIANTS, make
 
 from jaxbudget import data as data_lib
-from jaxbudget import engine, epoch, parallel, placement, scan
+from jaxbudget import engine, epoch, feeding, parallel, placement, scan
 from jaxbudget.data import device
 from jaxbudget.evaluation import Evaluation, evaluate
 from jaxbudget.lab.run import checkpoint
@@ -65,7 +65,7 @@ def run(selector, budget, data, mesh=None, stops=(None,)):
 @pytest.fixture
 def two_rows(monkeypatch):
   """Chunks of two rows, of whatever size: seldom all there are."""
-  monkeypatch.setattr(placement, 'CHUNK_BYTES', 1)
+  monkeypatch.setattr(feeding, 'CHUNK_BYTES', 1)
 
 
 # --- the same bits --------------------------------------------------------------------
@@ -91,7 +91,7 @@ def plain_rows():
 @pytest.mark.parametrize('rows', [1, 4, 100])  # of one row there are none: it stands for two
 def test_chunks_of_any_size_have_the_same_bits(rows, monkeypatch):
   selector, budget, expected = plain_rows()
-  monkeypatch.setattr(placement, 'CHUNK_BYTES', rows * ROW)
+  monkeypatch.setattr(feeding, 'CHUNK_BYTES', rows * ROW)
   before = epoch.train_rows._cache_size()
   for stops in ((None,), (1, 3, None)):  # calls that end within a chunk
     chex.assert_trees_all_equal(expected, run(selector, budget, on_host(), stops=stops))
@@ -106,13 +106,13 @@ def test_two_devices_have_the_same_bits(two_rows):
 
 
 def test_looking_without_training_is_the_same(monkeypatch):
-  monkeypatch.setattr(placement, 'CHUNK_BYTES', 3 * 7 * IMAGE)  # three batches of seven
+  monkeypatch.setattr(feeding, 'CHUNK_BYTES', 3 * 7 * IMAGE)  # three batches of seven
   weights = toys.MODEL.init(jax.random.key(0))
   look = toys.MODEL, toys.AUGMENT.test
   found = []
   for data in (toys.data(), on_host()):
     sums, done = Evaluation.blank(3), 0
-    with placement.batches(data, 7) as feed:
+    with feeding.batches(data, 7) as feed:
       while done < 7:
         part, stop = feed.at(done, 7)
         place = jnp.int32(done), jnp.int32(stop)
@@ -128,7 +128,7 @@ def test_parts_of_the_data_are_parts(two_rows):
   whole, part = on_host(), placement.part(on_host(), index)
   np.testing.assert_array_equal(part.image.read(np.arange(24)), whole.image.read(index))
   np.testing.assert_array_equal(part.label, np.asarray(whole.label)[index])
-  with placement.batches(part, 8) as feed:
+  with feeding.batches(part, 8) as feed:
     rows = [feed.at(i, i + 1)[0].image.of_row(jnp.int32(i)) for i in range(3)]
   expected = placement.part(toys.data(), index).image
   np.testing.assert_array_equal(np.concatenate(rows), expected)
@@ -178,7 +178,7 @@ def test_never_more_than_two_chunks_on_the_device_and_one_on_the_host(two_rows, 
     return placed.add(place(chunk.copy(), count, mesh))
 
   monkeypatch.setattr(parallel, 'place_columns', copied)
-  with placement.batches(on_host(source=Watched), 8) as feed:  # three chunks
+  with feeding.batches(on_host(source=Watched), 8) as feed:  # three chunks
     for number in range(6):
       part, _ = feed.at(number, number + 1)
       deadline = time.monotonic() + 60
@@ -192,9 +192,9 @@ def test_never_more_than_two_chunks_on_the_device_and_one_on_the_host(two_rows, 
 def walked(data, selector, budget, spec):
   """Feeds the first epoch of a method without training on it."""
   began = engine.start(spec, toys.MODEL, toys.AUGMENT, selector, make_optimizer(), budget)
-  began, meter, row = engine.begin_epoch(began, 0), placement.Meter(), 0
+  began, meter, row = engine.begin_epoch(began, 0), feeding.Meter(), 0
   slots = began.state.plan.index.shape[0]
-  with placement.rows(data, began.state, meter=meter) as feed:
+  with feeding.rows(data, began.state, meter=meter) as feed:
     while row < slots:
       row = feed.at(row, slots)[1]
   return meter

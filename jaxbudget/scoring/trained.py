@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import placement
+from jaxbudget import feeding
 from jaxbudget.losses import cross_entropy
 from jaxbudget.types import Data, Model
 
@@ -120,7 +120,7 @@ def gradient_norms(
   """
   total, found = data.label.shape[0], []
   static = model, transform, batch_size, chunk
-  with placement.batches(data, batch_size) as feed:
+  with feeding.batches(data, batch_size) as feed:
     for number in range(-(-total // batch_size)):
       between()
       own = feed.at(number, number + 1)[0]
@@ -144,5 +144,5 @@ def _norms(model, transform, size, chunk, params, model_state, data, number):
     leaves = jax.tree.leaves(jax.grad(loss)(params))
     return jnp.sqrt(sum(jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in leaves))
 
-  image = placement.fetch(data.image, number, index)
+  image = feeding.fetch(data.image, number, index)
   return jax.lax.map(norm, (image, data.label[index]), batch_size=chunk)

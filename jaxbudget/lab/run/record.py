@@ -12,11 +12,11 @@ from jaxbudget import ledger, recording
 from jaxbudget.averaging import Weights
 from jaxbudget.epoch import Progress
 from jaxbudget.evaluation import Evaluation
+from jaxbudget.feeding import Meter
 from jaxbudget.lab.run import checkpoint, classes, files, hosts
 from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.run.provenance import device_record, versions
 from jaxbudget.lab.run.run import Run, cost_record
-from jaxbudget.placement import Meter
 from jaxbudget.state import TrainState
 from jaxbudget.types import Cost
 

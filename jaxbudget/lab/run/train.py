@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import engine, epoch, parallel, placement, recording, scan
+from jaxbudget import engine, epoch, feeding, parallel, placement, recording, scan
 from jaxbudget.averaging import Averaging, Weights
 from jaxbudget.evaluation import TEST_TIME, Evaluation, evaluate, forward_batch, test_time
 from jaxbudget.lab.run import checkpoint, classes, conditions, files, hosts, record
@@ -336,20 +336,20 @@ def _next_size(size: int, seconds: float) -> int:
   return hosts.agree(size)
 
 
-def _feed_rows(setting: Setting, live: Live, stop: int = placement.ALL) -> placement.Feed:
+def _feed_rows(setting: Setting, live: Live, stop: int = feeding.ALL) -> feeding.Feed:
   mesh = setting.program.mesh
-  return placement.rows(setting.train_data, live.state, mesh, stop, live.books)
+  return feeding.rows(setting.train_data, live.state, mesh, stop, live.books)
 
 
 def _feed_batches(
-  setting: Setting, live: Live, start: int = 0, stop: int = placement.ALL
-) -> placement.Feed:
+  setting: Setting, live: Live, start: int = 0, stop: int = feeding.ALL
+) -> feeding.Feed:
   size, mesh = setting.evaluation_batch, setting.program.mesh
-  return placement.batches(setting.test_data, size, mesh, start, stop, live.books)
+  return feeding.batches(setting.test_data, size, mesh, start, stop, live.books)
 
 
 def _fed(
-  setting: Setting, live: Live, feed: placement.Feed, start: int, stop: int
+  setting: Setting, live: Live, feed: feeding.Feed, start: int, stop: int
 ) -> tuple[Data, int]:
   """What `feed.at` gives; where the images cannot be read, the run is saved as it is."""
   with _saved_if_unread(setting, live):
@@ -368,7 +368,7 @@ def _saved_if_unread(setting: Setting, live: Live) -> Iterator[None]:
 
 
 def _train_until(
-  setting: Setting, live: Live, e: int, feed: placement.Feed, stop: int
+  setting: Setting, live: Live, e: int, feed: feeding.Feed, stop: int
 ) -> tuple[epoch.Progress, int]:
   """Trains up to a row, or to the last that the feed has at hand; gives that too."""
   data, stop = _fed(setting, live, feed, live.row, stop)
@@ -397,7 +397,7 @@ def _run_evaluation(
   live: Live,
   model: Model,
   sums: Evaluation,
-  feed: placement.Feed,
+  feed: feeding.Feed,
   start: int,
   stop: int,
 ) -> tuple[Evaluation, int]:
