@@ -150,10 +150,8 @@ def rows(
   """
   if not data.is_fed:
     return Feed(data)
-  index, planned, row, epoch = jax.device_get(
-    (state.plan[0], state.plan[2], state.row, state.epoch)
-  )
-  return _feed(data, index, int(row), min(int(planned), stop), int(epoch), mesh, meter)
+  plan, row, epoch = jax.device_get((state.plan, state.row, state.epoch))
+  return _feed(data, plan.index, int(row), min(int(plan.rows), stop), int(epoch), mesh, meter)
 
 
 def batches(
@@ -198,7 +196,7 @@ def _feed(data, index, start, stop, epoch, mesh, meter) -> Feed:
 
 
 def _chunks(data, walk, size, mesh) -> Iterator[tuple[Data, int, int]]:
-  """What is to be trained on, on the device, chunk by chunk."""
+  """The split with one chunk of its images after the other; the rows that it is for, bytes read."""
   source = data.image
 
   def placed(pixels, first):
