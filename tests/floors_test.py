@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A room may import those before it. What stands on the library's floor imports nothing of the lab.
 ROOMS = ('run', 'sweep', 'report', 'paper')
 # What can be set and how it is said: everything in the laboratory may read these.
-READ_BY_ALL = ('config', 'fidelity', 'cells', 'differences', 'plain', 'columns')
+READ_BY_ALL = ('config', 'frozen_config', 'fidelity', 'cells', 'differences', 'plain', 'columns')
 # The one lazy name that reaches up, and the program.
 EXEMPT = (
   ('jaxbudget/__init__.py', 'jaxbudget.lab.run.loading'),
