@@ -39,7 +39,6 @@ KEYS = {
   'matmul_precision': (['highest', ''], ['tf32', 'HIGHEST', 3]),
   'train_part': ([(0, 1)], [(1, 1), (0, 0), (0,), 3, ('a', 2)]),
   'shared_by': ([1, 3], [0, -1, 0.5]),
-  'placement': (['auto', 'device', 'host'], ['hosts', '', 3, None]),
   'data_dir': ([], [3]),
   'data_manual_dir': ([], [3]),
   'data_checksums': ([], [3]),
