@@ -16,7 +16,7 @@ import optax
 from jaxbudget import averaging as averaging_lib
 from jaxbudget import ledger, parallel
 from jaxbudget.averaging import Averaging
-from jaxbudget.feeding import fetch
+from jaxbudget.feeding import fetch, weigh
 from jaxbudget.keys import derive
 from jaxbudget.rows import Row, as_row
 from jaxbudget.state import RowMetrics, TrainState
@@ -192,7 +192,7 @@ def _row(program, state, data, values, root, drawn):
   """One plan row: gather its candidates, take the step, enter it into the books."""
   row = state.row
   index, weight = state.plan.index[row], state.plan.weight[row]
-  image = fetch(data.image, row, index)
+  image, weight = fetch(data.image, row, index), weigh(data.image, row, weight)
   batch = plain_batch(data, index, weight, program.num_classes, image)
   parts = program.selector, program.model, program.optimizer, program.augment
   step = make_step(*parts, program.task, program.mesh, program.averaging)

@@ -32,7 +32,9 @@ ALL = 2**31 - 1  # rows; the last chunk serves whatever comes after it
 
 
 @functools.partial(
-  jax.tree_util.register_dataclass, data_fields=['pixels', 'first'], meta_fields=['image_shape']
+  jax.tree_util.register_dataclass,
+  data_fields=['pixels', 'first', 'present'],
+  meta_fields=['image_shape'],
 )
 @dataclasses.dataclass(frozen=True)
 class Chunk:
@@ -42,11 +44,13 @@ class Chunk:
     pixels: [rows,K,D], flat, as `data.flat.FlatImages` are.
     first: i32[], the row that is the first in it.
     image_shape: of an image.
+    present: f32[rows,K,1], 0 where there is no image; None where all of them must be there.
   """
 
   pixels: jax.Array  # [rows,K,D]
   first: jax.Array  # i32[]
   image_shape: tuple[int, ...]
+  present: jax.Array | None = None  # f32[rows,K,1]
 
   def of_row(self, row: jax.Array) -> jax.Array:
     """The images of a row of the pass: [K, *image_shape]."""
@@ -66,6 +70,14 @@ def fetch(images: Any, row: jax.Array, index: jax.Array) -> jax.Array:
     [K, ...].
   """
   return images.of_row(row) if isinstance(images, Chunk) else images[index]
+
+
+def weigh(images: Any, row: jax.Array, weight: jax.Array) -> jax.Array:
+  """Inside a compiled program: the weights f32[K] of a row, 0 where there is no image."""
+  if not isinstance(images, Chunk) or images.present is None:
+    return weight
+  present = jax.lax.dynamic_index_in_dim(images.present, row - images.first, keepdims=False)
+  return weight * present[:, 0]
 
 
 @dataclasses.dataclass
@@ -200,9 +212,13 @@ def _chunks(data, walk, size, mesh) -> Iterator[tuple[Data, int, int]]:
   source = data.image
 
   def placed(pixels, first):
+    present = getattr(source, 'present', None)
+    if present is not None:
+      present = np.broadcast_to(present, pixels.shape[:2])[..., None].astype(np.float32)
+      present = parallel.place_columns(present, size, mesh)
     chunk = parallel.place_columns(pixels, size, mesh)
     first = parallel.replicate(np.int32(first), mesh)
-    return data._replace(image=Chunk(chunk, first, source.shape[1:]))
+    return data._replace(image=Chunk(chunk, first, source.shape[1:], present))
 
   if not walk.firsts:  # nothing to look at: a program is to be compiled
     shape = walk.rows, len(walk.columns), math.prod(source.shape[1:])

@@ -67,6 +67,9 @@ class Source(Protocol):
   def walk(self, walk: Walk) -> Iterator[np.ndarray]:
     """The chunks of a pass in their order, one for each of `walk.firsts`.
 
+    A source that may leave images out, black and of no weight, has `present`: bool[rows,k] of the
+    chunk that it yielded last; and `missing`: what it left out, reasons by the names of files.
+
     The iterator is a generator, run in one thread, and closed when the pass ends early. It need
     not look ahead: the next chunk is asked for while the device works on the one before.
 
@@ -160,6 +163,16 @@ class Part:
     """Of the whole."""
     return self._source.bytes_read
 
+  @property
+  def present(self) -> np.ndarray | None:
+    """Of the whole, of the chunk that was read last."""
+    return getattr(self._source, 'present', None)
+
+  @property
+  def missing(self) -> dict[str, str]:
+    """Of the whole."""
+    return getattr(self._source, 'missing', {})
+
   def read(self, index: np.ndarray) -> np.ndarray:
     """Images of samples i32[n] of the part."""
     return self._source.read(self._index[index])
@@ -172,6 +185,11 @@ class Part:
 def of(data: Data) -> str:
   """Where the images of a split lie: `device`, or the placement of their source."""
   return data.image.placement if data.is_fed else 'device'
+
+
+def missing(data: Data) -> list[str]:
+  """The files of a split that could not be read and were left out, if that is allowed."""
+  return sorted(getattr(data.image, 'missing', {}))
 
 
 def part(data: Data, index: np.ndarray) -> Data:

@@ -16,13 +16,15 @@ BOTH = {
 }  # fmt: skip
 RESUME_ONLY = {'source', 'processes'}
 TOLD_ONLY = {'cpu', 'host', 'placement'}
-ALL = sorted(BOTH | RESUME_ONLY | TOLD_ONLY)
+POOL_ONLY = {'missing_files'}
+OF_A_RUN = {'source', 'data_fingerprint', 'placement', 'missing_files'}
+ALL = sorted(BOTH | RESUME_ONLY | POOL_ONLY | TOLD_ONLY)
 HERE = {**workdirs.CONDITIONS, 'data_fingerprint': 'digits-fingerprint'}
 
 
 def test_the_table_holds_these_and_no_others():
   assert sorted(conditions.TABLE) == ALL
-  assert set(conditions.present()) == set(ALL) - {'source', 'data_fingerprint', 'placement'}
+  assert set(conditions.present()) == set(ALL) - OF_A_RUN
   assert set(HERE) == set(ALL)
 
 
@@ -30,7 +32,7 @@ def test_the_table_holds_these_and_no_others():
 def test_resuming(name, tmp_path):
   saved = checkpoint.Checkpoint(tmp_path / 'x.ckpt', {}, {}, {'run': 'r', **HERE})
   now = {'run': 'r', **HERE, name: 'other'}
-  if name in TOLD_ONLY:
+  if name in TOLD_ONLY | POOL_ONLY:
     assert checkpoint.agree(saved, now) == []
     return
   with pytest.raises(checkpoint.Refused, match=f"{name}: .* then, 'other' now"):
@@ -76,7 +78,7 @@ def test_pooling(name, workdir, odd):
   odd(name, 'other')
   loaded = report.load_workdir(path)
   found = p_sgd(loaded)
-  if name not in BOTH:
+  if name not in BOTH | POOL_ONLY:
     assert loaded.pooling == [] and list(found['done']) == [3]
     assert found['mean'].tolist() == [82]
     return
@@ -98,7 +100,7 @@ def test_comparing(name, workdir, odd):
   path, _ = workdir
   odd(name, 'other')
   states = frontier.equal_compute(report.load_workdir(path))
-  if name not in BOTH:
+  if name not in BOTH | POOL_ONLY:
     assert list(states['state']) == [''] and list(states['n']) == [3]
     return
   assert list(states['state']) == ['', 'refused'] and f'{name} differs' in states['reason'][1]

@@ -22,6 +22,7 @@ from jaxbudget.data import crops, decoders, encoded
 from jaxbudget.data.encoded import ImageFiles, Unreadable
 from jaxbudget.data.pictures import Look
 from jaxbudget.lab import config
+from jaxbudget.lab.run import conditions
 from jaxbudget.lab.run.train import Stopped, train
 from jaxbudget.lab.sweep import grid, inputs, local
 from jaxbudget.placement import Walk
@@ -105,6 +106,12 @@ def test_boxes_have_torchvisions_law(shape):
     assert stats.ks_2samp(a, b).pvalue > 1e-3
 
 
+def test_the_crop_of_a_place_is_what_it_was():
+  """Other numbers here are other runs: raise `epoch.ENGINE` then."""
+  boxes = [crops.random_box(crops.generator(0, 1, 2, column), (100, 120)) for column in range(3)]
+  assert boxes == [((1, 6), (88, 107)), ((1, 2), (96, 91)), ((3, 10), (84, 95))]
+
+
 def test_known_by_names_and_sizes_and_by_what_is_shown(folder):
   first = load(folder)
   path = pathlib.Path(first.train_image.paths[0])
@@ -135,6 +142,40 @@ def test_refusals(folder, tmp_path):
     data.choose(npz, 'files')
   with pytest.raises(ValueError, match='placement=.files. is refused: files is for folder:'):
     grid.make_runs(config.defaults(dataset='digits', placement='files'))
+
+
+def test_imagenet_as_it_is_published(folder, tmp_path):
+  for name in CLASSES:
+    (tmp_path / 'train').mkdir(exist_ok=True)
+    (tmp_path / 'train' / name).symlink_to(folder / 'train' / name)
+  (tmp_path / 'val').mkdir()
+  for i, name in enumerate(CLASSES):
+    (tmp_path / f'val/ILSVRC2012_val_{i:08d}.JPEG').symlink_to(folder / 'test' / name / '0.jpg')
+  truth = [f'ILSVRC2012_val_{i:08d},{name} 1 2 3 4\n' for i, name in enumerate(CLASSES)]
+  (tmp_path / 'LOC_val_solution.csv').write_text(''.join(['ImageId,PredictionString\n', *truth]))
+  with pytest.raises(data.DataError, match='imagenet: give data_manual_dir'):
+    data.load('imagenet', tmp_path)
+  (run,), datasets = planned(
+    folder, dataset='imagenet', dataset_options={}, placement='auto', model='resnet50',
+    data_manual_dir=str(tmp_path), model_options={'width': 1, 'blocks': (1,)},
+  )  # fmt: skip
+  (found,) = datasets.values()
+  assert found.is_encoded and found.train_image.crop == 'random_resized'
+  info = run.info
+  assert (info.name, info.num_train, info.num_test, info.num_classes) == ('imagenet', 40, 4, 4)
+  assert (info.image_shape, info.flip, info.pad) == ((224, 224, 3), 0.5, 0)
+  np.testing.assert_array_equal(found.test_label, range(4))
+
+
+def test_what_is_held_out_stays_in_its_files(folder):
+  found = data.load(
+    f'folder:{folder}', options={'image_size': 8}, placement='files', validation=8
+  )  # fmt: skip
+  whole = load(folder)
+  assert (found.info.num_train, found.info.num_test) == (32, 8)
+  assert sorted(found.train_image.paths + found.test_image.paths) == sorted(whole.train_image.paths)
+  np.testing.assert_array_equal(np.bincount(found.test_label), 4 * [2])
+  assert found.fingerprint != whole.fingerprint
 
 
 # Runs
@@ -226,6 +267,29 @@ def test_a_file_that_goes_is_named_and_the_run_goes_on_when_it_is_back(folder, t
   whole, resumed = finished(tmp_path / 'whole'), finished(tmp_path / 'broken')
   assert json.dumps(whole['metrics.jsonl']) == json.dumps(resumed['metrics.jsonl'])
   assert whole['params.msgpack'] == resumed['params.msgpack']
+
+
+@pytest.mark.usefixtures('linear_model')
+@pytest.mark.parametrize('selector', ['unif_sgd', 'selective_backprop'])
+def test_a_file_may_be_left_out_and_sets_the_run_apart(folder, tmp_path, selector):
+  options = {'image_size': 8, 'on_missing': 'skip'}
+  values = {'budget': 1.0, 'epochs': 2, 'dataset_options': options, 'selector': selector}
+  made = planned(folder, **values)
+  assert launch(made, tmp_path / 'whole') == 0
+  path = pathlib.Path(next(iter(made[1].values())).train_image.paths[5])
+  content = path.read_bytes()
+  path.unlink()
+  try:
+    assert launch(made, tmp_path / 'without') == 0
+  finally:
+    path.write_bytes(content)
+  whole, without = (finished(tmp_path / name)['result.json'] for name in ('whole', 'without'))
+  assert without['missing_files'] == [str(path)] and 'missing_files' not in whole
+  found = conditions.differing(whole['conditions'], without['conditions'], conditions.POOL)
+  assert found == [{'field': 'missing_files', 'was': None, 'is': [str(path)]}]
+  (counts,) = (tmp_path / 'without').glob('*/counts.npy')
+  trained = np.load(counts)
+  assert trained[5] == 0 and np.count_nonzero(trained) == 39
 
 
 def test_workers_decode_the_same_and_one_that_is_killed_is_told(folder):

@@ -27,6 +27,7 @@ CONDITIONS = {
   'matmul_precision': None, 'prng': 'threefry2x32', 'threefry_partitionable': True, 'x64': False,
   'seed_offset': 0, 'xla_flags': '', 'cpu': 'abacus', 'host': 'study',
   'placement': 'device',
+  'missing_files': None,
 }  # fmt: skip
 _SIZES = {'cifar10': 10_000, 'cifar100': 10_000, 'svhn': 26_032, 'mini_imagenet': 10_000}
 _GAIN = {'p_sgd': 0.3, 'c_sgd': -0.2, 'selective_backprop': -1.0, 'ordered_sgd': -2.0}

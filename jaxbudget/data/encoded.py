@@ -8,6 +8,7 @@ import collections
 import concurrent.futures
 import io
 import itertools
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,7 +49,7 @@ class Decoded(NamedTuple):
   """What came of a piece.
 
   Attributes:
-    pixels: u8[n,D].
+    pixels: u8[n,D]; of a worker process, until the next ones are asked for.
     read: bytes read.
     faults: (position in the piece, what is wrong) of images that are black for it.
   """
@@ -58,17 +59,20 @@ class Decoded(NamedTuple):
   faults: list[tuple[int, str]]
 
 
-def decode(piece: Piece) -> Decoded:
+def decode(piece: Piece, out: np.ndarray | None = None) -> Decoded:
   """Reads and decodes some images.
 
   Args:
     piece: which, and how.
+    out: u8, room for at least their pixels; None takes memory.
 
   Returns:
     Their pixels, RGB.
   """
   side, read, faults = piece.look.size, 0, []
-  pixels = np.zeros((len(piece.paths), side, side, 3), np.uint8)
+  shape = len(piece.paths), side, side, 3
+  out = np.empty(math.prod(shape), np.uint8) if out is None else out
+  pixels = out[: math.prod(shape)].reshape(shape)
   for i, (path, size) in enumerate(zip(piece.paths, piece.sizes, strict=True)):
     box = None
     if piece.place is not None:
@@ -80,6 +84,7 @@ def decode(piece: Piece) -> Decoded:
     if isinstance(found, Picture):
       pixels[i] = found.pixels if found.pixels.ndim == 3 else found.pixels[..., None]
     else:
+      pixels[i] = 0
       faults.append((i, found))
   return Decoded(pixels.reshape(len(pixels), -1), read, faults)
 
@@ -161,7 +166,7 @@ class ImageFiles:
 
   def walk(self, walk) -> Iterator[np.ndarray]:
     """The chunks of a pass, see `placement.Source.walk`."""
-    size, width = walk.index.shape[1], int(np.prod(self.shape[1:]))
+    size, width = walk.index.shape[1], math.prod(self.shape[1:])
     spans = [
       (first * size, at, min(at + PIECE, last * size))
       for first in walk.firsts
@@ -191,7 +196,7 @@ class ImageFiles:
       return by_threads(decode, pieces)
     from jaxbudget.data import decoders  # late: it needs grain
 
-    return decoders.run(pieces, self.workers)
+    return decoders.run(pieces, self.workers, PIECE * math.prod(self.shape[1:]))
 
   def _shown(self, walk, low: int, high: int) -> Piece:
     """The images at some positions of a plan, row by row."""

@@ -9,7 +9,7 @@ from jaxbudget.data import downsampled, from_tfds, image_files
 from jaxbudget.data import folder as folder_lib
 from jaxbudget.data import npz as npz_lib
 from jaxbudget.data.dataset import DataError, Dataset, Where
-from jaxbudget.data.encoded import Crop
+from jaxbudget.data.encoded import Crop, OnMissing
 from jaxbudget.data.pictures import Fit, Look
 from jaxbudget.data.tables import INFO, PHOTOGRAPH
 from jaxbudget.paths import expand
@@ -50,6 +50,7 @@ def imagenet(
   *,
   crop: Crop = 'random_resized',
   decode_workers: int = 0,
+  on_missing: OnMissing = 'fail',
 ) -> Dataset:
   """224x224 photographs of 1000 classes, 1,281,167 to train on, from your own copy."""
   if where.manual_dir is None:
@@ -59,7 +60,7 @@ def imagenet(
     )
   table = INFO['imagenet']
   options = {'image_size': PHOTOGRAPH, 'fit': 'center', 'crop': crop, 'flip': table.flip}
-  options |= {'decode_workers': decode_workers}
+  options |= {'decode_workers': decode_workers, 'on_missing': on_missing}
   where = where._replace(placement='files' if where.placement == 'auto' else where.placement)
   dataset = folder(where, path=str(where.manual_dir), **options)
   return dataset._replace(info=dataclasses.replace(dataset.info, name='imagenet'))
@@ -106,6 +107,7 @@ def folder(
   flip: float = 0.0,
   crop: Crop = 'none',
   decode_workers: int = 0,
+  on_missing: OnMissing = 'fail',
 ) -> Dataset:
   """Your images, PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, brought to one size if wanted.
 
@@ -120,6 +122,8 @@ def folder(
     crop: `random_resized` trains on a random part of each image, brought to size as it is decoded;
       for images that stay in their files, see `placement=files`.
     decode_workers: processes that decode those; 0: threads of this one.
+    on_missing: `fail` stops, saved, where one of those cannot be read any more; `skip` trains
+      without it, lists it in result.json, and is not pooled with runs that had it.
 
   Returns:
     The data set.
@@ -138,7 +142,8 @@ def folder(
   count = sum(map(len, listing.files.values()))
   many = where.placement == 'auto' and 3 * image_size**2 * count > _MOST_DECODED
   if where.placement == 'files' or many:
-    return folder_lib.encoded(path, listing, look, crop, flip, decode_workers)
+    skips = on_missing == 'skip'
+    return folder_lib.encoded(path, listing, look, crop, flip, decode_workers, skips)
   if crop != 'none':
     raise ValueError(
       f'crop={crop} is for images that stay in their files: allowed is placement=files, or here '

@@ -50,6 +50,7 @@ TABLE: dict[str, Condition] = {
   'cpu': Condition(),
   'host': Condition(),
   'placement': Condition(),  # of images; the bits are the same
+  'missing_files': Condition(pool=True),  # that it was trained without; None: without none
 }
 RESUME = tuple(name for name, condition in TABLE.items() if condition.resume)
 POOL = tuple(name for name, condition in TABLE.items() if condition.pool)
@@ -70,6 +71,7 @@ def of(run: Run, fingerprint: str, placement: str = 'device') -> dict[str, Any]:
     'source': identity.source_of(run.cell, run.parts.outside),
     'data_fingerprint': fingerprint,
     'placement': placement,
+    'missing_files': None,  # told at the end
   }
   if run.cell.matmul_precision:
     own['matmul_precision'] = run.cell.matmul_precision

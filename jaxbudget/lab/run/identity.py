@@ -206,7 +206,9 @@ def source_modules(cell: FrozenConfig) -> tuple[str, ...]:
   chosen = [part.factory.__module__ for part in parts if not part.outside]
   cheaper = ('jaxbudget.selectors.rescored',) if cell.score_every > 1 or cell.score_size else ()
   products = ('jaxbudget.precision',) if cell.matmul_precision else ()
-  return tuple(dict.fromkeys((*_ENGINE_MODULES, *chosen, *cheaper, *products)))
+  in_files = cell.dataset.startswith('folder:') or cell.dataset == 'imagenet'
+  decoded = ('jaxbudget.data.encoded',) if in_files else ()  # what is cropped as it is decoded
+  return tuple(dict.fromkeys((*_ENGINE_MODULES, *chosen, *cheaper, *products, *decoded)))
 
 
 _ENGINE_MODULES = (

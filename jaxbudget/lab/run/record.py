@@ -50,6 +50,7 @@ class Books(Meter):
   compile_seconds: float = 0.0
   train_seconds: float = 0.0
   evaluate_seconds: float = 0.0
+  missing: list[str] = dataclasses.field(default_factory=list)  # files that were left out
   waited_told: float = 0.0  # seconds for data, of the epochs recorded
   open_seconds: float = 0.0  # of the epoch under way, when it was saved
   score: float = float('nan')  # of the last evaluation, percent
@@ -216,7 +217,8 @@ def write(
   hosts.first(write_files)
   result = _result(run, books, best, times_trained)
   by_class = classes.summary(tested, np.asarray(books.by_class, np.int64))
-  return {**result, **by_class, 'conditions': dict(conditions)}
+  conditions = {**conditions, 'missing_files': books.missing or None}
+  return {**result, **by_class, 'conditions': conditions}
 
 
 def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> dict[str, Any]:
@@ -252,6 +254,7 @@ def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> di
       **({'data_wait': books.waited} if books.bytes_read else {}),
     },
     **({'bytes_read': books.bytes_read} if books.bytes_read else {}),
+    **({'missing_files': books.missing} if books.missing else {}),
     'versions': versions(),
     'device': {**device_record(), 'devices': run.cell.devices or jax.device_count()},
     **_scans(run, books),

@@ -353,7 +353,9 @@ def _fed(
 ) -> tuple[Data, int]:
   """What `feed.at` gives; where the images cannot be read, the run is saved as it is."""
   with _saved_if_unread(setting, live):
-    return feed.at(start, stop)
+    found = feed.at(start, stop)
+  live.books.missing = sorted({*live.books.missing, *placement.missing(setting.train_data)})
+  return found
 
 
 @contextlib.contextmanager
