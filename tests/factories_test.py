@@ -176,7 +176,7 @@ def test_a_flax_module_is_two_pure_functions_of_plain_arrays(make):
   tree = serialization.to_state_dict(jax.device_get((params, after)))
   back = serialization.msgpack_restore(serialization.msgpack_serialize(tree))
   restored = serialization.from_state_dict((params, after), back)
-  np.testing.assert_array_equal(model.apply(*restored, image, train=False)[0], plain)
+  np.testing.assert_array_equal(apply(*restored, image, train=False)[0], plain)
 
 
 def test_padding_stays_out_of_batch_statistics_or_is_refused():
