@@ -11,6 +11,7 @@ import os
 import pathlib
 import signal
 
+import hypothesis
 import jax
 import pytest
 
@@ -32,6 +33,12 @@ if not os.environ.get('JAXBUDGET_TEST_OPTIMIZED'):
 # Small programs are worth keeping too: workers and launches share them.
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis.settings.register_profile(
+  'untimed', deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile('untimed')
 
 # Under nohup, or in the background of a shell, these are ignored, and launches inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
