@@ -124,12 +124,15 @@ def sources(
 
 def installed_version(name: str) -> str:
   """The version of the distribution that gives an import name; '' if it is not installed."""
-  for distribution in (name, *_distributions().get(name, ())):
-    try:
-      return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-      pass
-  return ''
+  found = _version(name)  # most are called as they are imported: to list all takes long
+  return found or next(filter(None, map(_version, _distributions().get(name, ()))), '')
+
+
+def _version(distribution: str) -> str:
+  try:
+    return importlib.metadata.version(distribution)
+  except importlib.metadata.PackageNotFoundError:
+    return ''
 
 
 @functools.cache

@@ -9,7 +9,9 @@ import gc
 import itertools
 import os
 import pathlib
+import shutil
 import signal
+import tempfile
 
 import hypothesis
 import jax
@@ -55,6 +57,21 @@ def checkout():
   before = set(os.listdir(ROOT))
   yield
   assert set(os.listdir(ROOT)) - before - _CACHES == set()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def temporary(tmp_path_factory):
+  """Fails if tests, or processes that they start, leave temporary files behind."""
+  tmp_path_factory.getbasetemp()  # not in here
+  place = pathlib.Path(tempfile.mkdtemp(prefix='tests-'))
+  place.chmod(0o755)  # SLURM's munged is another user
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(tempfile, 'tempdir', str(place))
+    patch.setenv('TMPDIR', str(place))
+    yield
+  left = sorted(path.name for path in place.iterdir())
+  shutil.rmtree(place)
+  assert left == []
 
 
 _MAPS = 20_000  # of 65,530 that Linux lets a process have; with more, XLA aborts it

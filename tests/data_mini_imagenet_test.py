@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from jaxbudget import data
-from jaxbudget.data import mini_imagenet
+from jaxbudget.data import mini_imagenet, prepared
 
 REAL = os.environ.get('JAXBUDGET_TEST_DATA')
 needs_real = pytest.mark.skipif(
@@ -146,7 +146,8 @@ def test_a_list_loses_no_row_whatever_its_form(tmp_path, rewrite):
 
 def test_it_is_a_registered_builder(tmp_path):
   write_tar(tmp_path / 'manual' / 'mini-imagenet.tar', small_copy())
-  builder = tfds.builder('mini_imagenet', data_dir=tmp_path, file_format='array_record')
+  made = {'data_dir': tmp_path, 'file_format': 'array_record'}
+  builder = prepared.make(tfds.builder, 'mini_imagenet', **made)
   config = tfds.download.DownloadConfig(manual_dir=tmp_path / 'manual', try_download_gcs=False)
   builder.download_and_prepare(file_format='array_record', download_config=config)
   assert builder.info.splits['train'].num_examples == 40

@@ -156,7 +156,7 @@ def whole_runs(tmp_path_factory):
   """Two runs of a launch's plan, on one device and on two, and what each had to compile."""
   found = {}
   for devices in (1, 2):
-    settings = {'dataset': 'digits', 'model': 'resnet8', 'width': 4, 'selector': 'p_sgd'}
+    settings = {'dataset': 'digits', 'model': 'mlp', 'selector': 'p_sgd'}
     values = {'budget': 0.5, 'epochs': 4, 'batch_size': 32, 'seeds': 1, 'devices': devices}
     (run,) = grid.make_runs(config.defaults(**settings, **values))
     before = epoch.train_rows._cache_size()
