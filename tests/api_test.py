@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 import sys
+import tempfile
 import types
 
 import faulty
@@ -104,9 +105,14 @@ def test_an_interrupt_saves_and_the_same_call_goes_on(study, images, tmp_path, m
     assert not faulty.differences(faulty.outcome(path), faulty.outcome(left))
 
 
-def test_without_a_workdir_there_is_a_temporary_one_that_is_told(images, capsys, linear_model):  # noqa: F811
+@pytest.mark.usefixtures('linear_model')
+def test_without_a_workdir_there_is_a_temporary_one_that_is_told(
+  images, capsys, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
   study = api.run(dataset=images, **COMMON, selector='unif_sgd', budget=0.5, seeds=[7])
   assert f'workdir: {study.path}\n' in capsys.readouterr().out
+  assert study.path.parent == tmp_path
   assert study.frame['seed'].tolist() == [7] and study.compare().empty
 
 

@@ -116,7 +116,7 @@ def test_disk_that_fills_while_preparing(small_disk, tmp_path):
       for i in range(800):
         yield i, {'image': prepared.encode_png(random.randint(0, 256, (32, 32, 3), np.uint8))}
 
-  builder = Noise(data_dir=small_disk, file_format='array_record')
+  builder = prepared.make(Noise, data_dir=small_disk, file_format='array_record')
   with pytest.raises(data.DataError, match='no space left on the disk'):
     prepared.prepare(builder)
   assert not prepared.is_prepared(builder)
@@ -147,7 +147,7 @@ def test_prepared_images_beyond_the_padding_of_their_ids_stay_in_their_order(tmp
         image = prepared.encode_png(np.full((2, 2, 3), i, np.uint8))
         yield i, {'id': f'{split}_{99_994 + i:05d}', 'image': image, 'label': i}
 
-  builder = Many(data_dir=tmp_path, file_format='array_record')
+  builder = prepared.make(Many, data_dir=tmp_path, file_format='array_record')
   prepared.prepare(builder)
   (train, train_label, test, _), _ = prepared.read(builder, lambda *what: None)
   np.testing.assert_array_equal(train_label, np.arange(12))
