@@ -216,7 +216,7 @@ class Pool:
   def _take(self) -> dict[str, Any]:
     """What is told of the next ticket."""
     try:
-      told = next(self._results)
+      told = next(self._results or iter(()))
       if told['ticket'] != self._taken:
         raise RuntimeError(f'ticket {told["ticket"]} came for {self._taken}')
     except (RuntimeError, StopIteration, ValueError) as error:
@@ -228,8 +228,9 @@ class Pool:
   def close(self) -> None:
     """Ends the workers."""
     atexit.unregister(self.close)
-    if self._directory.exists():
+    if self._results is not None:
       self._write(_STOP, b'')
       self._results.close()
+      self._results = None  # now, while what grain needs to let it go is still there
       shutil.rmtree(self._directory, ignore_errors=True)
       self._slots.close()
