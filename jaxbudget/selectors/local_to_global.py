@@ -112,7 +112,8 @@ def local_to_global(
 
   def init(key):
     if labels is None or (join == 'alike' and logits is None):
-      raise ValueError(f'local_to_global with join={join!r} cannot start without what it needs')
+      more = ' and logits' if join == 'alike' else ''
+      raise ValueError(f'local_to_global cannot start without the labels{more}')
     class_key, tie_key = jax.random.split(key)
     label = jnp.asarray(labels, jnp.int32)
     if join == 'alike':
