@@ -15,6 +15,7 @@ from jaxbudget import engine, epoch, registry
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.evaluation import Evaluation, evaluate
+from jaxbudget.feeding import Chunk
 from jaxbudget.lab.run import flops
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
@@ -116,6 +117,18 @@ def test_every_augmentation_lowers_for_accelerators(name):
   batch = blank_batch(spec, 8)
   raw = batch._replace(image=jnp.zeros(batch.image.shape, jnp.uint8))
   lowered(jax.jit(both), jax.random.key(0), raw)
+
+
+def test_rows_that_are_fed_lower_for_accelerators():
+  selector, budget = make('sb_flush')
+  program, state, data, *others = engine.row_shapes(
+    toys.SPEC, toys.MODEL, toys.AUGMENT, selector, make_optimizer(), budget
+  )
+  pixels = jax.ShapeDtypeStruct((2, state.plan.index.shape[1], 4), jnp.uint8)
+  chunk = Chunk(pixels, jax.ShapeDtypeStruct((), jnp.int32), toys.SPEC.image_shape)
+  fed = program, state, data._replace(image=chunk), *others
+  for text in lowered(epoch.train_rows, *fed).values():
+    assert re.search(r'dynamic_slice.*tensor<2x8x4xui8>', text)
 
 
 @pytest.mark.parametrize('name', ['p_sgd', 'selective_backprop'])
