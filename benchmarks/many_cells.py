@@ -57,7 +57,9 @@ def main() -> int:
 
   local.run_one = look_after
   with tempfile.TemporaryDirectory() as temporary:
-    local.run_all(runs, datasets, pathlib.Path(temporary), plain.make_console(quiet=True))
+    code = local.run_all(runs, datasets, pathlib.Path(temporary), plain.make_console(quiet=True))
+  if code:  # stopped: what was seen so far is no sweep of so many cells
+    return code
   # After so many cells the programs kept are all there: no more than they should stay.
   full = 2 * KEPT - 1
   maps, memory = ((seen[-1][k] - seen[full][k]) / (cells - full - 1) for k in (0, 1))
