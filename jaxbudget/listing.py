@@ -45,7 +45,7 @@ def _entry(kind: str, name: str, place: str) -> Entry:
     return Entry(name, '', {})
   arguments = function.args
   options = {
-    a.arg: (_annotation(a.annotation), ast.unparse(d) if d else '')
+    a.arg: (_annotation(a.annotation, module), ast.unparse(d) if d else '')
     for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     if not (a.annotation and 'Needed' in ast.unparse(a.annotation))
   }
@@ -55,10 +55,14 @@ def _entry(kind: str, name: str, place: str) -> Entry:
 
 
 @functools.cache
-def _functions(module: str) -> dict[str, ast.FunctionDef]:
+def _statements(module: str) -> list[ast.stmt]:
   file = _ROOT / f'{module.replace(".", "/")}.py'
   text = file.read_text(encoding='utf-8') if file.exists() else ''
-  return {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+  return ast.parse(text).body
+
+
+def _functions(module: str) -> dict[str, ast.FunctionDef]:
+  return {node.name: node for node in _statements(module) if isinstance(node, ast.FunctionDef)}
 
 
 def text(which: str, width: int = 100) -> str:
@@ -88,13 +92,25 @@ def text(which: str, width: int = 100) -> str:
   return '\n'.join([*lines, "And anybody's, as package.module:factory (docs/parts.md)."])
 
 
-def _annotation(node: ast.expr | None) -> str:
-  """An annotation as it stands, listed values as `'own' | 'first'`."""
+def _annotation(node: ast.expr | None, module: str) -> str:
+  """An annotation as it stands, listed values as `'own' | 'first'`, also those that have a name."""
   if node is None:
     return ''
   if isinstance(node, ast.BinOp):
-    return f'{_annotation(node.left)} | {_annotation(node.right)}'
+    return f'{_annotation(node.left, module)} | {_annotation(node.right, module)}'
+  if isinstance(node, ast.Name) and (named := _named(node.id, module)):
+    return _annotation(*named)
   if isinstance(node, ast.Subscript) and ast.unparse(node.value) == 'Literal':
     values = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     return ' | '.join(map(ast.unparse, values))
   return ast.unparse(node)
+
+
+def _named(name: str, module: str) -> tuple[ast.expr, str] | None:
+  """What a module, or one of this package that it imports from, calls so, and where that stands."""
+  for node in _statements(module):
+    if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
+      return node.value, module
+    if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+      return _named(name, node.module)
+  return None

@@ -5,6 +5,7 @@ import inspect
 import pathlib
 import subprocess
 import sys
+import typing
 from typing import Annotated, Any, Literal
 
 import jax
@@ -95,8 +96,11 @@ def test_the_list_is_that_of_the_signatures(kind):
     assert entry.summary == inspect.getdoc(part.factory).partition('\n')[0] and entry.summary
     assert entry.spelt.partition(':')[0] == name
     parameters = inspect.signature(part.factory).parameters
-    for option, (_, default) in entry.options.items():
+    for option, (annotation, default) in entry.options.items():
       real = parameters[option].default
+      if typing.get_origin(part.options[option].annotation) is typing.Literal:
+        allowed = typing.get_args(part.options[option].annotation)
+        assert annotation == ' | '.join(map(repr, allowed)), (name, option)  # also of a name
       assert (real is inspect.Parameter.empty) == (default == ''), (name, option)
       if default:
         assert eval(compile(ast.parse(default, mode='eval'), '', 'eval')) == real  # constants
