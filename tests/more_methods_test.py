@@ -199,7 +199,7 @@ def test_classes_join_that_are_told_by_the_known():
   )
   state = selector.init(KEY)
   assert state.seen.tolist() == [4, 8, 10] and sorted(state.order.tolist()) == list(range(10))
-  with pytest.raises(ValueError, match="join='alike' cannot start"):
+  with pytest.raises(ValueError, match='without the labels and logits'):
     local_to_global.local_to_global(_classes(10, 1, 5), 1.0, label, join='alike').init(KEY)
 
 
