@@ -330,11 +330,11 @@ def _place_key(run: Run) -> tuple[Any, str]:
 def _place(
   dataset: data.Dataset, placement: str = 'auto', say: Callable[[str], None] = lambda line: None
 ) -> tuple[Data, Data, float]:
-  """Places a data set, uint8, one copy; says where, if that was not chosen."""
+  """Places a data set, uint8, one copy; says where, if nobody chose and it is not the device."""
   start = time.monotonic()
   # What is free differs between processes that train a run together.
   chosen = data.Choice(*hosts.agree(data.choose(dataset, placement)))
-  if placement == 'auto':
+  if placement == 'auto' and chosen.placement != 'device':
     say(f'placement={chosen.placement}: {chosen.why}')
   placed = data.place(dataset, placement=chosen.placement)
   jax.block_until_ready(jax.tree.leaves(placed))
