@@ -23,7 +23,7 @@ import record
 HERE = pathlib.Path(__file__).parent
 PARTS = (
   'side_by_side', 'row_profile', 'selection', 'plan_cost', 'compile_cost', 'memory', 'workers',
-  'augment', 'step', 'startup', 'report', 'many_cells', 'subset_search',
+  'augment', 'step', 'startup', 'report', 'many_cells', 'subset_search', 'placement',
 )  # fmt: skip
 TABLE = record.RESULTS / 'bench.md'
 
