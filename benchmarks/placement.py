@@ -2,6 +2,7 @@
 
   python benchmarks/placement.py
   python benchmarks/placement.py --model resnet18 --side 96
+  python benchmarks/placement.py --samples DIR --side 224 --batch 32   # JPEGs in files too
   python benchmarks/placement.py --smoke     # a few small images; nothing is stored
 
 Random uint8 images in a file that is mapped into memory, ten times as large as a chunk may be.
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import time
 
+import decode
 import jax
 import numpy as np
 import record
@@ -27,6 +29,8 @@ from record import Figure
 from jaxbudget import engine, feeding
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
+from jaxbudget.data.encoded import ImageFiles
+from jaxbudget.data.pictures import Look
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.placement import HostImages
@@ -51,13 +55,24 @@ def write_images(path: pathlib.Path, count: int, side: int) -> np.ndarray:
   return np.load(path, mmap_mode='r')
 
 
-def places(images: np.ndarray) -> dict[str, tuple]:
+def places(images: np.ndarray, files: ImageFiles | None) -> dict[str, tuple]:
   """What stands for the images under each placement, and bytes that its source has read."""
   source = HostImages(images)
-  return {
+  found = {
     'host': (lambda: source, lambda: source.bytes_read),
     'device': (lambda: jax.device_put(np.asarray(images)), lambda: None),
   }
+  return found | ({'files': (lambda: files, lambda: None)} if files else {})
+
+
+def encoded(flags, directory: pathlib.Path, count: int) -> ImageFiles | None:
+  """As many images in files of their own, if there are samples to make them of."""
+  if not flags.samples:
+    return None
+  (directory / 'files').mkdir()
+  paths = decode.write_files(flags.samples, directory / 'files', count, flags.side)
+  sizes = np.array([pathlib.Path(path).stat().st_size for path in paths])
+  return ImageFiles(paths, sizes, Look(flags.side, 'center'), 'none', 1, flags.workers)
 
 
 class Trained:
@@ -121,7 +136,7 @@ def measure(flags, directory: pathlib.Path) -> list[Figure]:
   runs, table = {}, []
   asked = flags.rows * flags.batch * flags.side**2 * 3
   rose = {}
-  for name, (make, read) in places(images).items():
+  for name, (make, read) in places(images, encoded(flags, directory, count)).items():
     runs[name] = Trained(make(), label, flags)
     runs[name].train()  # compiles
     before = read()
@@ -163,6 +178,8 @@ def main() -> int:
   parser.add_argument('--rows', type=int, default=400, help='of an epoch')
   parser.add_argument('--rounds', type=int, default=3)
   parser.add_argument('--chunk-mib', type=float, default=64.0)
+  parser.add_argument('--samples', type=pathlib.Path, help='with a mini-ImageNet tar')
+  parser.add_argument('--workers', type=int, default=0, help='that decode; 0: threads')
   parser.add_argument('--smoke', action='store_true')
   flags = parser.parse_args()
   if flags.smoke:
@@ -172,7 +189,7 @@ def main() -> int:
   if flags.smoke:
     record.show(table)
     return 0
-  return record.store('placement', table)
+  return record.store('placement_files' if flags.samples else 'placement', table)
 
 
 if __name__ == '__main__':
