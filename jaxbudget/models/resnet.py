@@ -20,40 +20,54 @@ GAMMA_INITS = {'uniform01': (0.0, 1.0), 'ones': (1.0, 1.0)}
 class Block(nnx.Module):
   """Basic residual block: two 3x3 convolutions, ReLU after the addition."""
 
-  def __init__(self, features_in, features, stride, make_conv, make_norm, rngs):
-    self.conv1 = make_conv(features_in, features, 3, stride, rngs=rngs)
-    self.norm1 = make_norm(features, rngs=rngs)
-    self.conv2 = make_conv(features, features, 3, 1, rngs=rngs)
-    self.norm2 = make_norm(features, rngs=rngs)
-    self.projects = stride != 1 or features_in != features
-    if self.projects:
-      self.shortcut_conv = make_conv(features_in, features, 1, stride, rngs=rngs)
-      self.shortcut_norm = make_norm(features, rngs=rngs)
+  expansion = 1  # channels that leave it, over its width
+
+  def __init__(self, features_in, width, stride, make_conv, make_norm, rngs):
+    self.conv1 = make_conv(features_in, width, 3, stride, rngs=rngs)
+    self.norm1 = make_norm(width, rngs=rngs)
+    self.conv2 = make_conv(width, width, 3, 1, rngs=rngs)
+    self.norm2 = make_norm(width, rngs=rngs)
+    make_shortcut(self, features_in, width, stride, make_conv, make_norm, rngs)
 
   def __call__(self, x, **norm_options):
-    """Maps [n,h,w,features_in] to [n,h/stride,w/stride,features]."""
+    """Maps [n,h,w,features_in] to [n,h/stride,w/stride,width]."""
     y = nnx.relu(self.norm1(self.conv1(x), **norm_options))
-    y = self.norm2(self.conv2(y), **norm_options)
-    if self.projects:
-      x = self.shortcut_norm(self.shortcut_conv(x), **norm_options)
-    return nnx.relu(y + x.astype(y.dtype))
+    return add_shortcut(self, x, self.norm2(self.conv2(y), **norm_options), norm_options)
+
+
+def make_shortcut(block, features_in, features, stride, make_conv, make_norm, rngs):
+  """Gives a block its way around: the identity, or a projection where sizes change."""
+  block.projects = stride != 1 or features_in != features
+  if block.projects:
+    block.shortcut_conv = make_conv(features_in, features, 1, stride, rngs=rngs)
+    block.shortcut_norm = make_norm(features, rngs=rngs)
+
+
+def add_shortcut(block, x, y, norm_options):
+  """What leaves a block: ReLU of what came into it, x, and what it made of that, y."""
+  if block.projects:
+    x = block.shortcut_norm(block.shortcut_conv(x), **norm_options)
+  return nnx.relu(y + x.astype(y.dtype))
 
 
 class ResNet(nnx.Module):
   """A stem, stages of blocks (each later stage halves the image and doubles the width), a head."""
 
-  def __init__(self, stages, num_classes, width, image_channels, make_conv, make_norm, rngs, dtype):
-    self.dtype = dtype
-    self.conv = make_conv(image_channels, width, 3, 1, rngs=rngs)
+  def __init__(
+    self, stages, num_classes, width, image_channels, makers, block=Block, stem=(3, 1), pool=None
+  ):
+    make_conv, make_norm, self.dtype = makers
+    self.pool, rngs = pool, nnx.Rngs(0)
+    self.conv = make_conv(image_channels, width, *stem, rngs=rngs)
     self.norm = make_norm(width, rngs=rngs)
-    names = []
-    features = width
+    names, features = [], width
     for stage, blocks in enumerate(stages):
-      for block in range(blocks):
-        stride = 2 if stage > 0 and block == 0 else 1
-        features_in, features = features, width * 2**stage
-        name = f'stage{stage + 1}_block{block + 1}'
-        setattr(self, name, Block(features_in, features, stride, make_conv, make_norm, rngs))
+      for number in range(blocks):
+        stride = 2 if stage > 0 and number == 0 else 1
+        name = f'stage{stage + 1}_block{number + 1}'
+        made = block(features, width * 2**stage, stride, make_conv, make_norm, rngs)
+        setattr(self, name, made)
+        features = block.expansion * width * 2**stage
         names.append(name)
     self.block_names = tuple(names)
     self.linear = nnx.Linear(features, num_classes, rngs=rngs)
@@ -62,6 +76,8 @@ class ResNet(nnx.Module):
     """Maps images [n,h,w,c] to what the linear layer sees, f32[n,D]."""
     x = x.astype(self.dtype)
     x = nnx.relu(self.norm(self.conv(x), **norm_options))
+    if self.pool:
+      x = self.pool(x.astype(self.dtype))
     for name in self.block_names:
       x = getattr(self, name)(x.astype(self.dtype), **norm_options)
     return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
@@ -126,47 +142,42 @@ def resnet8(
   return _checked((1, 1, 1), num_classes, image_shape, *options)
 
 
-def _checked(
-  stages,
-  num_classes,
-  image_shape,
-  width,
-  compute_dtype,
-  bn_gamma_init,
-  bn_running_var,
-  bn_ghost_size,
-  conv,
-):
+def _checked(stages, num_classes, image_shape, width, compute_dtype, bn_gamma_init, *options):
+  registry.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
   channels = image_shape[-1]
+  check_options(num_classes, channels, width, compute_dtype, *options)
+  return _model(stages, num_classes, width, channels, compute_dtype, bn_gamma_init, *options)
+
+
+def check_options(
+  num_classes, channels, width, compute_dtype, bn_running_var, bn_ghost_size, conv
+) -> None:
+  """Checks what all residual networks have.
+
+  Raises:
+    ValueError: naming an argument that is not allowed.
+  """
   network.whole(num_classes=num_classes, channels=channels)
   network.whole(network.WIDEST, width=width)
   network.check_options(conv, compute_dtype)
-  registry.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
   registry.check('bn_running_var', bn_running_var, RUNNING_VARS)
   if bn_ghost_size:
     network.whole(bn_ghost_size=bn_ghost_size)
-  options = compute_dtype, bn_gamma_init, bn_running_var, bn_ghost_size, conv
-  return _model(stages, num_classes, width, channels, *options)
 
 
-@functools.cache
-def _model(
-  stages,
-  num_classes,
-  width,
-  image_channels,
-  compute_dtype,
-  bn_gamma_init,
-  bn_running_var,
-  bn_ghost_size,
-  conv,
-):
-  """The pure seam around a `ResNet`."""
+def makers(compute_dtype, bn_running_var, bn_ghost_size, conv):
+  """What makes convolutions and BatchNorms, and the dtype of convolutions."""
   dtype = network.COMPUTE_DTYPES[compute_dtype]
   make_conv = functools.partial(network.conv, convolve=network.CONVS[conv], dtype=dtype)
   make_norm = functools.partial(
     network.norm, unbiased=bn_running_var == 'unbiased', ghost_size=bn_ghost_size
   )
+  return make_conv, make_norm, dtype
+
+
+@functools.cache
+def _model(stages, num_classes, width, image_channels, compute_dtype, bn_gamma_init, *options):
+  """The pure seam around a `ResNet`."""
 
   def initial(path, shape, fan_in):
     """As torch 1.0.0 draws (fidelity.md 1.6)."""
@@ -174,9 +185,5 @@ def _model(
       return network.uniform(*GAMMA_INITS[bn_gamma_init])
     return network.torch_default(path, shape, fan_in)
 
-  return network.as_model(
-    lambda: ResNet(
-      stages, num_classes, width, image_channels, make_conv, make_norm, nnx.Rngs(0), dtype
-    ),
-    initial,
-  )
+  made = makers(compute_dtype, *options)
+  return network.as_model(lambda: ResNet(stages, num_classes, width, image_channels, made), initial)

@@ -15,71 +15,31 @@ from flax import nnx
 from jax import lax
 
 from jaxbudget import registry, types
-from jaxbudget.models import network
-from jaxbudget.models.resnet import RUNNING_VARS
+from jaxbudget.models import network, resnet
 
-EXPANSION = 4  # outputs of a block over the width of its 3x3 convolution
 GAMMA_INITS = ('ones', 'zero_last')
 
 
 class Bottleneck(nnx.Module):
   """A 1x1, a 3x3 and a 1x1 convolution, each with BatchNorm; ReLU after the addition too."""
 
+  expansion = 4  # channels that leave it, over its width
+
   def __init__(self, features_in, width, stride, make_conv, make_norm, rngs):
-    features = EXPANSION * width
+    features = self.expansion * width
     self.conv1 = make_conv(features_in, width, 1, rngs=rngs)
     self.norm1 = make_norm(width, rngs=rngs)
     self.conv2 = make_conv(width, width, 3, stride, rngs=rngs)
     self.norm2 = make_norm(width, rngs=rngs)
     self.conv3 = make_conv(width, features, 1, rngs=rngs)
     self.norm3 = make_norm(features, rngs=rngs)
-    self.projects = stride != 1 or features_in != features
-    if self.projects:
-      self.shortcut_conv = make_conv(features_in, features, 1, stride, rngs=rngs)
-      self.shortcut_norm = make_norm(features, rngs=rngs)
+    resnet.make_shortcut(self, features_in, features, stride, make_conv, make_norm, rngs)
 
   def __call__(self, x, **norm_options):
     """Maps [n,h,w,features_in] to [n,h/stride,w/stride,4*width]."""
     y = nnx.relu(self.norm1(self.conv1(x), **norm_options))
     y = nnx.relu(self.norm2(self.conv2(y), **norm_options))
-    y = self.norm3(self.conv3(y), **norm_options)
-    if self.projects:
-      x = self.shortcut_norm(self.shortcut_conv(x), **norm_options)
-    return nnx.relu(y + x.astype(y.dtype))
-
-
-class ResNet50(nnx.Module):
-  """A stem that quarters the sides, stages of bottlenecks, the mean over the image, a head."""
-
-  def __init__(self, blocks, num_classes, width, channels, make_conv, make_norm, dtype):
-    rngs = nnx.Rngs(0)
-    self.dtype = dtype
-    self.conv = make_conv(channels, width, 7, 2, rngs=rngs)
-    self.norm = make_norm(width, rngs=rngs)
-    names = []
-    features = width
-    for stage, count in enumerate(blocks):
-      for block in range(count):
-        stride = 2 if stage > 0 and block == 0 else 1
-        name = f'stage{stage + 1}_block{block + 1}'
-        made = Bottleneck(features, width * 2**stage, stride, make_conv, make_norm, rngs)
-        setattr(self, name, made)
-        features = EXPANSION * width * 2**stage
-        names.append(name)
-    self.block_names = tuple(names)
-    self.linear = nnx.Linear(features, num_classes, rngs=rngs)
-
-  def features(self, x, **norm_options):
-    """Maps images [n,h,w,c] to what the linear layer sees, f32[n,D]."""
-    x = nnx.relu(self.norm(self.conv(x.astype(self.dtype)), **norm_options))
-    x = max_pool_3x3(x.astype(self.dtype))
-    for name in self.block_names:
-      x = getattr(self, name)(x.astype(self.dtype), **norm_options)
-    return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
-
-  def __call__(self, x, **norm_options):
-    """Maps images [n,h,w,c] to logits f32[n,C]."""
-    return self.linear(self.features(x, **norm_options))
+    return resnet.add_shortcut(self, x, self.norm3(self.conv3(y), **norm_options), norm_options)
 
 
 def max_pool_3x3(x: jax.Array) -> jax.Array:
@@ -130,39 +90,19 @@ def resnet50(
     ValueError: naming an argument that is not allowed.
   """
   channels = image_shape[-1]
-  network.whole(num_classes=num_classes, channels=channels)
-  network.whole(network.WIDEST, width=width)
   if not 1 <= len(blocks) <= 5:
     raise ValueError(f'blocks={blocks!r} is refused: it must name 1 to 5 stages')
   for count in blocks:
     network.whole(network.DEEPEST, blocks=count)
-  network.check_options(conv, compute_dtype)
   registry.check('bn_gamma_init', bn_gamma_init, GAMMA_INITS)
-  registry.check('bn_running_var', bn_running_var, RUNNING_VARS)
-  if bn_ghost_size:
-    network.whole(bn_ghost_size=bn_ghost_size)
-  options = compute_dtype, bn_gamma_init, bn_running_var, bn_ghost_size, conv
-  return _model(tuple(blocks), num_classes, width, channels, *options)
+  options = compute_dtype, bn_running_var, bn_ghost_size, conv
+  resnet.check_options(num_classes, channels, width, *options)
+  return _model(tuple(blocks), num_classes, width, channels, bn_gamma_init, *options)
 
 
 @functools.cache
-def _model(
-  blocks,
-  num_classes,
-  width,
-  channels,
-  compute_dtype,
-  bn_gamma_init,
-  bn_running_var,
-  bn_ghost_size,
-  conv,
-):
-  """The pure seam around a `ResNet50`."""
-  dtype = network.COMPUTE_DTYPES[compute_dtype]
-  make_conv = functools.partial(network.conv, convolve=network.CONVS[conv], dtype=dtype)
-  make_norm = functools.partial(
-    network.norm, unbiased=bn_running_var == 'unbiased', ghost_size=bn_ghost_size
-  )
+def _model(blocks, num_classes, width, channels, bn_gamma_init, *options):
+  """The pure seam around a network of bottlenecks."""
 
   def initial(path, shape, fan_in):
     """As torchvision draws."""
@@ -172,6 +112,7 @@ def _model(
       return network.constant(0.0)
     return network.torch_default(path, shape, fan_in)
 
+  shape = (blocks, num_classes, width, channels, resnet.makers(*options))
   return network.as_model(
-    lambda: ResNet50(blocks, num_classes, width, channels, make_conv, make_norm, dtype), initial
+    lambda: resnet.ResNet(*shape, block=Bottleneck, stem=(7, 2), pool=max_pool_3x3), initial
   )
