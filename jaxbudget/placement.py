@@ -68,7 +68,8 @@ class Source(Protocol):
     """The chunks of a pass in their order, one for each of `walk.firsts`.
 
     A source that may leave images out, black and of no weight, has `present`: bool[rows,k] of the
-    chunk that it yielded last; and `missing`: what it left out, reasons by the names of files.
+    chunk that it yielded last; and `missing`: what it left out, reasons by the names of files. One
+    that draws has `seeded`, see the function of that name.
 
     The iterator is a generator, run in one thread, and closed when the pass ends early. It need
     not look ahead: the next chunk is asked for while the device works on the one before.
@@ -185,6 +186,13 @@ class Part:
 def of(data: Data) -> str:
   """Where the images of a split lie: `device`, or the placement of their source."""
   return data.image.placement if data.is_fed else 'device'
+
+
+def seeded(data: Data, seed: int) -> Data:
+  """A split for the run of a seed: a source that draws, such as random crops, draws by it."""
+  if not hasattr(data.image, 'seeded'):
+    return data
+  return data._replace(image=data.image.seeded(seed))
 
 
 def missing(data: Data) -> list[str]:

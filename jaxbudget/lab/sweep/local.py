@@ -40,6 +40,7 @@ from jaxbudget.lab.run.train import Stopped, train
 from jaxbudget.lab.sweep import needs, notebook, progress
 from jaxbudget.parts import WHOLE, part_index
 from jaxbudget.placement import part as part_of
+from jaxbudget.placement import seeded
 from jaxbudget.types import Data
 
 REFUSED, BUSY = 'refused', 'busy'
@@ -251,8 +252,7 @@ def run_one(session: Session, run: Run, directory: pathlib.Path, stop) -> None:
   """
   place = _place_key(run)
   train_data, test_data, data_seconds = session.placed[place]
-  if hasattr(train_data.image, 'seeded'):
-    train_data = train_data._replace(image=train_data.image.seeded(run.seed))
+  train_data = seeded(train_data, run.seed)
   train_data = _part(train_data, run.cell.train_part)
   _make_room(session.programs, run)
   fingerprint = session.datasets[place[0]].fingerprint
