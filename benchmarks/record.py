@@ -6,7 +6,9 @@ import pathlib
 import platform
 import shlex
 import statistics
+import subprocess
 import sys
+import time
 from typing import Any, NamedTuple
 
 from jaxbudget import source
@@ -53,6 +55,30 @@ class Figure(NamedTuple):
 def number(value: float) -> str:
   """Three digits, or all of a large whole number."""
   return f'{value:,.0f}' if abs(value) >= 100 or value == int(value) else f'{value:.3g}'
+
+
+class Taken(NamedTuple):
+  """What a process took, its children included."""
+
+  wall: float  # seconds
+  processor: float  # seconds
+  memory: float  # MB, of the largest process
+
+
+def run(command: list[str]) -> Taken:
+  """Runs Python at the root of the repository.
+
+  Raises:
+    RuntimeError: it failed.
+  """
+  start = time.monotonic()
+  child = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
+  _, status, usage = os.wait4(child.pid, 0)
+  child.returncode = os.waitstatus_to_exitcode(status)
+  if child.returncode:
+    raise RuntimeError(f'{command} ended with exit code {child.returncode}')
+  wall = time.monotonic() - start
+  return Taken(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def show(figures: list[Figure]) -> None:

@@ -12,14 +12,11 @@ chromium-driver and selenium are there. Writes docs/results/report.json.
 """
 
 import argparse
-import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from typing import NamedTuple
 
 import record
 
@@ -55,7 +52,8 @@ def main() -> int:
       if not path.exists():
         workdirs.write_workdir(path, runs, sealed=True)
       shutil.rmtree(path / 'report', ignore_errors=True)
-      first, again = (report(path) for _ in range(2))
+      command = [str(ROOT / 'launch.py'), f'--workdir={path}', '--stage=report']
+      first, again = (record.run(command) for _ in range(2))
       page = path / 'report' / 'index.html'
       files = sum(1 for _ in (path / 'report' / 'figures').glob('*.svg'))
       what = f'{name}, {len(runs):,} runs'
@@ -73,31 +71,6 @@ def main() -> int:
       details[name] = {'runs': len(runs), 'figures drawn': files}
       record.show(figures)
   return record.store('report', figures, details)
-
-
-class Taken(NamedTuple):
-  """What a report took, its workers included."""
-
-  wall: float  # seconds
-  processor: float  # seconds
-  memory: float  # MB, of the largest process
-
-
-def report(path: pathlib.Path) -> Taken:
-  """Reports a workdir.
-
-  Raises:
-    RuntimeError: it failed.
-  """
-  command = [sys.executable, str(ROOT / 'launch.py'), f'--workdir={path}', '--stage=report']
-  start = time.monotonic()
-  child = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
-  _, status, usage = os.wait4(child.pid, 0)
-  child.returncode = os.waitstatus_to_exitcode(status)
-  if child.returncode:
-    raise RuntimeError(f'the report of {path} ended with exit code {child.returncode}')
-  wall = time.monotonic() - start
-  return Taken(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def open_in_browser(page: pathlib.Path) -> list[float]:

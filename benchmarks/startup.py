@@ -11,13 +11,9 @@ cells with 10 seeds each, with what memory that takes. Writes docs/results/start
 """
 
 import argparse
-import os
 import pathlib
-import subprocess
 import sys
 import tempfile
-import time
-from typing import NamedTuple
 
 import record
 from record import Figure
@@ -42,33 +38,9 @@ def get_config():
 """
 
 
-class Taken(NamedTuple):
-  """What a process took, its children included."""
-
-  wall: float  # seconds
-  processor: float  # seconds
-  memory: float  # GB, of the largest process
-
-
-def run(command: list[str]) -> Taken:
-  """Runs Python.
-
-  Raises:
-    RuntimeError: it failed.
-  """
-  start = time.monotonic()
-  child = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
-  _, status, usage = os.wait4(child.pid, 0)
-  child.returncode = os.waitstatus_to_exitcode(status)
-  if child.returncode:
-    raise RuntimeError(f'{command} ended with exit code {child.returncode}')
-  wall = time.monotonic() - start
-  return Taken(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6)
-
-
 def measure(what: str, command: list[str], repeats: int, bound: float | None) -> list[Figure]:
   """Times of a command; a first run, which fills caches, does not count."""
-  taken = [run(command) for _ in range(1 + repeats)][1:]
+  taken = [record.run(command) for _ in range(1 + repeats)][1:]
   return [
     Figure(what, [one.processor for one in taken], 's of a processor', at_most=bound),
     Figure(f'{what}: wall clock', [one.wall for one in taken], 's'),
@@ -110,11 +82,11 @@ def large(directory: pathlib.Path) -> list[Figure]:
   config = directory / 'large.py'
   config.write_text(LARGE)
   command = ['launch.py', f'--config={config}', '--stage=plan', f'--workdir={directory}/large']
-  taken = run(command)
+  taken = record.run(command)
   return [
     Figure('plan of 100,000 runs', [taken.processor], 's of a processor', at_most=60),
     Figure('plan of 100,000 runs: wall clock', [taken.wall], 's'),
-    Figure('plan of 100,000 runs: memory', [taken.memory], 'GB', at_most=2),
+    Figure('plan of 100,000 runs: memory', [taken.memory / 1000], 'GB', at_most=2),
   ]
 
 
