@@ -200,6 +200,18 @@ def walked(data, selector, budget, spec):
   return meter
 
 
+def test_each_wait_for_a_chunk_is_counted(two_rows, monkeypatch):
+  class Clock:
+    monotonic = staticmethod(itertools.count().__next__)  # a second between two looks
+
+  monkeypatch.setattr(feeding, 'time', Clock)
+  meter = feeding.Meter()
+  with feeding.batches(on_host(), 8, meter=meter) as feed:
+    for number in range(6):
+      feed.at(number, number + 1)
+  assert meter.waited == 3  # chunks of two batches each
+
+
 def test_a_tenth_of_the_budget_reads_a_tenth_of_the_bytes():
   n = 960
   spec = dataclasses.replace(toys.SPEC, num_examples=n)
