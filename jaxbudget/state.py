@@ -54,6 +54,18 @@ class TrainState:
   allowance: Allowance
 
 
+def weight_shapes(model: Model) -> tuple[Any, Any]:
+  """What a network's weights are, without making any; starts no device, so that plans may ask.
+
+  Args:
+    model: the network.
+
+  Returns:
+    (params, model_state) of `jax.ShapeDtypeStruct`s.
+  """
+  return jax.eval_shape(lambda: model.init(jax.random.key(0)))
+
+
 def init_state(
   seed: int,
   spec: Spec,

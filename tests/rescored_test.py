@@ -183,8 +183,12 @@ def test_keys_of_the_launcher():
     ({'score_size': 4}, 'score_size=4 would change nothing'),
     ({'score_every': 0}, 'score_every=0 is refused'),
     ({'score_size': 8}, 'score_size=8 is refused: 0 .as they are. or a height below 8'),
+    (
+      {'score_size': 4, 'model': 'mlp', 'selector': 'selective_backprop'},
+      "model 'mlp' does not take images of 4x4",
+    ),
   ],
 )
 def test_what_does_not_fit_is_refused(values, message):
   with pytest.raises(ValueError, match=message):
-    planned(selector='unif_sgd', budget=0.5, **values)
+    planned(**{'selector': 'unif_sgd', 'budget': 0.5} | values)

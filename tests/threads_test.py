@@ -21,7 +21,11 @@ from jaxbudget.lab.sweep import inputs
 
 # To read and to plan, whatever it counts, starts no device: `methods` plans as it is read.
 airbench.get_config('part=equal')
-given = config.defaults(dataset='digits', model='convmixer', threads=int(sys.argv[1]))
+common = {'dataset': 'digits', 'threads': int(sys.argv[1])}
+scored = {'model': 'resnet8', 'selector': 'selective_backprop', 'score_size': 4}
+inputs.plan_runs(config.defaults(**common, **scored))
+outside = {'model': 'jaxbudget.models.resnet:resnet8', 'model_options': {'conv': 'lax'}}
+given = config.defaults(**common, **outside, augment='jaxbudget.augment.named:standard')
 inputs.plan_runs(given)
 inputs.use_threads(given)
 import jax

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import optax
 
 from jaxbudget import factories, ledger, precision, registry, schedules
@@ -119,7 +117,7 @@ def build(cell: FrozenConfig, info: Info, spent: int = 0) -> Parts:
     parts=augment.parts,
     image_dtype='int32' if info.kind == 'tokens' else 'float32',
   )
-  scoring = _scoring(cell, info, model, options['model'])
+  scoring = _scoring(cell, info, options['model'])
   network_of = getattr(chosen['selector'][0].factory, 'scored_by', lambda options: None)
   scored_by = network_of(options['selector'])
   budget = as_budget(cell.budget, cell.budget_unit, spent)
@@ -162,7 +160,7 @@ def _check_cycled(chosen: Mapping[str, Any], options: Mapping[str, Any]) -> None
     )
 
 
-def _scoring(cell, info: Info, model: Model, options: Mapping[str, Any]) -> Scoring:
+def _scoring(cell, info: Info, options: Mapping[str, Any]) -> Scoring:
   """How candidates are scored, with what a small image costs by its floating-point operations.
 
   Raises:
@@ -172,13 +170,10 @@ def _scoring(cell, info: Info, model: Model, options: Mapping[str, Any]) -> Scor
     return Scoring(cell.score_every)
   height, width, channels = info.image_shape
   shape = (cell.score_size, max(1, round(width * cell.score_size / height)), channels)
-  small = dataclasses.replace(info, image_shape=shape)
   try:
-    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    weights = jax.eval_shape(model.init, jax.random.key(0))
-    jax.eval_shape(lambda w, x: model.apply(*w, x, train=False), weights, image)
     full, part = (
-      flops.model_flops(cell.model, i, cell.batch_size, options)[0] for i in (info, small)
+      flops.model_flops(cell.model, info, cell.batch_size, options, given)[0]
+      for given in (info.image_shape, shape)
     )
   except Exception as e:  # whatever a network says to images of another size
     raise ValueError(

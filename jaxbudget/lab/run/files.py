@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxbudget.state import from_bytes, to_bytes
+from jaxbudget.state import from_bytes, to_bytes, weight_shapes
 from jaxbudget.types import Model
 
 CONFIG = 'config.json'
@@ -178,7 +178,7 @@ def read_weights(path: pathlib.Path, model: Model) -> tuple[Any, Any]:
   Raises:
     ValueError: they are another network's, or no weights.
   """
-  params, model_state = jax.eval_shape(model.init, jax.random.key(0))
+  params, model_state = weight_shapes(model)
   tree = from_bytes(path.read_bytes(), {'params': params, 'model_state': model_state})
   return tree['params'], tree['model_state']
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbudget.data import Info
+from jaxbudget.state import weight_shapes
 from jaxbudget.types import Augment, Batch, Model, with_epoch
 
 _SIZE = 8  # examples in a trial batch
@@ -26,7 +27,7 @@ def check_model(name: str, model: Model, info: Info, partial: bool = False) -> N
   """
   options = {'mask': _array(_SIZE, dtype=jnp.bool_)} if partial else {}
   try:
-    weights = jax.eval_shape(model.init, jax.random.key(0))
+    weights = weight_shapes(model)
     for train in (False, True):
       apply = functools.partial(model.apply, train=train)
       logits, state = jax.eval_shape(apply, *weights, _augmented(info), **options)
@@ -66,8 +67,9 @@ def check_augment(name: str, augment: Augment, info: Info) -> None:
     part_share=_array(_SIZE, augment.parts),
   )
   try:
-    train = functools.partial(with_epoch, augment.train)
-    made = jax.eval_shape(train, jax.random.key(0), jnp.int32(0), given)
+    made = jax.eval_shape(
+      lambda batch: with_epoch(augment.train, jax.random.key(0), jnp.int32(0), batch), given
+    )
     for field in Batch._fields:
       _expect(field, getattr(made, field), getattr(wanted, field))
     _expect('image for evaluation', jax.eval_shape(augment.test, given.image), image)

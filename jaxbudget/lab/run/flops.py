@@ -14,11 +14,16 @@ import jax
 from jaxbudget import factories
 from jaxbudget.data import Info
 from jaxbudget.models import for_data
+from jaxbudget.state import weight_shapes
 from jaxbudget.types import Model
 
 
 def model_flops(
-  name: str, info: Info, batch_size: int, options: Mapping[str, Any] | None = None
+  name: str,
+  info: Info,
+  batch_size: int,
+  options: Mapping[str, Any] | None = None,
+  image_shape: tuple[int, ...] | None = None,
 ) -> tuple[float, float]:
   """What one sample costs.
 
@@ -27,6 +32,7 @@ def model_flops(
     info: of the data set.
     batch_size: s.
     options: of the network.
+    image_shape: of what the network, made for the data set, is given; the data set's if None.
 
   Returns:
     (a forward pass, a training step: forward and backward), FLOPs a sample.
@@ -34,15 +40,15 @@ def model_flops(
   plain, part = dict(options or {}), factories.find('model', name)
   if 'conv' in part.options and not part.outside:
     plain['conv'] = 'lax'  # another form of convolution has other products
-  forward = _flops(name, info, tuple(plain.items()), batch_size)
+  forward = _flops(name, info, tuple(plain.items()), batch_size, image_shape or info.image_shape)
   return forward, 3 * forward
 
 
 @functools.cache
-def _flops(name, info, options, batch_size):
+def _flops(name, info, options, batch_size, image_shape):
   model = for_data(name, info, **dict(options))
   dtype = 'float32' if info.kind == 'images' else info.dtype
-  return 2 * forward_macs(model, info.image_shape, batch_size, dtype)
+  return 2 * forward_macs(model, image_shape, batch_size, dtype)
 
 
 def forward_macs(
@@ -59,7 +65,7 @@ def forward_macs(
   Returns:
     Their number, a whole one where inputs do not share any.
   """
-  params, model_state = jax.eval_shape(lambda: model.init(jax.random.key(0)))  # starts no device
+  params, model_state = weight_shapes(model)
   image = jax.ShapeDtypeStruct((batch_size, *image_shape), dtype)
   apply = functools.partial(model.apply, train=False)
   return count_macs(apply, params, model_state, image) / batch_size
