@@ -1,14 +1,15 @@
 """The fault campaign at length: what `make faults` runs, and docs/results/faults.json records.
 
   python benchmarks/faults.py [--kills=50] [--stops=20] [--full=8] [--crowd=8] [--configs=500]
-    [--weather=300]
+    [--weather=300] [--only=weather]
 
 Launches of a grid of every method and augmentation are killed, stopped, started eight at
 once, run out of disk, and given damaged files; every byte of what they leave is compared with
 an undisturbed launch. Then launches of small random configs, valid and not, and the same in all
 kinds of weather: environment, closed and full streams, signals. About an hour on 2 cores. A
 campaign that was interrupted goes on with the part it was in, of the weather with the piece of
-thirty launches; `--restart` begins anew.
+thirty launches; `--restart` begins anew. `--only` takes the parts whose names begin so, and records
+those that there are.
 """
 
 import argparse
@@ -101,18 +102,12 @@ def main():
   parser.add_argument('--crowd', type=int, default=8)
   parser.add_argument('--configs', type=int, default=500)
   parser.add_argument('--weather', type=int, default=300)
+  parser.add_argument('--only', default='', metavar='PART', help='parts whose names begin so')
   parser.add_argument('--workdir', type=pathlib.Path, default=ROOT / 'runs' / 'faults')
   parser.add_argument('--output', type=pathlib.Path, default=ROOT / 'docs/results/faults.json')
   parser.add_argument('--restart', action='store_true')
   given = parser.parse_args()
   directory, record = given.workdir, given.workdir / 'record.json'
-  conditions = {**present(), 'code': code_hash(), 'sizes': [given.kills, given.stops, given.full]}
-  found = files.read_json(record) or {}
-  if given.restart or found.get('conditions') != json.loads(json.dumps(conditions)):
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    found = {'conditions': conditions, 'parts': {}}
-  few, every = reference(directory, 'few'), reference(directory, 'all')
   parts = {
     'SIGKILL': lambda place: campaign.kills(place, 'all', every, given.kills),
     'signals': lambda place: campaign.terminations(place, 'all', every, given.stops),
@@ -121,8 +116,17 @@ def main():
     'full disk': lambda place: campaign.full_disks(place, 'few', few, given.full),
     'random configs': lambda place: fuzz(place, given.configs),
   } | weathers(given.weather)
+  if not any(name.startswith(given.only) for name in parts):
+    parser.error(f'--only={given.only} is no part: {", ".join(parts)}')
+  conditions = {**present(), 'code': code_hash(), 'sizes': [given.kills, given.stops, given.full]}
+  found = files.read_json(record) or {}
+  if given.restart or found.get('conditions') != json.loads(json.dumps(conditions)):
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    found = {'conditions': conditions, 'parts': {}}
+  few, every = reference(directory, 'few'), reference(directory, 'all')
   for name, part in parts.items():
-    if name in found['parts']:
+    if name in found['parts'] or not name.startswith(given.only):
       continue
     place, start = directory / name.replace(' ', '_'), time.monotonic()
     shutil.rmtree(place, ignore_errors=True)
