@@ -23,7 +23,8 @@ from jaxbudget.data.encoded import ImageFiles, Unreadable
 from jaxbudget.data.pictures import Look
 from jaxbudget.lab import config
 from jaxbudget.lab.run import conditions
-from jaxbudget.lab.run.train import Stopped, train
+from jaxbudget.lab.run.ongoing import Stopped
+from jaxbudget.lab.run.train import train
 from jaxbudget.lab.sweep import grid, inputs, local
 from jaxbudget.placement import Walk
 

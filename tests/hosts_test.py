@@ -84,6 +84,7 @@ def test_what_fails_in_one_process_fails_in_all(tmp_path):
   same = [
     ['agree', {'number': 0, 'path': None}],
     ['any_of', [True, 0, 15]],
+    ['union', ['a', 'b', 'c']],
     ['differing', {'me': [0, 1]}],
     ['first', None],
   ]
@@ -111,7 +112,7 @@ def test_one_process_meets_nobody():
   assert hosts.count() == 1 and hosts.is_first()
   value = object()
   assert hosts.agree(value) is value and hosts.any_of(value) is value
-  assert hosts.differing({'a': value}) == {}
+  assert hosts.union({'b', 'a'}) == ['a', 'b'] and hosts.differing({'a': value}) == {}
   with pytest.raises(KeyError), hosts.together():
     raise KeyError
 

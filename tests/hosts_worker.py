@@ -35,6 +35,7 @@ def talk():
 
   attempt('agree', lambda: hosts.agree({'number': me, 'path': None}))
   attempt('any_of', lambda: [hosts.any_of(me == 1), hosts.any_of(0), hosts.any_of(15 * me)])
+  attempt('union', lambda: hosts.union(['b', 'a'][me:] + ['c']))
   attempt('differing', lambda: hosts.differing({'me': me, 'jax': '1'}))
   attempt('first', lambda: hosts.first(heard.append, ['did it']))
   attempt('ours', lambda: (fail(1, ValueError('of 1')), hosts.agree(1), hosts.agree(2)))

@@ -22,7 +22,8 @@ from jaxbudget import data, engine, epoch, factories, load, models, parallel, re
 from jaxbudget.augment import make_augment
 from jaxbudget.evaluation import Evaluation, evaluate
 from jaxbudget.lab import config as config_lib
-from jaxbudget.lab.run.train import Stopped, train
+from jaxbudget.lab.run.ongoing import Stopped
+from jaxbudget.lab.run.train import train
 from jaxbudget.lab.sweep import local
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector, needs

@@ -24,7 +24,8 @@ from jaxbudget import engine, epoch, feeding, parallel, placement, scan
 from jaxbudget.data import device
 from jaxbudget.evaluation import Evaluation, evaluate
 from jaxbudget.lab.run import checkpoint
-from jaxbudget.lab.run.train import Stopped, train
+from jaxbudget.lab.run.ongoing import Stopped
+from jaxbudget.lab.run.train import train
 from jaxbudget.lab.sweep import local
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.parts import part_index

@@ -13,13 +13,13 @@ from ml_collections import FrozenConfigDict
 from rich.console import Console
 
 from jaxbudget import epoch, recording, schedules
-from jaxbudget.lab.run import checkpoint, conditions, files
-from jaxbudget.lab.run import train as train_lib
+from jaxbudget.lab.run import checkpoint, conditions, evaluation, files, ongoing
 from jaxbudget.lab.run.checkpoint import Refused
+from jaxbudget.lab.run.ongoing import Stopped
 from jaxbudget.lab.run.provenance import versions
 from jaxbudget.lab.run.record import Diverged
 from jaxbudget.lab.run.run import Run
-from jaxbudget.lab.run.train import Stopped, train
+from jaxbudget.lab.run.train import train
 from jaxbudget.lab.sweep import local
 
 pytestmark = pytest.mark.usefixtures('linear_model')
@@ -123,7 +123,7 @@ def test_a_stop_does_not_wait_for_an_evaluation_and_loses_none_of_it(
   whole.mkdir()
   pieces.mkdir()
   expected = train(run, *placed(datasets), whole)
-  calls = dispatched(monkeypatch, train_lib, 'evaluate')
+  calls = dispatched(monkeypatch, evaluation, 'evaluate')
   seen = []
   for _ in range(20):  # stops after each call of the evaluation
     before = len(calls)
@@ -148,12 +148,12 @@ def test_a_stop_while_programs_are_compiled_leaves_all_as_it_was(values, tmp_pat
 
 
 def test_calls_last_about_a_second(monkeypatch):
-  assert [train_lib._next_size(8, seconds) for seconds in (0.1, 0.4, 0.6, 1.9, 2.1)] == [
+  assert [ongoing.next_size(8, seconds) for seconds in (0.1, 0.4, 0.6, 1.9, 2.1)] == [
     16, 16, 8, 8, 4,
   ]  # fmt: skip
-  assert train_lib._next_size(1, 600.0) == 1
-  monkeypatch.setattr(train_lib.jax, 'default_backend', lambda: 'gpu')
-  assert [train_lib._next_size(8, seconds) for seconds in (4.0, 6.0, 25.0)] == [16, 8, 4]
+  assert ongoing.next_size(1, 600.0) == 1
+  monkeypatch.setattr(ongoing.jax, 'default_backend', lambda: 'gpu')
+  assert [ongoing.next_size(8, seconds) for seconds in (4.0, 6.0, 25.0)] == [16, 8, 4]
 
 
 def test_seconds_of_evaluation_are_told_from_those_of_training(dataset, tmp_path, monkeypatch):
@@ -167,9 +167,9 @@ def test_seconds_of_evaluation_are_told_from_those_of_training(dataset, tmp_path
 
     return wait
 
-  monkeypatch.setattr(train_lib.time, 'monotonic', lambda: now)
+  monkeypatch.setattr(ongoing.time, 'monotonic', lambda: now)
   rows = dispatched(monkeypatch, epoch, 'train_rows', last(1.0))
-  batches = dispatched(monkeypatch, train_lib, 'evaluate', last(100.0))
+  batches = dispatched(monkeypatch, evaluation, 'evaluate', last(100.0))
   result = train(run, *placed(datasets), tmp_path)
   lines = [json.loads(x) for x in (tmp_path / files.METRICS).read_text().splitlines()]
   assert [line['seconds']['evaluate'] for line in lines] == [500.0, 500.0]
@@ -289,7 +289,7 @@ def test_checkpoints_come_by_the_clock(values, tmp_path, monkeypatch):
 
 def test_seconds_before_a_stop_are_not_lost(values, tmp_path, monkeypatch):
   clock = itertools.count(step=10)
-  monkeypatch.setattr(train_lib.time, 'monotonic', lambda: next(clock))
+  monkeypatch.setattr(ongoing.time, 'monotonic', lambda: next(clock))
   run, data = started(values, tmp_path, asks=2)
   saved = checkpoint.load(tmp_path)
   assert saved.record['open_seconds'] > 0 and saved.record['epochs'] == 0

@@ -1,10 +1,11 @@
 """Several processes that train each run together, every one with devices of its own.
 
 All take the same way through the program and meet at *sync points*, in the same order: `first`,
-`agree`, `any_of`, `differing` and the end of `together`. There each says that it is well, or
-how it failed; so what fails in one process fails in all, and none is waited for in vain. Process
-0 owns locks, writes files and prints. Whatever depends on clocks, files or signals is decided by
-one and told to all, for a process that dispatches other work than its peers waits for ever.
+`agree`, `any_of`, `union`, `differing` and the end of `together`. There each says that it is well,
+or how it failed; so what fails in one process fails in all, and none is waited for in vain.
+Process 0 owns locks, writes files and prints. Whatever depends on clocks, files or signals is
+decided by one and told to all, for a process that dispatches other work than its peers waits for
+ever.
 
 With one process all of this is free. With several, they talk by the key-value store of
 `jax.distributed` and not by the devices, which are busy, and which a failed process cannot join.
@@ -14,7 +15,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -83,6 +84,12 @@ def any_of(value: Any) -> Any:
     return value
   values = _meet(value)
   return next(filter(None, values), values[0])
+
+
+def union(values: Iterable[str]) -> list[str]:
+  """Gives every process what any of them has, sorted."""
+  own = sorted(set(values))
+  return own if count() == 1 else sorted(set().union(*_meet(own)))
 
 
 def differing(values: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -33,10 +33,11 @@ from jaxbudget.lab.run import (
   run_state,
 )
 from jaxbudget.lab.run.checkpoint import Refused
+from jaxbudget.lab.run.ongoing import Stopped
 from jaxbudget.lab.run.record import Diverged
 from jaxbudget.lab.run.run import Run, data_key, with_needed
 from jaxbudget.lab.run.run_state import DONE, FAILED
-from jaxbudget.lab.run.train import Stopped, train
+from jaxbudget.lab.run.train import train
 from jaxbudget.lab.sweep import needs, notebook, progress
 from jaxbudget.parts import WHOLE, part_index
 from jaxbudget.placement import part as part_of
