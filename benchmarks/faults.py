@@ -17,7 +17,6 @@ import collections
 import functools
 import json
 import pathlib
-import shlex
 import shutil
 import sys
 import time
@@ -31,10 +30,10 @@ import fuzzing  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import weather  # noqa: E402
-from record import code_hash  # noqa: E402
+from record import circumstances, code_hash  # noqa: E402
 
 from jaxbudget import registry  # noqa: E402
-from jaxbudget.lab.run import files, provenance  # noqa: E402
+from jaxbudget.lab.run import files  # noqa: E402
 from jaxbudget.lab.run.conditions import present  # noqa: E402
 
 
@@ -139,10 +138,7 @@ def main():
     print(f'{name}: {counts} in {seconds} s, no difference', flush=True)
   report = {
     'meaning': 'a part is listed only if every byte but the seconds was as undisturbed',
-    'command': shlex.join(['python', *sys.argv]),
-    'versions': provenance.versions(),
-    'device': provenance.device_record(),
-    'cpu': conditions.get('cpu'),
+    **circumstances(),
     'runs compared': {'few': len(few), 'all': len(every)},
     'parts': whole(found['parts']),
   }
