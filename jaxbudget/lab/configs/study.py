@@ -63,6 +63,8 @@ def get_config(arg: str | None = None):
   sets = str(values.pop('sets', '+'.join(SETS))).split('+')
   for name in sets:
     registry.check('set', name, SETS)
+  if not pathlib.Path(folder).expanduser().is_dir():
+    _note(f'there is no folder {folder}: python -m jaxbudget.lab.study.images makes the sets')
   common = {**COMMON, 'name': f'study_{part.lower()}', 'seeds': SEEDS[part], **values}
   cells = _CELLS[part](folder, sets, common)
   return config.defaults(**{**common, 'grid': tuple(cells)})
@@ -176,8 +178,12 @@ def _fitted(selectors, where, common, told: bool = True) -> list[dict[str, Any]]
   seeds = len(config.seed_tuple(common['seeds']))
   found = equal_compute.fit(selectors, _EQUAL, seeds, common | where)
   for line in found.left_out if told else ():
-    print(plain.text(f'note: {line}'), file=sys.stderr)
+    _note(line)
   return _with(where, found.cells)
+
+
+def _note(text: str) -> None:
+  print(plain.text(f'note: {text}'), file=sys.stderr)
 
 
 def _with(where: Mapping[str, Any], cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
