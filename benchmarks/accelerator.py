@@ -21,13 +21,13 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
 
 import jax
-from command import command
 from on_device import ROOT, fast, right, several, trace, whole
 from on_device.book import Book
 from on_device.rows import Setting
@@ -215,7 +215,7 @@ def circumstances(commit: str | None) -> dict:
   git = said('git', '-C', str(ROOT), 'rev-parse', '--short=12', 'HEAD')
   packages = 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'torch', 'jax-cuda13-plugin', 'libtpu'
   return {
-    'command': command(),
+    'command': shlex.join(['python', 'benchmarks/accelerator.py', *sys.argv[1:]]),
     'commit': commit or (git[0] if git else 'unknown'),
     'device': f'{jax.device_count()} x {device.device_kind}',
     'driver': f'driver {driver[0]}' if driver else device.platform,

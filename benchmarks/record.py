@@ -4,13 +4,12 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
 import time
 from typing import Any, NamedTuple
-
-from command import command
 
 from jaxbudget import source
 from jaxbudget.lab.run.provenance import device_record, versions
@@ -93,8 +92,16 @@ def circumstances() -> dict[str, Any]:
     'machine': f'{processor()}, {os.cpu_count()} cores, {platform.system()}',
     'device': device_record(),
     'versions': {**versions(), 'code': code_hash()},
-    'command': command(),
+    'command': shlex.join(['python', os.path.relpath(sys.argv[0]), *map(_told, sys.argv[1:])]),
   }
+
+
+def _told(argument: str) -> str:
+  """An argument as it may be stored: where things lie on a machine is nobody else's business."""
+  option, equals, value = argument.rpartition('=')
+  if not os.path.isabs(value):
+    return argument
+  return option + equals + ('DIR' if os.path.isdir(value) else 'FILE')
 
 
 def code_hash() -> str:
