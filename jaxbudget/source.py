@@ -299,36 +299,39 @@ def _chain(node: ast.expr) -> str:
 
 
 def _digest(tree: ast.AST) -> str:
-  return hashlib.sha256('\n'.join(_tokens(tree)).encode()).hexdigest()
+  tokens: list[str] = []
+  _write(tree, tokens.append)
+  return hashlib.sha256('\n'.join(tokens).encode()).hexdigest()
 
 
 # Fields that say nothing, or that not every Python has.
 _SILENT = ('ctx', 'kind', 'type_comment', 'type_ignores')
 
 
-def _tokens(value: Any) -> Iterator[str]:
-  """A syntax tree as text, in a form of our own: `ast.dump` differs between Pythons.
+def _write(value: Any, say: Callable[[str], None]) -> None:
+  """Says a syntax tree token by token, in a form of our own: `ast.dump` differs between Pythons.
 
   Empty and absent fields are left out, so that a field which a later Python adds to old syntax
   changes nothing; names and strings are written in ASCII, for what is printable differs too.
   """
   if isinstance(value, ast.JoinedStr):
-    yield from _f_string(value)
+    _write_f_string(value, say)
   elif isinstance(value, ast.AST):
-    yield f'({type(value).__name__}'
-    for field, content in ast.iter_fields(value):
+    say(f'({type(value).__name__}')
+    for field in value._fields:
+      content = getattr(value, field, None)
       if field not in _SILENT and content is not None and content != []:
-        yield field
-        yield from _tokens(content)
-    yield ')'
+        say(field)
+        _write(content, say)
+    say(')')
   elif isinstance(value, list):
-    yield '['
+    say('[')
     for item in value:
       if not _is_prose(item):
-        yield from _tokens(item)
-    yield ']'
+        _write(item, say)
+    say(']')
   else:
-    yield ascii(value)
+    say(ascii(value))
 
 
 def _is_prose(statement: Any) -> bool:
@@ -340,18 +343,18 @@ def _is_prose(statement: Any) -> bool:
   )
 
 
-def _f_string(node: ast.JoinedStr) -> Iterator[str]:
+def _write_f_string(node: ast.JoinedStr, say: Callable[[str], None]) -> None:
   """An f-string; how its text is cut into pieces is up to the parser."""
-  yield '(JoinedStr'
+  say('(JoinedStr')
   text = ''
   for part in node.values:
     if isinstance(part, ast.Constant):
       text += part.value
       continue
     if text:
-      yield ascii(text)
+      say(ascii(text))
     text = ''
-    yield from _tokens(part)
+    _write(part, say)
   if text:
-    yield ascii(text)
-  yield ')'
+    say(ascii(text))
+  say(')')

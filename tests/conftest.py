@@ -17,6 +17,10 @@ import hypothesis
 import jax
 import pytest
 
+# Nothing of what is imported and collected goes away: to look through it again and again takes
+# seconds of every worker.
+gc.disable()
+
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_num_cpu_devices', 2)
@@ -101,3 +105,9 @@ def pytest_collection_modifyitems(items):
   """Sorts by file: those of `FIRST`, then the others as collected."""
   rank = {name: place for place, name in enumerate(FIRST)}
   items.sort(key=lambda item: rank.get(item.path.stem, len(FIRST)))
+
+
+def pytest_collection_finish():
+  """Collects garbage from here on, and only what the tests leave."""
+  gc.freeze()
+  gc.enable()
