@@ -122,20 +122,19 @@ def _make(selector, model, optimizer, augment, task, mesh, averaging) -> Step:
 
   def train_prefix(state, batch, row):
     """A step on the smallest listed prefix that holds every example of positive weight, if any."""
-    sizes = selector.sizes or batch.weight.shape
 
     def on_prefix(size):
       prefix = jax.tree.map(lambda x: x[:size], batch)
+      # Whole on every device: else images are exchanged for every size.
+      prefix = parallel.everywhere(prefix, mesh)
       return lambda state, _: train(state, prefix, row)
 
-    needed = jnp.sum(batch.weight > 0, dtype=jnp.int32)
-    branch = jnp.sum(jnp.array(sizes, jnp.int32) < needed, dtype=jnp.int32)
-    steps = [on_prefix(size) for size in sizes]
-    return once(
-      needed > 0,
-      lambda *carry: jax.lax.switch(branch, steps, *carry),
-      (state, RowMetrics.blank()),
-    )
+    needed, carry = jnp.sum(batch.weight > 0, dtype=jnp.int32), (state, RowMetrics.blank())
+    sizes = selector.sizes or batch.weight.shape
+    for below, size in zip((0, *sizes), sizes, strict=False):
+      # A switch would say the same, and copies the state on several GPUs: see `once`.
+      carry = once((below < needed) & (needed <= size), on_prefix(size), carry)
+    return carry
 
   def train(state, batch, row):
     """Forward, backward, optimizer, and feedback to the selector."""

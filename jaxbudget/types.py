@@ -317,8 +317,8 @@ class Selector(NamedTuple):
     update: `(state, batch, outputs) -> state`, after a step that was taken; `outputs` are
       those of the very forward pass that was trained on.
     report: `state -> {name: scalar}`, figures for the epoch's metrics line.
-    sizes: train sizes, rising; the step runs on the smallest listed prefix that holds
-      all examples of weight > 0. Empty: always the whole batch.
+    sizes: train sizes, rising to the whole batch; the step runs on the smallest listed prefix that
+      holds all examples of weight > 0. Empty: always the whole batch.
     partial: a batch may hold padding (weight 0), which BatchNorm must leave out.
     scores: `state -> f32[N]` or more, what the method learned of each sample; written as
       scores.npy when the run ends.

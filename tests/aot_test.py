@@ -137,7 +137,6 @@ def test_layers_counted_by_hand_are_those_of_the_network():
   kernels = sorted(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim == 4)
   assert kernels == sorted(layer.weights for layer in hand_count.layers(SIDE, WIDTH))
   step, scoring = (count(WIDTH, 2, SIDE, BATCH) for count in (hand_count.step, hand_count.scoring))
-  assert (
-    2.65e9 < step < 2.67e9
-  )  # 8 passes over outputs and 3 over inputs, where scoring has 3 and 1
+  # 8 passes over outputs and 3 over inputs, where scoring has 3 and 1
+  assert 2.71e9 < step < 2.74e9
   assert 0.25 < scoring / step < 0.4

@@ -159,6 +159,9 @@ BROKEN = {
   'sizes that fall': (
     lambda spec, budget: unif_sgd(spec, budget)._replace(sizes=(8, 4)), 'must rise',
   ),
+  'sizes that end too soon': (
+    lambda spec, budget: unif_sgd(spec, budget)._replace(sizes=(1, 2)), 'end below the 8 examples',
+  ),
 }  # fmt: skip
 
 

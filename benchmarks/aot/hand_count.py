@@ -45,12 +45,14 @@ def step(width: int, item: int, side: int, batch: int) -> int:
     backward  read dy and y for two sums; read both again, write the gradient.
   For each addition of a residual: read the other summand, and pass its gradient on: 2 of y.
   For each weight: SGD with momentum and weight decay reads weight, gradient and momentum and
-  writes two of them, in float32.
+  writes two of them, in float32; where convolutions compute in fewer bytes, their weights are
+  read and written once more to be rounded.
   """
+  rounded = 4 + item if item < 4 else 0
   total = 0
   for layer in layers(side, width):
     x, y = (batch * values * item for values in (layer.values_in, layer.values_out))
-    total += 3 * (x + y) + layer.weights * (3 * item + 5 * 4)
+    total += 3 * (x + y) + layer.weights * (3 * item + 5 * 4 + rounded)
     total += (8 + 2 * layer.adds) * y
   return total
 

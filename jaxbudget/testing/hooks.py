@@ -59,6 +59,8 @@ def fitting(selector: Selector) -> Iterator[str]:
   yield from same('select', selected[0])
   trained = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), selected[1])
   yield from same('update', jax.eval_shape(selector.update, state, trained, _forward(trained)))
+  if selector.sizes and selector.sizes[-1] < len(trained.weight):
+    yield f'sizes={selector.sizes} end below the {len(trained.weight)} examples that select gives'
   if 'scored' not in selected[2] or selected[2]['scored'].dtype != jnp.int32:
     yield "select must give info['scored'] as i32[]: the forward passes it has spent"
   if _is_identity(chosen, state, key, batch) and selector.select is not take_all:
