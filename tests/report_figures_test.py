@@ -32,7 +32,7 @@ def drawn(monkeypatch):
 
   def render(content):
     seen.append(content['panels'][0]['lines'][0]['y'][0])
-    return {kind: b'x' for kind in picture.KINDS}
+    return {kind: b'x' for kind in drawings.KINDS}
 
   monkeypatch.setattr(picture, 'render', render)
   return seen

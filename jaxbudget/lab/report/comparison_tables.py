@@ -94,6 +94,8 @@ def fidelity_table(workdir: Workdir, allow: Sequence[str] = ()) -> Table | None:
     A table, or None if no cell was run under both presets.
   """
   frame = workdir.cells[workdir.cells['apart'] == '']
+  if not {'released', 'corrected'} <= set(frame['fidelity']):
+    return None
   lock = comparability.lock_values(workdir)
   keys = [*cells.SETTING, 'budget', 'rule', 'variant']
   done = cells.finished(workdir.runs)

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import itertools
 import json
 import os
@@ -20,13 +21,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 
-from jaxbudget.lab.report import picture
 from jaxbudget.lab.run import files
 
 DIGESTS = 'digests.json'
+KINDS = ('svg', 'pdf', 'png')
+_PICTURE = pathlib.Path(__file__).with_name('picture.py')  # imports matplotlib, which is slow
 _ALONE = 4  # so few figures are drawn before a worker has loaded matplotlib
 
 
@@ -81,7 +82,7 @@ def forget(names: Iterable[str], directory: pathlib.Path) -> None:
   """
   digests, names = known(directory), set(names)
   for name in names & set(digests):
-    for kind in picture.KINDS:
+    for kind in KINDS:
       (directory / f'{name}.{kind}').unlink(missing_ok=True)
   if names & set(digests):
     kept = {name: digest for name, digest in digests.items() if name not in names}
@@ -93,7 +94,7 @@ def _changed(drawings, directory, digests) -> Iterator[tuple[str, str, str]]:
   for drawing in drawings:
     text = json.dumps(drawing.picture(), default=_rounded, sort_keys=True)
     digest = hashlib.sha256(text.encode() + _code()).hexdigest()
-    there = all((directory / f'{drawing.name}.{kind}').is_file() for kind in picture.KINDS)
+    there = all((directory / f'{drawing.name}.{kind}').is_file() for kind in KINDS)
     if not there or digests.get(drawing.name) != digest:
       yield drawing.name, digest, text
 
@@ -109,7 +110,7 @@ def _rounded(value):
 @functools.cache
 def _code() -> bytes:
   """What else decides how a figure looks: the drawing code and matplotlib."""
-  return pathlib.Path(picture.__file__).read_bytes() + matplotlib.__version__.encode()
+  return _PICTURE.read_bytes() + importlib.metadata.version('matplotlib').encode()
 
 
 def _drawn(changed: Iterator, most: int) -> Iterator[tuple[str, str, dict[str, bytes]]]:
@@ -118,6 +119,8 @@ def _drawn(changed: Iterator, most: int) -> Iterator[tuple[str, str, dict[str, b
   cpus = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   workers = min(cpus, most // _ALONE) if len(first) == _ALONE else 0
   if not workers:
+    from jaxbudget.lab.report import picture
+
     for name, digest, text in first:
       yield name, digest, picture.render(json.loads(text))
     return
@@ -153,7 +156,7 @@ def _in_workers(jobs: Iterator, count: int) -> Iterator[tuple[str, str, dict[str
 
 def _attend(jobs: Iterator, lock: threading.Lock, done: queue.Queue, over) -> None:
   """Hands jobs to one worker process and its answers back; what goes wrong goes back too."""
-  command = [sys.executable, '-P', picture.__file__]
+  command = [sys.executable, '-P', str(_PICTURE)]
   environment = {**os.environ, 'PYTHONIOENCODING': 'utf-8'}
   try:
     with subprocess.Popen(

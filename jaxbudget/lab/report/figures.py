@@ -75,10 +75,12 @@ def training(workdir: Workdir) -> Iterator[Drawing]:
   if (workdir.cells['done'] > 0).any():
     yield figures_cost.realised(workdir, styles)
   by_epoch = functools.lru_cache(maxsize=64)(functools.partial(_by_epoch, workdir))
+  begun = workdir.runs[workdir.runs['has_metrics'].astype(bool)].drop_duplicates('cell_id')
+  begun = dict(zip(begun['cell_id'], begun['run_id'], strict=True))  # a run of each such cell
   groups = [
     (
-      *_curves(workdir, frame, by_epoch, name, styles),
-      *_internals(workdir, frame, by_epoch, name),
+      *_curves(workdir, frame, begun, by_epoch, name, styles),
+      *_internals(workdir, frame, begun, by_epoch, name),
       *([figures_cost.time(frame, name)] if frame['seconds_train'].notna().any() else []),
     )
     for name, frame in settings(workdir)
@@ -174,9 +176,8 @@ def _by_epoch(workdir: Workdir, cell_id: str) -> dict[str, Course]:
   return found
 
 
-def _curves(workdir: Workdir, frame, by_epoch, name: str, styles) -> Iterator[Drawing]:
+def _curves(workdir: Workdir, frame, begun, by_epoch, name: str, styles) -> Iterator[Drawing]:
   """For each budget: accuracy and loss by epoch and by cost, sample counts, H(c)."""
-  begun = set(workdir.runs.loc[workdir.runs['has_metrics'], 'cell_id'])
   full = frame[frame['rule'].eq('sgd')]
   budgets = sorted(set(frame['budget'].dropna()))
   caption = (
@@ -187,7 +188,7 @@ def _curves(workdir: Workdir, frame, by_epoch, name: str, styles) -> Iterator[Dr
   for budget in [b for b in budgets if b < 1] or budgets:
     at_budget = frame[frame['budget'] == budget]
     shown = pd.concat([at_budget, full[~full['cell_id'].isin(at_budget['cell_id'])]])
-    shown = shown[shown['cell_id'].isin(begun)]
+    shown = shown[[cell_id in begun for cell_id in shown['cell_id']]]
     if not shown.empty:
       title = f'{name}, budget {layout.plain(budget)}'
       draw = functools.partial(_curves_picture, workdir, shown, by_epoch, styles, title)
@@ -249,13 +250,11 @@ def _histogram(workdir: Workdir, cell_id: str, style: dict) -> list[dict[str, An
   return []
 
 
-def _internals(workdir: Workdir, frame, by_epoch, name: str) -> Iterator[Drawing]:
+def _internals(workdir: Workdir, frame, begun, by_epoch, name: str) -> Iterator[Drawing]:
   """Selective Backprop's acceptance rate and Ordered SGD's q, epoch by epoch."""
-  first = workdir.runs[workdir.runs['has_metrics']].drop_duplicates('cell_id')
-  first = dict(zip(first['cell_id'], first['run_id'], strict=True))
   telling = {
-    cell['cell_id']: load.epoch_columns(workdir, first[cell['cell_id']])
-    for cell in frame.to_dict('records') if cell['cell_id'] in first
+    cell_id: load.epoch_columns(workdir, begun[cell_id])
+    for cell_id in frame['cell_id'] if cell_id in begun
   }  # fmt: skip
   known = [k for k in _TELLING if any(k[0] in columns for columns in telling.values())]
   if not known:

@@ -84,7 +84,7 @@ def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
   frame['expected'] = frame['cost'].fillna(frame['planned_cost'])
   is_baseline = frame['rule'].eq('unif_sgd') | (frame['rule'].eq('sgd') & frame['budget'].eq(1))
   baseline = frame[is_baseline]
-  done = cells.finished(workdir.runs)
+  done = _seeds(workdir.runs)
   knots = _finder(baseline, done, lock)
   others = frame[~is_baseline & ~frame['is_scoring'].astype(bool)].to_dict('records')
   rows = [_compare(cell, knots(cell), done, lock, allow) for cell in others]
@@ -95,7 +95,25 @@ def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
   return table
 
 
-def _finder(baseline: pd.DataFrame, done, lock) -> Callable[[dict], pd.DataFrame]:
+class Seed(NamedTuple):
+  """A finished run of a cell."""
+
+  run_id: str
+  cost: float
+  accuracy: float
+
+
+def _seeds(runs: pd.DataFrame) -> dict[str, dict[float | None, Seed]]:
+  """cell_id -> seed -> its finished run, in rising order: plain values, for there are thousands."""
+  done = cells.first_of_each_seed(runs[runs['status'] == 'done']).sort_values('seed')
+  columns = ('cell_id', 'seed', 'run_id', 'cost', 'final_accuracy')
+  found: dict[str, dict[float | None, Seed]] = {}
+  for cell_id, seed, *rest in done[list(columns)].itertuples(index=False):
+    found.setdefault(cell_id, {})[None if math.isnan(seed) else seed] = Seed(*rest)
+  return found
+
+
+def _finder(baseline: pd.DataFrame, done, lock) -> Callable[[dict], list[dict]]:
   """Gives what finds a cell's knots: the baseline's points nearest in setting, one per budget.
 
   They are of one variant, for a line joins only points that differ in their budget alone, and stand
@@ -114,15 +132,15 @@ def _finder(baseline: pd.DataFrame, done, lock) -> Callable[[dict], pd.DataFrame
     return found[same] if same.any() else found
 
   @functools.cache
-  def line(values: tuple, variant: str, order: tuple[int, ...]) -> pd.DataFrame:
+  def line(values: tuple, variant: str, order: tuple[int, ...]) -> list[dict]:
     found = nearest(values, variant).iloc[list(order)]
     found = found[found['variant'] == found['variant'].iloc[0]]  # differ in budget alone
     # unif_sgd at budget 1 would be sgd: either stands for it.
-    return found.drop_duplicates('budget').sort_values('expected', ignore_index=True)
+    return found.drop_duplicates('budget').sort_values('expected').to_dict('records')
 
-  def knots(cell: dict) -> pd.DataFrame:
+  def knots(cell: dict) -> list[dict]:
     if baseline.empty:
-      return baseline
+      return []
     near = tuple(cell[name] for name in setting), cell['variant']
     own = _run_ids(done, cell['cell_id'])
     faults = [
@@ -135,10 +153,10 @@ def _finder(baseline: pd.DataFrame, done, lock) -> Callable[[dict], pd.DataFrame
 
 
 def _run_ids(done, cell_id: str) -> list[str]:
-  return list(done[cell_id]['run_id']) if cell_id in done else []
+  return [run.run_id for run in done.get(cell_id, {}).values()]
 
 
-def _compare(cell: dict, knots: pd.DataFrame, done, lock, allow) -> dict:
+def _compare(cell: dict, knots: list[dict], done, lock, allow) -> dict:
   """One row of `equal_compute`."""
   row = {name: cell[name] for name in _COLUMNS if name in cell}
   row |= {'accuracy': cell['mean'], 'state': '', 'reason': '', 'overridden': ''}
@@ -146,54 +164,61 @@ def _compare(cell: dict, knots: pd.DataFrame, done, lock, allow) -> dict:
   row['floor'] = statistics.noise_floor(cell['mean'], cell['num_test'])
   if not cell['done']:
     return row | {'state': 'missing', 'reason': cells.state(cell)}
-  if knots.empty:
+  if not knots:
     return row | {'state': 'missing', 'reason': 'no unif_sgd in the plan'}
-  place = bracket(cell['cost'], knots['expected'])
+  place = bracket(cell['cost'], [knot['expected'] for knot in knots])
   if place is None:
-    low, high = knots['expected'].iloc[[0, -1]]
+    low, high = knots[0]['expected'], knots[-1]['expected']
     reason = f'the baseline costs {render.span(low, high, ".3g")}, and nothing is extrapolated'
     return row | {'state': 'outside', 'reason': reason}
-  pair = knots.iloc[sorted({place.left, place.right})]
-  absent = [_point(k, ' at ') for _, k in pair.iterrows() if not k['done']]
+  pair = [knots[i] for i in sorted({place.left, place.right})]
+  absent = [_point(knot, ' at ') for knot in pair if not knot['done']]
   if absent:
     return row | {'state': 'missing', 'reason': f'{" and ".join(absent)} has not finished'}
-  used = [run for name in (cell['cell_id'], *pair['cell_id']) for run in _run_ids(done, name)]
+  used = [run for c in (cell, *pair) for run in _run_ids(done, c['cell_id'])]
   refused, row['overridden'] = comparability.refusal(comparability.differing(lock, used), allow)
   if refused:
     return row | {'state': 'refused', 'reason': refused}
   own = done[cell['cell_id']]
-  curve = _interpolated(own, done[pair['cell_id'].iloc[0]], done[pair['cell_id'].iloc[-1]])
-  difference = (own['final_accuracy'] - curve).dropna()
-  if difference.empty:
+  curve = _interpolated(own, done[pair[0]['cell_id']], done[pair[-1]['cell_id']])
+  difference = {s: own[s].accuracy - at for s, at in curve.items()}
+  known = [seed for seed, value in difference.items() if not math.isnan(value)]
+  if not known:
     return row | {'state': 'refused', 'reason': 'no seed in common with the baseline'}
-  row |= statistics.paired(difference)._asdict()
-  row['baseline'] = float(curve[difference.index].mean())
-  row['at'] = ' – '.join(_point(k) for _, k in pair.iterrows())
-  row['curvature'] = _curvature(cell['cost'], knots[knots['done'] > 0], place)
-  same = knots[(knots['budget'] == cell['budget']) & (knots['done'] > 0)]
-  if len(same):
-    other = done[same['cell_id'].iloc[0]]
-    at_budget = statistics.paired((own['final_accuracy'] - other['final_accuracy']).dropna())
+  row |= statistics.paired([difference[seed] for seed in known])._asdict()
+  row['baseline'] = float(np.mean([curve[seed] for seed in known]))
+  row['at'] = ' – '.join(map(_point, pair))
+  finished = [knot for knot in knots if knot['done']]
+  row['curvature'] = _curvature(cell['cost'], finished, place)
+  same = next((knot for knot in finished if knot['budget'] == cell['budget']), None)
+  if same:
+    other = done[same['cell_id']]
+    at_budget = [own[s].accuracy - other[s].accuracy for s in own if s in other]
+    at_budget = statistics.paired([d for d in at_budget if not math.isnan(d)])
     row |= {'same_budget': at_budget.mean, 'same_budget_se': at_budget.se}
   return row
 
 
-def _point(knot: pd.Series, joint: str = ' ') -> str:
+def _point(knot: dict, joint: str = ' ') -> str:
   return f'{knot["method"]}{joint}{layout.plain(knot["budget"])}'
 
 
-def _interpolated(own: pd.DataFrame, left: pd.DataFrame, right: pd.DataFrame) -> pd.Series:
-  """The baseline at a cell's cost, seed by seed; NaN where a seed lacks a run."""
-  span = right['cost'] - left['cost']
-  weight = ((own['cost'] - left['cost']) / span.where(span != 0)).where(span != 0, 0.0)
-  return left['final_accuracy'] + weight * (right['final_accuracy'] - left['final_accuracy'])
+def _interpolated(own: dict, left: dict, right: dict) -> dict[float | None, float]:
+  """The baseline at a cell's cost, of the seeds that have all three runs."""
+  found = {}
+  for seed in (seed for seed in own if seed in left and seed in right):
+    low, high = left[seed], right[seed]
+    span = high.cost - low.cost
+    weight = (own[seed].cost - low.cost) / span if span else 0.0
+    found[seed] = low.accuracy + weight * (high.accuracy - low.accuracy)
+  return found
 
 
-def _curvature(cost: float, knots: pd.DataFrame, place: Bracket) -> float:
+def _curvature(cost: float, knots: list[dict], place: Bracket) -> float:
   """What PCHIP through the mean baseline adds to the chord; NaN below three points."""
   if place.left == place.right:
     return 0.0
-  x, y = knots['cost'].to_numpy(), knots['mean'].to_numpy()
+  x, y = (np.array([knot[name] for knot in knots]) for name in ('cost', 'mean'))
   if len(x) < 3 or (np.diff(x) <= 0).any():
     return math.nan
   return pchip(x, y, cost) - float(np.interp(cost, x, y))

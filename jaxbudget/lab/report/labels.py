@@ -112,8 +112,9 @@ def _extend(labels, column: str, own: list[dict[str, str]], cell_ids: list[str],
   named, usual = departures(own)
   unsaid |= {f'{of}{key}': value for key, value in usual.items()}
   for cell_id, names in zip(cell_ids, named, strict=True):
-    words = [labels.at[cell_id, column], *(f'{key}={value}' for key, value in names.items())]
-    labels.at[cell_id, column] = ' '.join(filter(None, words))
+    if names:
+      words = [labels.at[cell_id, column], *(f'{key}={value}' for key, value in names.items())]
+      labels.at[cell_id, column] = ' '.join(filter(None, words))
 
 
 def _presets(cells: pd.DataFrame) -> list[str]:

@@ -37,7 +37,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 GREY = '#8C8C8C'
-KINDS = ('svg', 'pdf', 'png')
 _PNG_DPI = 150
 _EXPLAINED = 40  # lines in a legend
 # Beside matplotlib's own font, those that have what it lacks, where they are installed.
@@ -73,7 +72,7 @@ def render(picture: Mapping[str, Any]) -> dict[str, bytes]:
     picture: as described above.
 
   Returns:
-    The content of a file of each of `KINDS`.
+    The content of a file of each kind: `svg`, `pdf` and `png`.
   """
   with settings():
     figure = draw(picture)
@@ -89,7 +88,7 @@ def render(picture: Mapping[str, Any]) -> dict[str, bytes]:
     image.quantize(256, PIL.Image.Quantize.FASTOCTREE).save(
       files['png'], format='png', dpi=(_PNG_DPI, _PNG_DPI)
     )
-  return {kind: files[kind].getvalue() for kind in KINDS}
+  return {kind: file.getvalue() for kind, file in files.items()}
 
 
 def settings():

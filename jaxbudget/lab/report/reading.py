@@ -42,11 +42,21 @@ def read_json(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -
 
 def written_out(value: Any) -> Any:
   """JSON without what no file can hold: halves of surrogate pairs, of names that are no UTF-8."""
+  try:
+    json.dumps(
+      value, ensure_ascii=False
+    ).encode()  # sooner than to look at each; hardly any has one
+    return value
+  except UnicodeEncodeError:
+    return _written_out(value)
+
+
+def _written_out(value: Any) -> Any:
   if isinstance(value, str):
     return value.encode('utf-8', 'backslashreplace').decode()
   if isinstance(value, dict):
-    return {written_out(key): written_out(one) for key, one in value.items()}
-  return [written_out(one) for one in value] if isinstance(value, list) else value
+    return {_written_out(key): _written_out(one) for key, one in value.items()}
+  return [_written_out(one) for one in value] if isinstance(value, list) else value
 
 
 def intact(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -> bool:
@@ -181,6 +191,8 @@ def list_foreign(path: pathlib.Path, planned: set[str], problems: list[Problem])
 
 def number(value) -> float:
   """A finite float, else NaN; booleans and text are not numbers."""
+  if type(value) is float:  # most are
+    return value if math.isfinite(value) else math.nan
   if isinstance(value, bool) or not isinstance(value, int | float):
     return math.nan
   try:

@@ -35,12 +35,12 @@ def write_events(workdir: Workdir) -> pathlib.Path | None:
     return None
   root = workdir.path / 'report' / 'tensorboard'
   root.mkdir(parents=True, exist_ok=True)
-  for run_id in workdir.runs.loc[workdir.runs['has_metrics'], 'run_id']:
-    target = root / run_id
-    metrics = workdir.path / 'runs' / run_id / 'metrics.jsonl'
-    if target.exists() and target.stat().st_mtime > metrics.stat().st_mtime:
-      continue
-    with tempfile.TemporaryDirectory(dir=root, prefix='.') as temporary:
+  with tempfile.TemporaryDirectory(dir=root, prefix='.') as temporary:
+    for run_id in workdir.runs.loc[workdir.runs['has_metrics'], 'run_id']:
+      target = root / run_id
+      metrics = workdir.path / 'runs' / run_id / 'metrics.jsonl'
+      if target.exists() and target.stat().st_mtime > metrics.stat().st_mtime:
+        continue
       directory = pathlib.Path(temporary) / 'run'
       directory.mkdir()
       _write_run(directory / _NAME, load_epochs(workdir, run_id))
