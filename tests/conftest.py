@@ -5,6 +5,7 @@ tests, and the launches that they start, do without; JAXBUDGET_TEST_OPTIMIZED=1 
 people have it (`make test-all`).
 """
 
+import compileall
 import gc
 import itertools
 import os
@@ -53,6 +54,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = pathlib.Path(__file__).parents[1]
 MAPS = pathlib.Path('/proc/self/maps')
 _CACHES = {'.pytest_cache', '.hypothesis', '.ruff_cache', '.jax_cache', '__pycache__'}
+
+
+def pytest_configure(config):
+  """Compiles the library's source once: workers and a hundred launches read that."""
+  if not hasattr(config, 'workerinput'):
+    compileall.compile_dir(ROOT / 'jaxbudget', quiet=2)
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -41,8 +41,13 @@ def digits():
 
 def mixed(built, key=0):
   """The first 32 digits, before and after a preset's augmentation."""
-  batch = plain_batch(digits(), jnp.arange(32, dtype=jnp.int32), jnp.ones(32), 10)
-  return batch, built.augment.train(jax.random.key(key), batch)
+  return _mixed(built.augment.train, digits(), jax.random.key(key))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _mixed(train, images, key):
+  batch = plain_batch(images, jnp.arange(32, dtype=jnp.int32), jnp.ones(32), 10)
+  return batch, train(key, batch)
 
 
 @pytest.mark.parametrize('augment', ['mixup', 'ricap'])
@@ -52,7 +57,7 @@ def test_q1_and_d7_credit_under_mixing(augment):
   for preset in ('released', 'corrected'):
     built = parts(preset, 'p_sgd', augment)
     _, batch = mixed(built)
-    state = built.selector.update(built.selector.init(jax.random.key(0)), batch, outputs)
+    state = jax.jit(built.selector.update)(built.selector.init(jax.random.key(0)), batch, outputs)
     expected = np.zeros(1437)
     for j in range(32):
       if preset == 'released':  # the place in the batch, its own label, in full
@@ -75,8 +80,8 @@ def test_q2_mixup_of_selective_backprop():
   assert len(np.unique(np.asarray(corrected.image))) > 3 * levels
   both = parts('released', 'selective_backprop', 'mixup').augment
   mixing = parts('corrected', 'selective_backprop', 'mixup').augment
-  first = [[a.train(jax.random.key(k), plain).part_share[0, 0] for k in range(12)]
-           for a in (both, mixing)]  # fmt: skip
+  share = lambda augment: jax.jit(lambda k: augment.train(k, plain).part_share[0, 0])
+  first = [list(map(share(a), map(jax.random.key, range(12)))) for a in (both, mixing)]
   assert min(first[0]) >= 0.5 > min(first[1])  # lambda folded, not folded
   other = parts('released', 'unif_sgd', 'mixup').augment  # the slip was in SB's code only
   assert other is parts('corrected', 'unif_sgd', 'mixup').augment is mixing
@@ -89,7 +94,7 @@ def test_q3_label_weights(preset):
   select = jax.jit(lambda *args: built.selector.select(*args, lambda batch: losses))
   state, differences = built.selector.init(jax.random.key(0)), []
   for e in range(3):  # epoch 0 primes; then batches gather over rows
-    state, _ = built.selector.plan(state, jax.random.key(e), jnp.int32(e))
+    state, _ = jax.jit(built.selector.plan)(state, jax.random.key(e), jnp.int32(e))
     for row in range(8):
       batch, head = mixed(built, key=100 * e + row)[1], state.head
       state, chosen, _ = select(state, jax.random.key(row), batch)
@@ -126,7 +131,7 @@ def test_d23_running_variance():
   found = {}
   for preset in ('released', 'corrected'):
     model = parts(preset, 'unif_sgd').model
-    params, state = model.init(jax.random.key(0))
+    params, state = jax.jit(model.init)(jax.random.key(0))
     _, state = jax.jit(lambda p, s, x, m=model: m.apply(p, s, x, True))(params, state, images)
     found[preset] = jax.tree.map(lambda v: np.asarray(v), state)
   for place, side in (('norm', 8), ('stage3_block1', 2)):
@@ -146,7 +151,7 @@ def test_d4_unseen_samples_of_c_sgd():
   drawn = {}
   for preset in ('released', 'corrected'):
     selector = parts(preset, 'c_sgd', smoothing=False).selector
-    _, plan = selector.plan(state, jax.random.key(0), jnp.int32(0))
+    _, plan = jax.jit(selector.plan)(state, jax.random.key(0), jnp.int32(0))
     drawn[preset] = int((np.asarray(plan.index)[: int(plan.rows)] >= 1000).sum())
   # By the code the unseen weigh .95 * .05; repaired, .5 * .5, the most there is.
   assert drawn['released'] < 150 < 250 < drawn['corrected']
@@ -158,7 +163,7 @@ def test_d6_warm_up_epochs():
     selector = parts(preset, 'p_sgd', warmup=4, smoothing=False).selector
     late = []
     for e in range(6):
-      _, plan = selector.plan(state, jax.random.key(e), jnp.int32(e))
+      _, plan = jax.jit(selector.plan)(state, jax.random.key(e), jnp.int32(e))
       late.append(int((np.asarray(plan.index) >= 700).sum()))
     # Only the first 700 have weight, nearly as many as are drawn; uniform epochs take others.
     assert sum(n > 200 for n in late) == uniform_epochs

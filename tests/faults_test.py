@@ -42,7 +42,8 @@ def expected(place):
 
 
 def test_killed_launches_lose_nothing(place, expected):
-  died = campaign.kills(place, CELLS, expected, count=2)
+  # A seed that draws a touch of the disk first, then a moment.
+  died = campaign.kills(place, CELLS, expected, count=2, seed=741)
   assert sum(died.values()) - died['grids'] == 2
 
 

@@ -1,5 +1,7 @@
 """Several processes train runs together: whole launches, disturbed in one of the processes."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -10,8 +12,11 @@ import sys
 import time
 
 import campaign
+import hosts_grid
 import pytest
+from faulty import linear_model  # noqa: F401  a fixture
 
+from jaxbudget.lab import launcher
 from jaxbudget.lab.run import hosts
 
 TESTS = pathlib.Path(__file__).parent
@@ -19,21 +24,21 @@ COUNT = 2
 ARGUMENTS = f'--config={TESTS}/hosts_grid.py', '--stage=train'
 
 
-def start(*arguments, count=COUNT):
-  """Starts the processes of a launch, with two devices together; the first is process 0."""
+def start(*arguments):
+  """Starts the processes of a launch, each with one device; the first is process 0."""
   with socket.socket() as s:
     s.bind(('127.0.0.1', 0))
     port = s.getsockname()[1]
-  common = {'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}', 'JAX_NUM_PROCESSES': str(count)}
+  common = {'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}', 'JAX_NUM_PROCESSES': str(COUNT)}
   common |= {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(TESTS.parent), 'COLUMNS': '200'}
-  common |= {'JAX_NUM_CPU_DEVICES': str(COUNT // count)}
+  common |= {'JAX_NUM_CPU_DEVICES': '1'}
   return [
     subprocess.Popen(
       [sys.executable, TESTS / 'hosts_worker.py', *(a.format(i) for a in arguments)],
       env={**os.environ, **common, 'JAX_PROCESS_ID': str(i)}, cwd=TESTS.parent,
       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
-    for i in range(count)
+    for i in range(COUNT)
   ]  # fmt: skip
 
 
@@ -41,9 +46,12 @@ def launch(workdir):
   return start('launch', '--distributed', *ARGUMENTS, f'--workdir={workdir}')
 
 
-def launch_alone(workdir, *flags):
-  """One process, with as many devices."""
-  return start('launch', *ARGUMENTS, f'--workdir={workdir}', *flags, count=1)
+def launch_alone(workdir, only=''):
+  """One process with as many devices, this one: (exit code, what it said)."""
+  said, values = io.StringIO(), hosts_grid.get_config()
+  with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    code = launcher.launch(values, workdir, 'train', only=only)
+  return code, said.getvalue()
 
 
 def finish(processes):
@@ -117,6 +125,7 @@ def test_one_process_meets_nobody():
     raise KeyError
 
 
+@pytest.mark.usefixtures('linear_model')
 def test_disturbed_launches_of_two_processes_lose_nothing(place, expected):
   workdir, (one, other) = place / 'disturbed', sorted(expected)
   blocked = workdir / 'runs' / one / 'metrics.jsonl'
@@ -129,8 +138,8 @@ def test_disturbed_launches_of_two_processes_lose_nothing(place, expected):
   assert f'failed: {one}: Is a directory' in said and said.count('failed') == 1
   assert f'{other} is saved' in said
 
-  codes, said = finish(launch_alone(workdir, '--only=seed=1'))
-  assert codes == [2] and 'processes: 2 then, 1 now' in said, said
+  code, said = launch_alone(workdir, only='seed=1')
+  assert code == 2 and 'processes: 2 then, 1 now' in said, said
 
   blocked.rmdir()
   processes = launch(workdir)
@@ -144,9 +153,10 @@ def test_disturbed_launches_of_two_processes_lose_nothing(place, expected):
   campaign.assert_same(workdir, expected)
 
 
+@pytest.mark.usefixtures('linear_model')
 def test_two_processes_train_like_one_with_two_devices(place, expected):
-  codes, said = finish(launch_alone(place / 'alone'))
-  assert codes == [0], said
+  code, said = launch_alone(place / 'alone')
+  assert code == 0, said
   alone = campaign.outcomes(place / 'alone')
   assert set(alone) == set(expected)
   for run_id, two in expected.items():

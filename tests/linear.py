@@ -32,6 +32,12 @@ def linear(num_classes, image_shape, *, scale: float = 0.1):
   return Model(init, apply, features)
 
 
+def as_resnet(num_classes, image_shape, *, bn_running_var: str = 'biased'):
+  """The linear classifier, where a config sets what the tables set of a ResNet."""
+  del bn_running_var
+  return linear(num_classes, image_shape)
+
+
 @functools.cache
 def hidden(num_classes, image_shape):
   """The same with a layer of eight units before: another network, so a proxy for it."""

@@ -67,7 +67,8 @@ def test_equal_values_and_no_mixing_weigh_nothing():
   value = jnp.array([9.0, 1, 2, 3], jnp.float32)
   for constant, mix in ((jnp.full(4, 3.0), 1.0), (value, 0.0)):
     for replacement in (True, False):
-      _, weight = table.weighted(KEY, constant, 2, 'inverse', replacement, mix)
+      drawn = jax.jit(lambda k, v, r=replacement, m=mix: table.weighted(k, v, 2, 'inverse', r, m))
+      _, weight = drawn(KEY, constant)
       np.testing.assert_allclose(weight, 1, rtol=1e-5)
   p = value / value.sum()
   assert float((p * (jnp.mean(value) / value)).sum()) == pytest.approx(1)
@@ -84,8 +85,8 @@ def test_every_sampler_by_a_table_can_weigh_by_the_inverse(name):
       options['form'] = 'sd'
     selector = make_selector(name, spec(16, 4), 0.5, options)
     state = selector.init(KEY)
-    state = selector.update(state, batch_of(range(16)), said(np.linspace(0.05, 0.95, 16)))
-    _, plan = selector.plan(state, KEY, jnp.int32(3))
+    state = jax.jit(selector.update)(state, batch_of(range(16)), said(np.linspace(0.05, 0.95, 16)))
+    _, plan = jax.jit(selector.plan)(state, KEY, jnp.int32(3))
     weight = np.asarray(plan.weight[:2])
     assert weight.std() > 0.01 and weight.max() <= 2 + 1e-4
     if not replacement and name != 'online_batch_selection':
@@ -226,7 +227,7 @@ def test_only_those_known_well_are_hidden():
   np.testing.assert_allclose(after.loss[3:6], -np.log([0.8, 0.6, 0.1]), rtol=1e-5)
   selector = kakurenbo.kakurenbo(spec(16, 4), 1.0, exact=False, confidence=1.1)
   state = selector.init(KEY)._replace(noted=kakurenbo.Known(jnp.arange(16.0), jnp.zeros(16, bool)))
-  _, plan = selector.plan(state, KEY, jnp.int32(3))  # nobody is ever sure: sgd
+  _, plan = jax.jit(selector.plan)(state, KEY, jnp.int32(3))  # nobody is ever sure: sgd
   assert int(plan.rows) == 4 and sorted(np.asarray(plan.index[:4]).ravel()) == list(range(16))
 
 
@@ -235,7 +236,7 @@ def test_hidden_samples_are_looked_at_behind_the_trained():
   facts = selector.facts
   assert (facts.rows, facts.planned.trained, facts.planned.scored) == (4, 6 * 8, 5 * 8)
   noted = kakurenbo.Known(jnp.arange(16, dtype=jnp.float32), jnp.zeros(16, bool))
-  state, plan = selector.plan(selector.init(KEY)._replace(noted=noted), KEY, jnp.int32(2))
+  state, plan = jax.jit(selector.plan)(selector.init(KEY)._replace(noted=noted), KEY, jnp.int32(2))
   rows = np.asarray(plan.index)
   assert (int(plan.rows), int(state.first)) == (4, 2)
   assert sorted(rows[:2].ravel()) == list(range(8, 16)) and sorted(rows[2:].ravel()) == list(
@@ -248,7 +249,7 @@ def test_hidden_samples_are_looked_at_behind_the_trained():
     assert bool((batch.weight > 0).any()) == (r < 2)
   np.testing.assert_allclose(state.noted.loss[:8], math.log(2), rtol=1e-5)
   np.testing.assert_array_equal(state.noted.loss[8:], np.arange(8, 16))
-  _, plan = selector.plan(state, KEY, jnp.int32(5))
+  _, plan = jax.jit(selector.plan)(state, KEY, jnp.int32(5))
   assert int(plan.rows) == 2  # after the last epoch nobody asks
 
 
@@ -264,11 +265,11 @@ def test_a_window_slides_over_groups_of_loss():
   losses = jnp.asarray(np.repeat([0.1, 1.0, 2.0, 3.0], 4), jnp.float32)
   options = {'groups': 4, 'share': 0.5, 'delta': 1.0}
   published = seta.seta(spec(16, 4), 1.0, exact=False, ratio=0.0, **options)
-  _, plan = published.plan(losses, KEY, jnp.int32(1))
+  _, plan = jax.jit(published.plan)(losses, KEY, jnp.int32(1))
   members = np.asarray(plan.index).ravel()[np.asarray(plan.weight).ravel() > 0]
   assert int(plan.rows) == 2 and sorted(members) == list(range(4, 12))
   exact = seta.seta(spec(16, 4), 0.75, **options)  # 12: the window, and the next harder group
-  _, plan = exact.plan(losses, KEY, jnp.int32(1))
+  _, plan = jax.jit(exact.plan)(losses, KEY, jnp.int32(1))
   assert sorted(np.asarray(plan.index[:3]).ravel()) == list(range(4, 16))
   everybody = seta.seta(spec(16, 4), 1.0, exact=False, ratio=0.25, groups=1)
   assert [len(index) for index, _ in used(everybody, 3)] == [12] * 3  # G = 1: unif_sgd of (1-rho)N
@@ -283,7 +284,7 @@ def test_batches_score_their_members():
   assert np.count_nonzero(table_) == 2
   for name in ('infobatch', 'seta'):
     selector = make_selector(name, spec(16, 4), 0.5, {'batch_score': True})
-    state = selector.update(selector.init(KEY), batch, outputs)
+    state = jax.jit(selector.update)(selector.init(KEY), batch, outputs)
     np.testing.assert_allclose(state[jnp.array([2, 5])], 0.2, rtol=1e-5)
 
 
@@ -319,21 +320,21 @@ def test_those_due_first_are_repeated_and_some_are_held_out():
   selector = rbf.repeat_before_forgetting(spec(24, 4), 0.5, held_out=0.2)
   facts = selector.facts
   assert (facts.rows, facts.planned.trained, facts.planned.scored) == (4, 6 * 12, 5 * 4)
-  state, plan = selector.plan(selector.init(KEY), KEY, jnp.int32(0))
+  state, plan = jax.jit(selector.plan)(selector.init(KEY), KEY, jnp.int32(0))
   rows, held = np.asarray(plan.index), set(np.asarray(state.noted.order[:4]).tolist())
   assert set(rows[3].tolist()) == held and not held & set(rows[:3].ravel().tolist())
   trained = rows[:3].ravel()
   for r in range(3):
-    state = selector.update(state, batch_of(rows[r]), said([0.9] * 4))
+    state = jax.jit(selector.update)(state, batch_of(rows[r]), said([0.9] * 4))
   state = state._replace(row=jnp.int32(3))
   state, batch, info = selector.select(state, KEY, batch_of(rows[3]), lambda b: said([0.9] * 4))
   assert int(info['scored']) == 4 and not np.asarray(batch.weight).any()
-  _, plan = selector.plan(state, KEY, jnp.int32(1))
+  _, plan = jax.jit(selector.plan)(state, KEY, jnp.int32(1))
   again = set(np.asarray(plan.index[:3]).ravel().tolist())
   others = set(range(24)) - held - set(trained.tolist())
   assert others <= again  # those who waited come before those just trained on
   published = rbf.repeat_before_forgetting(spec(24, 4), 1.0, held_out=0.2, exact=False)
-  state, plan = published.plan(published.init(KEY), KEY, jnp.int32(0))
+  state, plan = jax.jit(published.plan)(published.init(KEY), KEY, jnp.int32(0))
   assert int(plan.rows) == 5 + 1  # everybody is due at first
 
 
@@ -367,7 +368,7 @@ def test_mentornet_by_hand():
   state = selector.init(KEY)
   _, batch, info = selector.select(state, KEY, batch_of(range(4)), None)
   assert np.asarray(batch.weight).sum() == 2 and int(info['scored']) == 0
-  after = selector.update(state, batch, Outputs(jnp.zeros((4, 3)), loss))
+  after = jax.jit(selector.update)(state, batch, Outputs(jnp.zeros((4, 3)), loss))
   assert float(after.level) == pytest.approx(0.25)  # half of the median's lower one, from 0
   late = state._replace(step=jnp.int32(30))
   _, batch, _ = selector.select(late, KEY, batch_of(range(4)), None)
@@ -405,17 +406,17 @@ def test_the_assistant_by_other_labels_and_trust():
   select = lambda label: auto_assist.auto_assist(spec(16, 4), 0.5, label=label, trusted=False)
   selector = select('misclassified')
   assert selector.facts.asks == ('probabilities', 'confidence')
-  state, _ = selector.plan(selector.init(KEY), KEY, jnp.int32(0))
+  state, _ = jax.jit(selector.plan)(selector.init(KEY), KEY, jnp.int32(0))
   blank = state.assistant._replace(pixels=jnp.zeros(1), classes=jnp.array([9.0, 0, 0]))
   state = state._replace(assistant=blank)  # sure that class 0 is hard
   assert float(auto_assist.least(state, 0.3, False)) == 1  # the first epoch accepts everybody
   batch = batch_of(range(4))._replace(image=jnp.zeros((4, 1, 1, 1)))
   outputs = said([0.9, 0.8, 0.7, 0.1])._replace(loss=jnp.array([9.0, 1, 1, 1]))
-  after = selector.update(state, batch, outputs)
+  after = jax.jit(selector.update)(state, batch, outputs)
   slope = 1 / (1 + math.exp(-9)) - 0.25  # one of the four was not recognised
   assert float(after.assistant.classes[0]) == pytest.approx(9 - 0.01 * (slope + 9e-3), rel=1e-6)
   assert float(after.assistant.right) == pytest.approx(0.05 * 0.25, rel=1e-5)
-  later, _ = selector.plan(after, KEY, jnp.int32(1))
+  later, _ = jax.jit(selector.plan)(after, KEY, jnp.int32(1))
   assert float(auto_assist.least(later, 0.3, False)) == pytest.approx(1 - 0.0125, rel=1e-5)
   known = later._replace(assistant=blank._replace(right=jnp.float32(0.9)))
   assert float(auto_assist.least(known, 0.3, False)) == pytest.approx(0.3)
@@ -440,7 +441,7 @@ def test_class_shares_by_hand():
   state = selector.init(KEY)
   (index, weight), *_ = used(selector, 1)
   np.testing.assert_allclose(weight, 1, rtol=1e-5)  # nobody seen: unif_sgd
-  state = selector.update(state, batch_of(range(4)), said([0.5] * 4))
+  state = jax.jit(selector.update)(state, batch_of(range(4)), said([0.5] * 4))
   bound = float(scores.gradient_bound(said([0.5]), batch_of([0]).target)[0])
   assert float(state.square[0] / state.seen[0]) == pytest.approx(bound**2, rel=1e-5)
 
@@ -463,12 +464,12 @@ def test_a_table_of_norms_waits_for_the_first_look():
   (_, weight), *_ = used(selector, 1)
   np.testing.assert_allclose(weight, 1)
   bound = jnp.linspace(0.1, 1.4, 16, dtype=jnp.float32)
-  _, plan = selector.plan(bound, KEY, jnp.int32(2))
+  _, plan = jax.jit(selector.plan)(bound, KEY, jnp.int32(2))
   value = np.asarray(bound) + 0.1
   expected = (value.mean() / value)[np.asarray(plan.index[:2])]
   np.testing.assert_allclose(plan.weight[:2], expected, rtol=1e-4)
   far = gradient_norm.gradient_norm(spec(16, 4), 0.5, smoothing=1e6)
-  _, plan = far.plan(bound, KEY, jnp.int32(2))
+  _, plan = jax.jit(far.plan)(bound, KEY, jnp.int32(2))
   np.testing.assert_allclose(plan.weight[:2], 1, rtol=1e-4)  # c -> inf: uniform
 
 
@@ -495,8 +496,8 @@ def test_robust_choice_by_hand():
   np.testing.assert_allclose(rais.robust(s, c, d), [1.402, 2.805], atol=2e-3)
   np.testing.assert_allclose(rais.robust(s, c, jnp.float32(0)), c * s)  # d = 0: the last norms
   even = rais.rais(spec(16, 4), 0.5, feature='constant')
-  state = even.update(even.init(KEY), batch_of(range(8)), said(np.linspace(0.1, 0.9, 8)))
-  _, plan = even.plan(state, KEY, jnp.int32(1))
+  state = jax.jit(even.update)(even.init(KEY), batch_of(range(8)), said(np.linspace(0.1, 0.9, 8)))
+  _, plan = jax.jit(even.plan)(state, KEY, jnp.int32(1))
   np.testing.assert_allclose(plan.weight[:2], 1, rtol=1e-5)
 
 

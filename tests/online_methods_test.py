@@ -34,7 +34,9 @@ def used(selector, epochs, seed=0):
   """Samples of each epoch's plan, and their weights."""
   state, found = selector.init(jax.random.key(seed)), []
   for e in range(epochs):
-    state, plan = selector.plan(state, jax.random.fold_in(jax.random.key(seed), e), jnp.int32(e))
+    state, plan = jax.jit(selector.plan)(
+      state, jax.random.fold_in(jax.random.key(seed), e), jnp.int32(e)
+    )
     rows = int(plan.rows)
     real = np.asarray(plan.weight[:rows]) > 0
     found.append((np.asarray(plan.index[:rows])[real], np.asarray(plan.weight[:rows])[real]))
@@ -159,15 +161,17 @@ def test_infobatch_takes_shares_as_they_are_written():
 def test_infobatch_as_published():
   selector = infobatch.infobatch(spec(8, 2, epochs=4), 1.0, exact=False, delta=0.5)
   loss = jnp.array([1, 1, 1, 1, 5, 5, 5, 5], jnp.float32)
-  _, plan = selector.plan(loss, KEY, jnp.int32(0))
+  _, plan = jax.jit(selector.plan)(loss, KEY, jnp.int32(0))
   weight = np.asarray(plan.weight[: int(plan.rows)])
   assert int(plan.rows) == 3 and weight.sum() == 8 and sorted(set(weight.ravel())) == [1, 2]
-  _, plan = selector.plan(loss, KEY, jnp.int32(2))  # the last epochs see everybody
+  _, plan = jax.jit(selector.plan)(loss, KEY, jnp.int32(2))  # the last epochs see everybody
   assert int(plan.rows) == 4 and np.asarray(plan.weight[:4]).tolist() == [[1, 1]] * 4
-  _, plan = selector.plan(jnp.full(8, 3, jnp.float32), KEY, jnp.int32(0))  # nobody is easy
+  _, plan = jax.jit(selector.plan)(jnp.full(8, 3, jnp.float32), KEY, jnp.int32(0))  # nobody is easy
   assert sorted(np.asarray(plan.index[:4]).ravel()) == list(range(8))
   nobody = infobatch.infobatch(spec(8, 2, epochs=4), 1.0, exact=False, ratio=0.0, delta=0.5)
-  _, plan = nobody.plan(jnp.array([1, 1, 1, 1, 5, 5, 5, 5], jnp.float32), KEY, jnp.int32(0))
+  _, plan = jax.jit(nobody.plan)(
+    jnp.array([1, 1, 1, 1, 5, 5, 5, 5], jnp.float32), KEY, jnp.int32(0)
+  )
   assert np.asarray(plan.weight[:4]).tolist() == [[1, 1]] * 4  # r = 0: sgd
   assert sorted(np.asarray(plan.index[:4]).ravel()) == list(range(8))
   with pytest.raises(ValueError, match='budget must be 1, got 0.5'):
@@ -200,16 +204,20 @@ def test_draws_are_the_fewer_samples_the_higher_the_pressure(monkeypatch):
     selector = obs.online_batch_selection(
       spec(n, 100), 1.0, pressure=pressure, final_pressure=pressure, refresh=0.0
     )
-    _, plan = selector.plan(loss, KEY, jnp.int32(1))
+    _, plan = jax.jit(selector.plan)(loss, KEY, jnp.int32(1))
     assert len(np.unique(plan.index)) / n == pytest.approx(expected, abs=0.02)  # 4 sigma
     if pressure == 1:
       np.testing.assert_array_equal(weight, 1)  # unif_sgd with replacement
-  monkeypatch.setattr(
-    obs, 'rank_weights', lambda loss, now, key: (found.append(float(now)), plain(loss, now, key))[1]
-  )
+
+  def told(loss, now, key):
+    jax.debug.callback(lambda now: found.append(float(now)), now)
+    return plain(loss, now, key)
+
+  monkeypatch.setattr(obs, 'rank_weights', told)
   selector = obs.online_batch_selection(spec(n, 100, epochs=50), 1.0)
   for e in (0, 25, 49):
-    selector.plan(loss, KEY, jnp.int32(e))
+    jax.block_until_ready(jax.jit(selector.plan)(loss, KEY, jnp.int32(e)))
+    jax.effects_barrier()
   np.testing.assert_allclose(found, [100, 10.05, 1.107], rtol=1e-3)
 
 
@@ -264,7 +272,7 @@ def test_a_power_of_the_weights_keeps_the_sum_of_bounds():
 
 def test_candidates_may_be_distinct():
   selector = gb.gradient_bound(spec(13, 4), 1.0, ratio=3.0, distinct=True)
-  _, plan = selector.plan(selector.init(KEY), KEY, jnp.int32(0))
+  _, plan = jax.jit(selector.plan)(selector.init(KEY), KEY, jnp.int32(0))
   rows = np.sort(plan.index[: int(plan.rows)], axis=1)
   assert rows.shape == (3, 12) and (np.diff(rows, axis=1) > 0).all()
 
@@ -334,7 +342,10 @@ def test_two_forms_are_p_sgd_and_c_sgd():
     states = own.init(KEY), other.init(KEY)
     for _ in range(3):
       batch, outputs = batch_of(rng.permutation(16)), said(rng.uniform(0.05, 0.95, 16))
-      states = own.update(states[0], batch, outputs), other.update(states[1], batch, outputs)
+      states = (
+        jax.jit(own.update)(states[0], batch, outputs),
+        jax.jit(other.update)(states[1], batch, outputs),
+      )
     value = np.asarray(statistic(states[0], form))
     rule = {'p_sgd': importance.p_weights, 'c_sgd': importance.c_weights}[name]
     expected = np.asarray(rule(states[1]))
@@ -432,7 +443,9 @@ def test_rho_turns_uniform():
   assert rho_chosen({'uniform': jnp.array(False)}, until=0.5) == ([12, 13, 14, 15], 16)
   selector = rho_loss(spec(32, 4), 0.25, *2 * [np.zeros(32, np.float32)], until=0.5)
   assert selector.facts.planned.scored == 3 * 32  # of 6 epochs
-  epochs = [selector.plan(selector.init(KEY), KEY, jnp.int32(e))[0].uniform for e in (0, 2, 3)]
+  epochs = [
+    jax.jit(selector.plan)(selector.init(KEY), KEY, jnp.int32(e))[0].uniform for e in (0, 2, 3)
+  ]
   assert [bool(e) for e in epochs] == [False, False, True]
   # What is not scored is trained on: 0.5 - 3/18 of all under `compute`, where 0.5 - 6/18 was.
   compute = ledger.as_budget(0.5, 'compute')
@@ -459,7 +472,7 @@ def test_bsbs_doubles_the_hardest_and_drops_the_easiest():
   assert sorted(np.asarray(bsbs.multiset(KEY, state, 0)).tolist()) == [0, 1, 2, 3]
   selector = bsbs.bsbs(spec(16, 4), 0.5)
   fresh = selector.init(KEY)
-  after = selector.update(fresh, batch_of([3]), said([math.exp(-2)]))
+  after = jax.jit(selector.update)(fresh, batch_of([3]), said([math.exp(-2)]))
   assert float(after.latest[3]) == pytest.approx(2, rel=1e-5)
   assert float(after.average[3]) == pytest.approx(0.8, rel=1e-5)
   assert np.isinf(np.asarray(after.latest)).sum() == 15
@@ -474,7 +487,7 @@ def test_bsbs_calls_those_back_that_were_left_out_for_long():
   state = state._replace(latest=latest.at[4].set(9.0), out=jnp.zeros(5, jnp.int32))
   left = []
   for e in range(5):
-    state, plan = selector.plan(state, jax.random.key(e), jnp.int32(e))
+    state, plan = jax.jit(selector.plan)(state, jax.random.key(e), jnp.int32(e))
     left += {*range(5)} - {*np.asarray(plan.index).ravel().tolist()}
     assert int(state.out.max()) == int(state.out[left[-1]])
   assert left == [0, 0, 1, 1, 2] and float(state.latest[0]) == 5
@@ -510,7 +523,7 @@ def test_average_top_k_settles_where_its_share_is_above():
     assert set(np.round(weight[weight > 0], 5)) <= {np.round(np.float32(share), 5)}
     above.append(share)
     batch = batch_of(range(100))
-    state = selector.update(state, batch, Outputs(jnp.zeros((100, 3)), loss))
+    state = jax.jit(selector.update)(state, batch, Outputs(jnp.zeros((100, 3)), loss))
   assert above[0] == 1 and np.mean(above[200:]) == pytest.approx(0.2, abs=0.02)
 
 

@@ -96,7 +96,8 @@ def train_one_epoch():
   """
   spec = dataclasses.replace(SPEC, batch_size=16)  # BatchNorm over few pixels magnifies rounding
   selector = make_selector('p_sgd', spec, 0.75)
-  model = make_model('resnet8', spec.num_classes, spec.image_shape, width=2, conv='lax')
+  small = {'width': 2, 'depth': 1, 'kernel': 2, 'patch': 1, 'conv': 'lax'}
+  model = make_model('convmixer', spec.num_classes, spec.image_shape, **small)
   program, state = toys.start(selector, 0.75, spec, model=model)
   program = program._replace(mesh=parallel.make_mesh(0, SPEC.batch_size))
   state, data = on_mesh(program, state, split_bytes=0)

@@ -1,4 +1,4 @@
-"""Some cells of every table really run, on digits, with a narrower net and fewer epochs."""
+"""Some cells of every table really run, on digits, with a smaller net and fewer epochs."""
 
 import importlib.util
 import json
@@ -24,7 +24,10 @@ def rehearse(name, arg, directory):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config(f'scale=rehearsal,{arg}')
-  config_lib.apply(config, {'epochs': 3, 'model_options.width': 2})
+  if name == 'table1':
+    config_lib.apply(config, {'epochs': 3, 'model_options.width': 2})
+  else:  # one table is enough to see that their network is trained
+    config_lib.apply(config, {'epochs': 3, 'model': 'tests.linear:as_resnet'})
   runs = grid.make_runs(config)
   datasets = {data_key(run.cell): data.load(run.cell.dataset) for run in runs}
   assert local.run_all(runs, datasets, directory, Console(quiet=True)) == 0

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import toys
 
-from jaxbudget import epoch, factories, ledger, registry
+from jaxbudget import engine, epoch, factories, ledger, registry
+from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
-from jaxbudget.testing import check_selector, hooks
+from jaxbudget.testing import check_selector, hooks, runs
 
 VARIANTS = {
   **{name: (name, {}) for name in registry.names('selector')},
@@ -77,8 +78,9 @@ def make(variant, budget=0.5):
   ],
 )
 def test_every_method_keeps_its_contract(variant, monkeypatch):
-  if variant not in PATHS:  # without jit each operation is compiled by itself: see below
+  if variant not in PATHS:  # dear for every method: see the two tests below
     monkeypatch.setattr(hooks, 'jit_faults', lambda selector: iter(()))
+    monkeypatch.setattr(runs, '_ties', lambda begin, epochs: iter(()))
   name, options = VARIANTS[variant][0], options_of(variant)
   budgets = (1.0, 1.0) if whole(variant) else (0.5, 0.75)
   factory = factories.find('selector', name).factory
@@ -89,6 +91,16 @@ def test_every_method_keeps_its_contract(variant, monkeypatch):
 @pytest.mark.parametrize('variant', OTHERS)
 def test_jit_changes_nothing(variant):
   assert list(hooks.jit_faults(make(variant)[0])) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('variant', OTHERS)
+def test_ties_are_broken_evenly(variant):
+  selector, budget = make(variant)
+  parts = toys.SPEC, toys.MODEL, toys.AUGMENT, selector, make_optimizer(), budget
+  if selector.facts.uniform_on_ties:
+    begin = functools.partial(engine.start, *parts)
+    assert list(runs._ties(begin, selector.facts.epochs)) == []
 
 
 @functools.cache
