@@ -10,7 +10,7 @@ import report_workdirs as workdirs
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from jaxbudget.lab import report
-from jaxbudget.lab.report import figures, frontier, load, picture
+from jaxbudget.lab.report import courses, figures, frontier, load, picture
 
 
 @pytest.fixture(scope='module')
@@ -154,7 +154,7 @@ def test_the_course_of_a_cell_is_the_mean_over_its_seeds(tmp_path):
   cell_id, (first, second) = next(iter(loaded.runs.groupby('cell_id')['run_id']))
   file = path / 'runs' / second / 'metrics.jsonl'
   file.write_text(''.join(file.read_text().splitlines(keepends=True)[:-1]))  # still training
-  course = figures._by_epoch(loaded, cell_id)['test_accuracy']
+  course = courses.by_epoch(loaded, cell_id)['test_accuracy']
   values = [[row['test_accuracy'] for row in load.load_epochs(loaded, r)] for r in (first, second)]
   assert len(values[0]) == len(values[1]) + 1 == len(course.epoch)
   both = np.array([values[0][:-1], values[1]])

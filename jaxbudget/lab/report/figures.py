@@ -4,12 +4,12 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxbudget.lab.report import cells, figures_cost, layout, load, statistics
+from jaxbudget.lab.report import cells, courses, figures_cost, layout, load, statistics
 from jaxbudget.lab.report.drawings import Drawing
 from jaxbudget.lab.report.frontier import band
 from jaxbudget.lab.report.load import Workdir
@@ -22,20 +22,6 @@ _TELLING = (
   ('selector_acceptance_rate', 'acceptance rate', 'accepted share of candidates'),
   ('selector_q', 'q', 'q (losses in the mean)'),
 )
-
-
-class Course(NamedTuple):
-  """A figure of a cell epoch by epoch; NaN where there is none.
-
-  Attributes:
-    epoch: f64[E], those that any run has reached.
-    mean: f64[E], over seeds.
-    std: f64[E], their standard deviation (ddof=1).
-  """
-
-  epoch: np.ndarray
-  mean: np.ndarray
-  std: np.ndarray
 
 
 def frontiers(workdir: Workdir) -> Iterator[Drawing]:
@@ -74,7 +60,7 @@ def training(workdir: Workdir) -> Iterator[Drawing]:
   styles = method_styles(workdir.cells)
   if (workdir.cells['done'] > 0).any():
     yield figures_cost.realised(workdir, styles)
-  by_epoch = functools.lru_cache(maxsize=64)(functools.partial(_by_epoch, workdir))
+  by_epoch = functools.lru_cache(maxsize=64)(functools.partial(courses.by_epoch, workdir))
   begun = workdir.runs[workdir.runs['has_metrics'].astype(bool)].drop_duplicates('cell_id')
   begun = dict(zip(begun['cell_id'], begun['run_id'], strict=True))  # a run of each such cell
   groups = [
@@ -153,29 +139,6 @@ def _points(runs: list[pd.DataFrame], shaded: bool) -> dict[str, Any]:
   return line
 
 
-def _by_epoch(workdir: Workdir, cell_id: str) -> dict[str, Course]:
-  """The course of a cell's figures, by their names in `load.load_epochs`, and of its `cost`."""
-  runs = []
-  for run in workdir.runs[workdir.runs['cell_id'] == cell_id].itertuples():
-    rows = load.load_epochs(workdir, run.run_id)
-    for row in rows:
-      row['cost'] = row.get('cost_forward_equivalents', math.nan) / run.full_cost
-    runs.append({row['epoch']: row for row in rows})
-  epochs = sorted(set().union(*runs))
-  names = dict.fromkeys(name for rows in runs for row in rows.values() for name in row)
-  found = {}
-  for name in names:
-    values = np.array([[rows.get(e, {}).get(name, math.nan) for e in epochs] for rows in runs])
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    with np.errstate(divide='ignore', invalid='ignore'):  # NaN where there is nothing
-      mean = np.where(known, values, 0).sum(axis=0) / count
-      squares = (np.where(known, values - mean, 0) ** 2).sum(axis=0)
-      std = np.where(count > 1, np.sqrt(squares / (count - 1)), math.nan)
-    found[name] = Course(np.array(epochs), mean, std)
-  return found
-
-
 def _curves(workdir: Workdir, frame, begun, by_epoch, name: str, styles) -> Iterator[Drawing]:
   """For each budget: accuracy and loss by epoch and by cost, sample counts, H(c)."""
   full = frame[frame['rule'].eq('sgd')]
@@ -211,8 +174,8 @@ def _curves_picture(workdir: Workdir, shown, by_epoch: Callable, styles, title: 
     values = ('test_accuracy', 'test_accuracy', 'train_loss', 'train_loss', 'entropy_nats')
     for number, (panel, value) in enumerate(zip((*panels, entropy), values, strict=True)):
       x = 'cost' if number in (1, 3) else 'epoch'
-      panel['lines'] += _curve(part, x, value) and [
-        {'label': cell['method'], 'style': style} | _curve(part, x, value)
+      panel['lines'] += courses.curve(part, x, value) and [
+        {'label': cell['method'], 'style': style} | courses.curve(part, x, value)
       ]
     counts['stairs'] += _histogram(workdir, cell['cell_id'], style)
   for panel in panels[2:]:
@@ -222,19 +185,6 @@ def _curves_picture(workdir: Workdir, shown, by_epoch: Callable, styles, title: 
   return {
     'size': [7.2, 6.4], 'grid': [3, 2], 'title': title, 'panels': [*panels, counts, entropy],
   }  # fmt: skip
-
-
-def _curve(part: dict[str, Course], x: str, value: str) -> dict[str, Any]:
-  """Mean and spread over seeds of one cell; nothing where there is nothing."""
-  if value not in part or x not in part:
-    return {}
-  at, own = part[x].mean, part[value]
-  shown = np.isfinite(at) & np.isfinite(own.mean)
-  if not shown.any():
-    return {}
-  at, mean, std = at[shown], own.mean[shown], own.std[shown]
-  spread = {'low': mean - std, 'high': mean + std} if np.isfinite(std).any() else {}
-  return {'x': at, 'y': mean} | spread
 
 
 def _histogram(workdir: Workdir, cell_id: str, style: dict) -> list[dict[str, Any]]:
@@ -270,7 +220,7 @@ def _internals_picture(frame: pd.DataFrame, by_epoch: Callable, known) -> dict[s
   for column, title, label in known:
     lines, hlines = [], []
     for cell in frame.to_dict('records'):
-      curve = _curve(by_epoch(cell['cell_id']), 'epoch', column)
+      curve = courses.curve(by_epoch(cell['cell_id']), 'epoch', column)
       if curve:
         label_of = f'{cell["method"]} {layout.plain(cell["budget"])}'
         lines.append({'x': curve['x'], 'y': curve['y'], 'label': label_of})

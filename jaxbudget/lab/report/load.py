@@ -14,25 +14,11 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from jaxbudget.lab.report import cells, labels, reading
+from jaxbudget.lab.report import cells, labels, reading, run_rows
 from jaxbudget.lab.report.reading import Problem
 from jaxbudget.lab.run import files, run_state
 from jaxbudget.lab.sweep import plan_file
 from jaxbudget.registry import by_number
-
-IDENTITY = (
-  'cell_id', 'seed', 'dataset', 'model', 'selector', 'augment', 'schedule', 'budget',
-  'budget_unit', 'epochs', 'batch_size', 'fidelity', 'num_train', 'num_test',
-)  # fmt: skip
-COST = (
-  'rows', 'forward_scored', 'forward_trained', 'backward', 'forward_equivalents',
-  'forward_evaluated', 'flops',
-)  # fmt: skip
-SECONDS = ('data', 'compile', 'train', 'evaluate')
-NUMBERS = (
-  'final_accuracy', 'best_accuracy', 'balanced_accuracy', 'realised_budget', 'entropy_nats',
-)  # fmt: skip
-_NUMERIC = ('seed', 'budget', 'epochs', 'batch_size', 'num_train', 'num_test')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +27,9 @@ class Workdir:
 
   Attributes:
     path: the directory.
-    runs: one row per planned run: the columns of `IDENTITY`, `options`, `parts` and `paper` of
-      the plan, `status` (one of `run_state.STATES`), accuracies in percent, the
-      costs of `COST` in samples, `planned_*`, `seconds_*`, versions, and `cost`: forward
+    runs: one row per planned run: the columns of `run_rows.IDENTITY`, `options`, `parts` and
+      `paper` of the plan, `status` (one of `run_state.STATES`), accuracies in percent, the costs
+      of `run_rows.COST` in samples, `planned_*`, `seconds_*`, versions, and `cost`: forward
       equivalents, with those of the scoring run it needs (`scoring_...`), in units of a full
       run of T epochs over N samples (`full_cost` = 3TN). `method` is a label that tells cells
       apart, `rule` and `variant` its parts, see `labels.method_labels`. `has_metrics`: whether
@@ -89,7 +75,7 @@ def load_workdir(path, allow: Collection[str] = (), only: str = '') -> Workdir:
   planned, command = _read_plan(path, problems)
   reading.list_foreign(path, {run['run_id'] for run in planned}, problems)
   planned = reading.written_out(plan_file.narrow(planned, only) if only else planned)
-  needed = {run_id for run in planned for run_id in _needs(run)}
+  needed = {run_id for run in planned for run_id in run_rows.needs(run)}
   rows, configs, conditions = [], {}, {}
   for run in planned:
     directory = path / 'runs' / run['run_id']
@@ -98,10 +84,10 @@ def load_workdir(path, allow: Collection[str] = (), only: str = '') -> Workdir:
     config, last = _read_run(directory, path, status == run_state.DONE, problems)
     configs[run['run_id']] = reading.written_out(config)
     conditions[run['run_id']] = reading.conditions_of(result)
-    row = _run_row(run, config, result, last or {}) | {'status': status, 'error': why}
+    row = run_rows.run_row(run, config, result, last or {}) | {'status': status, 'error': why}
     is_scoring = run['run_id'] in needed
     rows.append(row | {'is_scoring': is_scoring, 'has_metrics': last is not None})
-  runs = pd.DataFrame(rows, columns=_columns())
+  runs = pd.DataFrame(rows, columns=run_rows.columns())
   runs['full_cost'] = _full_cost(runs)
   for name in ('', 'planned_'):
     spent = runs[f'{name}forward_equivalents'] + runs['scoring_forward_equivalents']
@@ -176,16 +162,6 @@ def load_counts(workdir: Workdir, run_id: str) -> np.ndarray | None:
   return counts
 
 
-def _columns() -> list[str]:
-  return [
-    'run_id', *IDENTITY, 'options', 'parts', 'paper', 'is_scoring', 'has_metrics', 'status',
-    'error', *NUMBERS, 'class_accuracy', 'guessing', 'score_name', *COST,
-    *(f'planned_{name}' for name in COST),
-    'scoring_forward_equivalents', *(f'seconds_{name}' for name in SECONDS), 'device', 'version',
-    'commit', 'jax', 'data_fingerprint', 'config_hash',
-  ]  # fmt: skip
-
-
 def _full_cost(runs: pd.DataFrame) -> pd.Series:
   """Forward equivalents of a full run: 3TN, or what the plan says budget 1 costs."""
   full = 3.0 * runs['epochs'] * runs['num_train']
@@ -196,89 +172,6 @@ def _full_cost(runs: pd.DataFrame) -> pd.Series:
   guess = {key: value.max() for key, value in guess}
   keys = zip(runs['dataset'], runs['epochs'], strict=True)
   return full.fillna(pd.Series([guess.get(key, math.nan) for key in keys], index=runs.index))
-
-
-def _scores(result: dict) -> dict:
-  """What a run's accuracies are; of a task that has none, its score stands in their place."""
-  name = str(result.get('score_name', 'accuracy' if result else ''))
-  if name in ('accuracy', ''):
-    return {'score_name': name}
-  score, best = (reading.number(result.get(key)) for key in ('score', 'best_score'))
-  return {'score_name': name, 'final_accuracy': score, 'best_accuracy': best}
-
-
-def _class_accuracy(result: dict) -> tuple[float, ...]:
-  """Percent by class, NaN of a class that was not tested; nothing where it is not known."""
-  given = result.get('class_accuracy')
-  return tuple(map(reading.number, given)) if isinstance(given, list) else ()
-
-
-def _run_row(run: dict, config: dict, result: dict, last: dict) -> dict:
-  """One row of the runs table from the plan's entry and the run's own files."""
-  known = {name: run.get(name, config.get(name)) for name in IDENTITY}
-  for name in _NUMERIC:
-    known[name] = reading.number(known[name])
-  for name in set(IDENTITY) - set(_NUMERIC):
-    known[name] = '' if known[name] is None else str(known[name])
-  cost = result.get('cost') if isinstance(result.get('cost'), dict) else {}
-  planned = run.get('planned') if isinstance(run.get('planned'), dict) else {}
-  seconds = result.get('seconds') if isinstance(result.get('seconds'), dict) else {}
-  versions = result.get('versions') if isinstance(result.get('versions'), dict) else {}
-  budgets = result.get('realised_budgets')
-  budgets = budgets if isinstance(budgets, dict) else {}
-  options = run.get('options', _config_options(config))
-  return {
-    'run_id': run['run_id'],
-    **known,
-    'cell_id': known['cell_id'] or run['run_id'],
-    'options': options if isinstance(options, dict) else {},
-    'parts': run.get('parts', config.get('parts')),
-    'paper': [entry for entry in run.get('paper') or [] if isinstance(entry, dict)],
-    **{name: reading.number(result.get(name)) for name in NUMBERS},
-    **_scores(result),
-    'class_accuracy': _class_accuracy(result),
-    'guessing': result.get('guessing') is True,
-    'realised_budget': reading.number(budgets.get('backward', result.get('realised_budget'))),
-    **{name: reading.number(cost.get(name, last.get(f'cost_{name}'))) for name in COST},
-    **{f'planned_{name}': reading.number(planned.get(name)) for name in COST},
-    'scoring_forward_equivalents': _scoring_cost(run),
-    **{f'seconds_{name}': reading.number(seconds.get(name)) for name in SECONDS},
-    'device': _device(result.get('device')),
-    'version': str(versions.get('jaxbudget', '')),
-    'commit': str(versions.get('commit') or ''),
-    'jax': str(versions.get('jax', '')),
-    'data_fingerprint': str(result.get('data_fingerprint', '')),
-    'config_hash': str(result.get('config_hash', '')),
-  }
-
-
-def _needs(run: dict) -> list[str]:
-  """The runs that a planned run needs; older plans name one without a list."""
-  needs = run.get('needs') or []
-  return [str(n) for n in (needs if isinstance(needs, list) else [needs])]
-
-
-def _scoring_cost(run: dict) -> float:
-  """What the run that chose its samples costs, charged in full (fidelity.md 2.9)."""
-  selection = run.get('selection')
-  cost = selection.get('forward_equivalents') if isinstance(selection, dict) else 0
-  return reading.number(cost or 0)
-
-
-def _device(device) -> str:
-  """The device record as a phrase, such as `cpu, 2 host CPUs`."""
-  if not isinstance(device, dict):
-    return str(device or '')
-  kinds = dict.fromkeys(str(device[key]) for key in ('platform', 'kind') if device.get(key))
-  count = device.get('devices', 1)
-  names = [' '.join(kinds) + (f' × {count}' if count != 1 else '')]
-  return ', '.join(names + [f'{device[k]} host CPUs' for k in ('host_cpus',) if device.get(k)])
-
-
-def _config_options(config: dict) -> dict:
-  """The options of method and augmentation as one dict, as in plan.json."""
-  parts = [config.get(key) for key in ('selector_options', 'augment_options')]
-  return {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
 
 
 def _read_plan(path: pathlib.Path, problems: list[Problem]) -> tuple[list[dict], str]:
@@ -317,8 +210,8 @@ def _plan_from_configs(path: pathlib.Path) -> list[dict]:
     config = reading.read_json(file, path, [])
     if config is not None:
       name = file.parent.name
-      cell = {k: config.get(k) for k in IDENTITY if k not in ('seed', 'cell_id')}
-      cell['options'] = _config_options(config)
+      cell = {k: config.get(k) for k in run_rows.IDENTITY if k not in ('seed', 'cell_id')}
+      cell['options'] = run_rows.config_options(config)
       cell_id = json.dumps(cell, sort_keys=True, default=str)
       runs.append({'cell_id': cell_id, **config, 'run_id': name})
   return runs

@@ -43,7 +43,7 @@ for (const table of document.querySelectorAll('table.sortable')) {
     : Array.from(body.rows, fromElement);
   let words = [];
   let first = 0;
-  const place = make('span', {className: 'place'});
+  const place = make('span', {className: 'place', ariaLive: 'polite'});
   const back = make('button', {type: 'button', textContent: '← back'});
   const on = make('button', {type: 'button', textContent: 'on →'});
 
