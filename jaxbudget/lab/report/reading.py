@@ -43,9 +43,8 @@ def read_json(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -
 def written_out(value: Any) -> Any:
   """JSON without what no file can hold: halves of surrogate pairs, of names that are no UTF-8."""
   try:
-    json.dumps(
-      value, ensure_ascii=False
-    ).encode()  # sooner than to look at each; hardly any has one
+    # Sooner than to look at each text; hardly any has one.
+    json.dumps(value, ensure_ascii=False).encode()
     return value
   except UnicodeEncodeError:
     return _written_out(value)
