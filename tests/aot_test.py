@@ -1,13 +1,15 @@
 """What the figures of compiled programs are read off: text of HLO, by rules pinned here."""
 
 import itertools
+import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks.aot import figures, hand_count, hlo
-from benchmarks.aot.programs import BATCH, SIDE, WIDTH
+from benchmarks.aot import checks, figures, hand_count, hlo
+from benchmarks.aot.programs import BATCH, SIDE, WIDTH, Row
 from benchmarks.aot.targets import TARGETS
 from jaxbudget.models import make_model
 
@@ -129,6 +131,21 @@ def test_convolutions_are_counted_as_xla_counts_them():
     counted = lowered.cost_analysis()['flops']
     elementwise = counted - sum(found)
     assert 0 <= elementwise <= 4 * 2 * 8 * 8 * 6 + 64, (stride, pad, size)
+
+
+FILE = pathlib.Path(__file__).parents[1] / 'docs' / 'results' / 'aot.json'
+# Rows; what else is stored are pieces of them.
+STORED = [r for r in json.loads(FILE.read_text())['programs'].values() if 'dtype' in r]
+
+
+@pytest.mark.parametrize('record', STORED, ids=lambda r: f'{r["target"]}-{r["selector"]}')
+def test_rows_that_are_stored_keep_to_the_rules(record):
+  row = Row(*(record[key] for key in ('target', 'selector', 'dtype', 'augment', 'devices')))
+  assert list(checks.faults(row, record)) == []
+  if row.devices > 1:  # what is as long as N, and a second batch of images
+    for size in (4 * 50_000, 4 * checks.IMAGES):
+      exchange = [*record['exchange'], ['all-reduce', size], ['all-reduce', size]]
+      assert len(list(checks.faults(row, record | {'exchange': exchange}))) == 1
 
 
 def test_layers_counted_by_hand_are_those_of_the_network():

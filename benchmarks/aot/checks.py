@@ -72,7 +72,10 @@ def _exchanges(row, record):
   targets, and by some compilers with each device's own.
   """
   large = sorted(size for _, size in record['exchange'] if size > LARGE_COPY)
-  images = [size for size in large if 4 <= size / IMAGES <= 4.04 * (1 + 1 / row.devices)]
+  images = [
+    size for size in large for whole in (1, 1 + 1 / row.devices)
+    if 4 * whole <= size / IMAGES <= 4.04 * whole
+  ]  # fmt: skip
   if len(images) > 1:
     yield f'{len(images)} batches of images are exchanged'
   others = sum(large) - sum(images)
