@@ -176,7 +176,7 @@ workdir, sys.argv[1:] = pathlib.Path(sys.argv[1]), ['p_sgd']
 runpy.run_path('examples/own_loop.py', run_name='__main__')
 from jaxbudget.lab import config, launcher
 cell = dict(dataset='digits', model='mlp', epochs=2, seeds=1,
-            batch_size=64, selector='selective_backprop', augment='mixup', budget=0.5)
+            batch_size=64, selector='selective_backprop', augment='mixup+randaugment', budget=0.5)
 sys.exit(launcher.launch(config.defaults(**cell), workdir))
 """
 
