@@ -114,6 +114,8 @@ def _accuracies(runs: pd.DataFrame) -> bytes:
     for ax, (method, title) in zip(axes, shown.items(), strict=True):
       for i, augment in enumerate(('standard', *claims.AUGMENTS)):
         mine = own[own['augment'].eq(augment) & own['selector'].isin((method, 'sgd'))]
+        if mine.empty:  # not trained yet: no line in the legend either
+          continue
         mean = mine.groupby('budget')['final_accuracy'].agg(['mean', 'sem'])
         style = {'color': _COLOURS[i], 'marker': _MARKERS[i]}
         ax.errorbar(mean.index, mean['mean'], yerr=2 * mean['sem'], label=augment, **style)
