@@ -27,13 +27,15 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile $(CORE:%=tests/%_test.py)
 
-# Three workers keep two cores busy: some tests wait.
+# Three workers keep two cores busy: some tests wait. Compilers take and give back much memory: let
+# the C library keep it.
+MALLOC := MALLOC_TOP_PAD_=67108864 MALLOC_TRIM_THRESHOLD_=536870912 MALLOC_MMAP_THRESHOLD_=536870912
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	$(MALLOC) $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 # The same with XLA as people have it, and every test that is marked `long`.
 test-all: $(STAMP)
-	JAXBUDGET_TEST_OPTIMIZED=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m ''
+	JAXBUDGET_TEST_OPTIMIZED=1 $(MALLOC) $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m ''
 
 # The suite with the newest Python and JAX that are supported, in an environment of their own.
 NEXT := .venv/next

@@ -25,6 +25,9 @@ gc.disable()
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_num_cpu_devices', 2)
+# Nobody reads which line of the source an operation is of.
+jax.config.update('jax_traceback_in_locations_limit', 0)
+os.environ['JAX_TRACEBACK_IN_LOCATIONS_LIMIT'] = '0'  # of launches that tests start
 
 # To split small programs among threads costs more than it gains.
 _PLAIN = '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
@@ -117,4 +120,5 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
   """Collects garbage from here on, and only what the tests leave."""
   gc.freeze()
+  gc.set_threshold(20_000)  # tracing makes much that lives for long
   gc.enable()
