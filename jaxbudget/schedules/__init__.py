@@ -117,6 +117,7 @@ def table(
 
 
 _BLOCK = 2**22  # rates that are laid out at a time
+_ROUND = 2**12  # in lengths of which: runs of any length share what JAX compiles of a schedule
 
 
 def by_epoch(
@@ -136,15 +137,16 @@ def by_epoch(
   """
   exact = epochs * rows <= 2**24  # float32 holds these numbers; optax's schedules promote ints
   size = max(1, min(epochs, _BLOCK // padded_rows))
+  length = -(-size * rows // _ROUND) * _ROUND
 
   @functools.lru_cache(maxsize=2)
   def block(number: int) -> np.ndarray:
     first, table = number * size * rows, np.zeros((size, padded_rows), np.float32)
     with jax.enable_x64(not exact):
-      row = np.minimum(np.arange(first, first + size * rows) + ahead, epochs * rows - 1)
+      row = np.minimum(np.arange(first, first + length) + ahead, epochs * rows - 1)
       row = row.astype(np.float32 if exact else np.float64)
       rates = np.broadcast_to(np.asarray(schedule(row)), row.shape)  # a constant may be a scalar
-      table[:, :rows] = rates.reshape(size, rows)
+      table[:, :rows] = rates[: size * rows].reshape(size, rows)
     return table
 
   return lambda epoch: block(epoch // size)[epoch % size]
