@@ -21,7 +21,7 @@ def made(claim='i', name='p_sgd', budget=0.1, mean=0.0, half=0.5, word='open', n
   """A comparison with an interval of `mean` plus and minus `half`."""
   p = math.nan if word == '' else 0.5
   return Comparison(claim, where, name, budget, 'unif_sgd', 50 + mean, 50.0, n, mean, mean - half,
-                    mean + half, p, p, word, 0.1)  # fmt: skip
+                    mean + half, p, p, word, 0.1, 0.05)  # fmt: skip
 
 
 def family(*rows, **common):
@@ -135,7 +135,9 @@ def test_words_follow_from_holm_and_the_margin():
   frames = {m: pd.DataFrame({'own': m + noise, 'other': 0.0}) for m in (3.0, -3.0, 0.0)}
   frames['wide'] = pd.DataFrame({'own': 20 * noise, 'other': 0.0})
   frames['few'] = frames[3.0][:5]
-  measured = [compare.measure('i', 'cifar', str(k), 0.1, 'x', v) for k, v in frames.items()]
+  spent = pd.DataFrame({'cost': [0.1, 0.3], 'realised_budget': [0.0, 0.1]})
+  measured = [compare.measure('i', 'cifar', str(k), 0.1, 'x', spent, v) for k, v in frames.items()]
+  assert {(c.cost, c.trained) for c in measured} == {(0.2, 0.05)}
   judged = compare.judge(measured)
   assert [c.word for c in judged] == ['higher', 'lower', 'equal', 'open', 'too few seeds']
   assert judged[0].p == 2**-9 and judged[0].p_holm == pytest.approx(4 * 2**-9)
@@ -208,6 +210,8 @@ def test_every_claim_finds_its_cells_and_the_page_tells_them(tmp_path, folder):
   report.gather([tmp_path / 'A'], tmp_path / 'out', 'c0ffee')
   assert (tmp_path / 'out' / results.RESULTS).read_bytes() == before
 
+  assert figures.draw(runs, found) == {} and '.svg)' not in report.page(runs, found)
+  found = [c._replace(n=compare.FEWEST) for c in found]
   drawn = figures.draw(runs, found)
   assert set(drawn) == {'methods.svg', 'schedules.svg', 'augment.svg', 'released.svg'}
   assert drawn == figures.draw(runs, found)  # to the byte

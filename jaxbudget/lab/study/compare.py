@@ -34,6 +34,7 @@ class Comparison(NamedTuple):
     p_holm: corrected over the family; NaN in one that is judged by intervals.
     word: one of `WORDS`.
     cost: of the first, in full trainings.
+    trained: of the samples that a full training back-propagates, the share of the first.
   """
 
   claim: str
@@ -51,6 +52,7 @@ class Comparison(NamedTuple):
   p_holm: float
   word: str
   cost: float
+  trained: float
 
 
 def pick(runs: pd.DataFrame, options: dict[str, Any] | None = None, **values: Any) -> pd.DataFrame:
@@ -114,13 +116,14 @@ def at_equal_cost(own: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
   return pd.DataFrame.from_dict(found, orient='index', columns=['own', 'other'])
 
 
-def measure(claim: str, where: str, name: str, budget: float, baseline: str, pairs: pd.DataFrame,
-            cost: float = math.nan) -> Comparison:  # fmt: skip
+def measure(claim: str, where: str, name: str, budget: float, baseline: str, own: pd.DataFrame,
+            pairs: pd.DataFrame) -> Comparison:  # fmt: skip
   """A comparison before its family is known: without corrected p, and without a word."""
   found = statistics.paired(pairs['own'] - pairs['other'])
   means = pairs['own'].mean(), pairs['other'].mean()
-  figures = found.n, found.mean, found.low, found.high, found.p, math.nan, '', cost
-  return Comparison(claim, where, name, budget, baseline, *map(float, means), *figures)
+  figures = found.n, found.mean, found.low, found.high, found.p, math.nan, ''
+  spent = own['cost'].mean(), own['realised_budget'].mean()
+  return Comparison(claim, where, name, budget, baseline, *map(float, means), *figures, *spent)
 
 
 def judge(family: Sequence[Comparison], margin: float = MARGIN, correct: bool = True):

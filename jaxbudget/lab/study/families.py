@@ -65,7 +65,7 @@ _SWITCHED = ('p_sgd', 'c_sgd', 'selective_backprop')
 
 def _against(claim, where, name, budget, baseline, own, other, column='final_accuracy'):
   pairs = compare.paired(own, other, column)
-  return compare.measure(claim, where, name, budget, baseline, pairs, own['cost'].mean())
+  return compare.measure(claim, where, name, budget, baseline, own, pairs)
 
 
 def _equal_budget(runs, where) -> Iterator[Comparison]:
@@ -192,7 +192,7 @@ def _charged(own, line, claim, where) -> Iterator[Comparison]:
   names = own['selector'] + own['options'].map(_core_set) + _saved(own)
   for (name, b), rows in own.groupby([names, own['budget']], sort=False):
     pairs = compare.at_equal_cost(rows, line)
-    yield compare.measure(claim, where, name, b, 'unif_sgd', pairs, rows['cost'].mean())
+    yield compare.measure(claim, where, name, b, 'unif_sgd', rows, pairs)
 
 
 def _core_set(options: str) -> str:

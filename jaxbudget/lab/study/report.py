@@ -22,6 +22,7 @@ from jaxbudget.lab.study.compare import Comparison
 
 COMPARISONS, PAGE = 'comparisons.csv', 'README.md'
 _TEMPLATE = pathlib.Path(__file__).with_name('page.md')
+_CHARGED = ('C', 'D', 'cheaper')  # compared at equal cost
 _MARKS = ('<!-- study: written by jaxbudget.lab.study.report -->', '<!-- end of study -->')
 
 
@@ -119,7 +120,8 @@ def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, A
   by_claim = collections.defaultdict(list)
   for c in comparisons:
     by_claim[c.claim].append(c)
-  ranked = sorted(by_claim['C'], key=lambda c: -c.mean)
+  told = [c for c in by_claim['C'] if c.n >= compare.FEWEST]
+  ranked = sorted(told, key=lambda c: -c.mean)
   return {
     'claims': claims.CLAIMS.values(),
     'verdicts': found,
@@ -156,6 +158,7 @@ def counts(verdict: claims.Verdict) -> str:
   said = collections.Counter(c.word for c in family)
   found = [said[word] for word in ('higher', 'lower', 'equal', 'open')]
   if verdict.claim.key == 'C':
+    family = [c for c in family if c.n >= compare.FEWEST]
     found = [sum(c.low > 0 for c in family), sum(c.high < 0 for c in family), '', '']
   return ' | '.join(map(str, found))
 
@@ -193,17 +196,20 @@ def with_summary(readme: str, runs: pd.DataFrame, comparisons: Sequence[Comparis
 def evidence(family: Sequence[Comparison]) -> str:
   """Comparisons as a table in Markdown."""
   unit = 'nats' if family[0].claim == 'vi' else 'points'
+  charged = family[0].claim in _CHARGED
   lines = [
-    f'| what | B | less | mean | {unit} | 95 % interval | p | Holm | seeds | |',
-    '|---|---:|---|---:|---:|---|---:|---:|---:|---|',
+    f'| what | B |{" trained, % |" * charged} less | mean | {unit} | 95 % interval | p | Holm '
+    '| seeds | |',
+    f'|---|---:|{"---:|" * charged}---|---:|---:|---|---:|---:|---:|---|',
   ]
   several = len({c.set for c in family}) > 1
   for c in family:
     where = f' on {words.title(c.set)}' if several else ''
     digits = 4 if unit == 'nats' else 2
+    share = f' {100 * c.trained:.2g} |' * charged
     found = f'{c.value:.{digits}f} | {words.points(c.mean, digits)} | {words.interval(c)}'
     lines.append(
-      f'| {c.name}{where} | {c.budget:g} | {c.baseline} | {found} | {words.p_text(c.p)} '
+      f'| {c.name}{where} | {c.budget:g} |{share} {c.baseline} | {found} | {words.p_text(c.p)} '
       f'| {words.p_text(c.p_holm)} | {c.n} | {c.word} |'
     )
   return '\n'.join(lines)

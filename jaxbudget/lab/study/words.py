@@ -12,11 +12,13 @@ _NAMED = {'selective_backprop': 'Selective Backprop, which is not primed here,'}
 def sentences(comparisons: Sequence[Comparison]) -> list[str]:
   """What was found, for readers in a hurry; what says most comes first."""
   found = claims.verdicts([c for c in comparisons if c.n >= compare.FEWEST])
-  tellers = {'i': _of_methods, 'C': _of_compute, 'v': _of_backprop, 'iii': _of_mixing}
+  tellers = {
+    'i': _of_methods, 'C': _of_compute, 'D': _of_paying, 'v': _of_backprop, 'iii': _of_mixing
+  }  # fmt: skip
   told = {key: [teller(v) for v in found if v.claim.key == key] for key, teller in tellers.items()}
   primed = [*map(_of_primed, _primed(comparisons))]
   lost = [_of_losers(v) for v in found if v.claim.key == 'i' and _below(v)]
-  return [*told['i'], *told['C'], *lost, *primed, *told['v'], *told['iii']]
+  return [*told['i'], *told['C'], *lost, *told['D'], *primed, *told['v'], *told['iii']]
 
 
 def _primed(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -78,6 +80,19 @@ def _of_compute(verdict: claims.Verdict) -> str:
   return (
     f'Once everything is charged, {said}: of {len(family)} comparisons of {len(names)} methods at '
     f'equal compute ({seeds} seeds), {above} intervals lie above zero and {below} below.'
+  )
+
+
+def _of_paying(verdict: claims.Verdict) -> str:
+  best = max(verdict.family, key=lambda c: c.mean)
+  said = {
+    claims.SUPPORTED: 'choosing pays',
+    claims.REFUTED: 'choosing does not pay',
+    claims.OPEN: 'choosing is not shown to pay',
+  }[verdict.verdict]
+  return (
+    f'On {title(verdict.set)}, {said} at equal compute: the best, {best.name} at B = '
+    f'{best.budget:g}, came out {_told(best)}, p = {p_text(best.p_holm)} after correction.'
   )
 
 
