@@ -18,6 +18,18 @@ AXIS = 'batch'
 SPLIT_BYTES = 2**32  # images beyond this are split over the devices, not copied to each
 
 
+def all_devices() -> list[jax.Device]:
+  """The devices of all processes, as `jax.devices()`; a platform without any is named.
+
+  Raises:
+    RuntimeError: JAX cannot start.
+  """
+  try:
+    return jax.devices()
+  except (AssertionError, AttributeError) as e:  # JAX itself, if CUDA alone is asked for
+    raise RuntimeError(f'no backend of JAX_PLATFORMS={jax.config.jax_platforms} has devices') from e
+
+
 def make_mesh(devices: int, batch_size: int) -> Mesh | None:
   """The devices to train on, in one row.
 
@@ -30,8 +42,9 @@ def make_mesh(devices: int, batch_size: int) -> Mesh | None:
 
   Raises:
     ValueError: more devices than there are, or they cannot share a batch evenly.
+    RuntimeError: JAX cannot start.
   """
-  found = jax.devices()
+  found = all_devices()
   if not 0 <= devices <= len(found):
     raise ValueError(f'devices={devices!r} is refused: 0 (all) to {len(found)}, which is all here')
   chosen = found[: devices or len(found)]

@@ -167,6 +167,15 @@ def test_a_platform_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys):
     assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
     assert 'refused: JAX cannot start' in done.stderr and 'nonsense' in done.stderr
 
+  # Where there is no card, JAX says of CUDA alone nothing but a bare AssertionError.
+  def nothing():
+    raise AssertionError
+
+  with monkeypatch.context() as patch:
+    patch.setattr(launcher.parallel.jax, 'devices', nothing)
+    assert launcher.launch(config.defaults(**TINY), tmp_path / 'w') == 2
+  assert 'refused: JAX cannot start: no backend of JAX_PLATFORMS=' in capsys.readouterr().err
+
   def refuse():
     raise ValueError('JAX cannot start')
 

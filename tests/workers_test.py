@@ -151,6 +151,10 @@ def test_jax_is_really_asked(asked):
   asked.setattr(workers.jax, 'config', types.SimpleNamespace(jax_platforms='nonsense'))
   with pytest.raises(ValueError, match='JAX_PLATFORMS=nonsense: .*nonsense'):
     workers.check_platform()
+  if jax.default_backend() != 'gpu':
+    asked.setattr(workers.jax, 'config', types.SimpleNamespace(jax_platforms='cuda'))
+    with pytest.raises(ValueError, match='JAX_PLATFORMS=cuda: (it has no devices|.*cuda)'):
+      workers.check_platform()
 
 
 def environments(monkeypatch, gpus, count):

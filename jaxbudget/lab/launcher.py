@@ -8,7 +8,6 @@ import sys
 import tempfile
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
@@ -178,7 +177,7 @@ def _launch(config, workdir, stage, options, console) -> int:
       if stage != 'plan':  # which may be made where the devices are not
         _check_executor(wanted, options)
       elif options.calibrate:
-        jax.devices()  # which raises if there are none to measure with
+        parallel.all_devices()  # which raises if there are none to measure with
   except (ValueError, hosts.Elsewhere) as e:
     return refuse(str(e))
   except RuntimeError as e:
