@@ -55,6 +55,10 @@ PATHS = (
 )  # fmt: skip
 
 
+# Names of ours alone, whatever a test of the same file has made known.
+OURS = {kind: registry.names(kind) for kind in registry.KINDS}
+
+
 @pytest.fixture(scope='module')
 def linear_model():
   """Makes `linear`, `hidden` and the toy methods known under their names."""

@@ -9,7 +9,7 @@ import pathlib
 import shutil
 
 import pytest
-from faulty import linear_model, planned, settings, write_images  # noqa: F401  a fixture
+from faulty import OURS, linear_model, planned, settings, write_images  # noqa: F401  a fixture
 from rich.console import Console
 
 from jaxbudget import source
@@ -37,7 +37,7 @@ def defaults_now() -> dict:
   """The value of every config key and option that ids leave out, as JSON gives it back."""
   found = dict(identity.config_defaults())
   for kind in identity.KINDS:
-    for name in NAMES[kind]:
+    for name in OURS[kind]:
       for short, own in identity.part_defaults(kind, name).items():
         found |= {f'{kind}.{short}.{option}': value for option, value in own.items()}
   found |= {key: value for key, value in identity.CHANGED.items() if key in found}
