@@ -177,3 +177,20 @@ def test_a_whole_run_agrees_within_seed_noise(whole_runs):
 
 def test_a_run_compiles_its_row_program_once(whole_runs):
   assert [compiled for _, _, compiled in whole_runs.values()] == [1, 1]
+
+
+def test_only_what_jax_says_without_devices_is_put_in_words(monkeypatch):
+  def raising(error):
+    def devices():
+      raise error
+
+    monkeypatch.setattr(parallel.jax, 'devices', devices)
+
+  for nothing in (AssertionError(), AttributeError("'NoneType' object has no attribute 'devices'")):
+    raising(nothing)
+    with pytest.raises(RuntimeError, match='no backend of JAX_PLATFORMS='):
+      parallel.make_mesh(0, 8)
+  for other in (AttributeError("module 'jax' has no attribute 'lib'"), AssertionError('two')):
+    raising(other)
+    with pytest.raises(type(other), match=str(other)):
+      parallel.make_mesh(0, 8)

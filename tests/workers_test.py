@@ -153,7 +153,7 @@ def test_jax_is_really_asked(asked):
     workers.check_platform()
   if jax.default_backend() != 'gpu':
     asked.setattr(workers.jax, 'config', types.SimpleNamespace(jax_platforms='cuda'))
-    with pytest.raises(ValueError, match='JAX_PLATFORMS=cuda: (it has no devices|.*cuda)'):
+    with pytest.raises(ValueError, match='JAX_PLATFORMS=cuda: RuntimeError: .*cuda'):
       workers.check_platform()
 
 
