@@ -10,7 +10,7 @@ import pytest
 
 from jaxbudget.lab.configs import study
 from jaxbudget.lab.run import files
-from jaxbudget.lab.study import claims, compare, families, figures, report, results
+from jaxbudget.lab.study import claims, compare, families, figures, report, results, words
 from jaxbudget.lab.study.compare import Comparison
 from jaxbudget.lab.sweep import inputs, local
 
@@ -145,6 +145,30 @@ def test_words_follow_from_holm_and_the_margin():
   assert all(math.isnan(c.p_holm) for c in compare.judge(measured, correct=False))
 
 
+def test_what_choosing_left_to_train_on_stands_in_tables_at_equal_cost():
+  for claim, shown in (('i', False), ('B', False), ('C', True), ('D', True), ('cheaper', True)):
+    head, rule, row = report.evidence(family({}, claim=claim)).split('\n')
+    assert head.count('|') == rule.count('|') == row.count('|') == 11 + shown
+    assert ('| trained, % |' in head) == shown and ('| 5 |' in row) == shown
+
+
+@pytest.mark.parametrize(
+  'told, said',
+  [
+    (['higher', 'higher'], 'choosing pays at equal compute'),
+    (['equal', 'equal'], 'choosing does not pay at equal compute'),
+    (['open', 'open'], 'choosing is not shown to pay at equal compute'),
+  ],
+)
+def test_the_sentence_of_part_d_follows_its_verdict(told, said):
+  half = 3.0 if 'open' in told else 0.5
+  rows = [{'budget': b, 'word': w, 'half': half} for b, w in zip((0.1, 0.3), told, strict=True)]
+  rows += [{'budget': 0.3, 'name': 'few', 'mean': 9.0, 'n': 2, 'word': 'too few seeds'}]
+  found = family(*rows, claim='D', where='cifar_noise')
+  (sentence,) = words.sentences(found)
+  assert said in sentence and 'the best, p_sgd at B = 0.1' in sentence and 'p 0.500.' in sentence
+
+
 def write_runs(runs, workdir, accuracy):
   """Finished runs, with made-up accuracies."""
   for run in runs:
@@ -194,7 +218,7 @@ def found_in(tmp_path, folder, *parts):
   return runs, families.compared(runs)
 
 
-def test_every_claim_finds_its_cells_and_the_page_tells_them(tmp_path, folder):
+def test_every_claim_finds_its_cells_and_the_page_tells_them(tmp_path, folder, monkeypatch):
   runs, found = found_in(tmp_path, folder, 'A', 'B')
   counts = pd.Series([(c.claim, c.set) for c in found]).value_counts().to_dict()
   both = {('i', s): 15 for s in study.SETS} | {('ii', s): 10 for s in study.SETS}
@@ -212,6 +236,13 @@ def test_every_claim_finds_its_cells_and_the_page_tells_them(tmp_path, folder):
 
   assert figures.draw(runs, found) == {} and '.svg)' not in report.page(runs, found)
   found = [c._replace(n=compare.FEWEST) for c in found]
+  with monkeypatch.context() as patch:  # a full disk takes nothing away
+    patch.setattr(files.os, 'fsync', lambda _: (_ for _ in ()).throw(OSError(28, 'full')))
+    with pytest.raises(OSError, match=results.RESULTS):
+      results.write(tmp_path / 'out', runs[:1], pd.DataFrame())
+  assert (tmp_path / 'out' / results.RESULTS).read_bytes() == before
+  assert not list((tmp_path / 'out').glob('.*'))
+
   drawn = figures.draw(runs, found)
   assert set(drawn) == {'methods.svg', 'schedules.svg', 'augment.svg', 'released.svg'}
   assert drawn == figures.draw(runs, found)  # to the byte

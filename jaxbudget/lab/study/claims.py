@@ -6,7 +6,7 @@ The rules are those of the protocol, word by word, and were written before the f
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jaxbudget.lab.study.compare import FEWEST, MARGIN, Comparison
+from jaxbudget.lab.study.compare import MARGIN, Comparison
 
 SUPPORTED, REFUTED, OPEN = 'supported', 'refuted', 'cannot tell'
 BUDGETS = (0.05, 0.1, 0.3)
@@ -107,7 +107,7 @@ def is_artefact(family: Sequence[Comparison]) -> str:
 
 def something_beats(family: Sequence[Comparison]) -> str:
   """(C), over both sets."""
-  methods = [own for own in _by_name(family).values() if all(c.n >= FEWEST for c in own)]
+  methods = [own for own in _by_name(family).values() if all(c.enough for c in own)]
   full = [own for own in methods if len(own) == 2 * len(EQUAL_COST)]
   if any(all(c.low > 0 for c in own) for own in full):
     return SUPPORTED

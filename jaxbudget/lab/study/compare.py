@@ -54,6 +54,11 @@ class Comparison(NamedTuple):
   cost: float
   trained: float
 
+  @property
+  def enough(self) -> bool:
+    """Whether it has seeds enough to tell anything."""
+    return self.n >= FEWEST
+
 
 def pick(runs: pd.DataFrame, options: dict[str, Any] | None = None, **values: Any) -> pd.DataFrame:
   """The runs of one cell, by the columns that tell it.
@@ -137,7 +142,7 @@ def judge(family: Sequence[Comparison], margin: float = MARGIN, correct: bool = 
   Returns:
     The comparisons, completed.
   """
-  known = [c.p if c.n >= FEWEST else math.nan for c in family]
+  known = [c.p if c.enough else math.nan for c in family]
   adjusted = statistics.holm(known) if correct else [math.nan] * len(family)
   return [
     c._replace(p_holm=float(p), word=_word(c, float(p), margin))
@@ -146,7 +151,7 @@ def judge(family: Sequence[Comparison], margin: float = MARGIN, correct: bool = 
 
 
 def _word(c: Comparison, p: float, margin: float) -> str:
-  if c.n < FEWEST:
+  if not c.enough:
     return 'too few seeds'
   if p <= statistics.ALPHA:
     return 'higher' if c.mean > 0 else 'lower'

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from jaxbudget.lab.report import picture
 from jaxbudget.lab.study import claims, results
-from jaxbudget.lab.study.compare import FEWEST, MARGIN, Comparison
+from jaxbudget.lab.study.compare import MARGIN, Comparison
 
 TITLES = {
   'cifar': 'CIFAR-10, 16 px', 'fashion': 'Fashion-MNIST, 14 px',
@@ -38,7 +38,7 @@ _CHARGED = 'points above uniform sampling of equal cost'
 
 def names(comparisons: Sequence[Comparison]) -> list[str]:
   """The figures for which there is something to show."""
-  there = {c.claim for c in comparisons if c.n >= FEWEST}
+  there = {c.claim for c in comparisons if c.enough}
   return [name for name, keys in _OF.items() if there & {*keys}]
 
 
@@ -57,7 +57,7 @@ def draw(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, byt
     if name == 'augment.svg':
       drawn[name] = _accuracies(runs)
     else:
-      shown = [c for c in comparisons if c.claim in _OF[name] and c.n >= FEWEST]
+      shown = [c for c in comparisons if c.claim in _OF[name] and c.enough]
       drawn[name] = _forests(shown, _LABELS.get(name, _CHARGED))
   return drawn
 

@@ -17,12 +17,13 @@ import jinja2
 import pandas as pd
 
 from jaxbudget.lab import plain
+from jaxbudget.lab.run import files
 from jaxbudget.lab.study import claims, compare, families, figures, results, words
 from jaxbudget.lab.study.compare import Comparison
 
 COMPARISONS, PAGE = 'comparisons.csv', 'README.md'
 _TEMPLATE = pathlib.Path(__file__).with_name('page.md')
-_CHARGED = ('C', 'D', 'cheaper')  # compared at equal cost
+_AT_EQUAL_COST = ('C', 'D', 'cheaper')  # claims that show what choosing left to train on
 _MARKS = ('<!-- study: written by jaxbudget.lab.study.report -->', '<!-- end of study -->')
 
 
@@ -41,13 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gather(told.workdirs, told.out, told.commit)
   runs = results.load(told.out)
   made = compare.table(families.compared(runs))
-  made.to_csv(told.out / COMPARISONS, index=False, float_format='%.6g')
+  files.write_bytes(told.out / COMPARISONS, made.to_csv(index=False, float_format='%.6g').encode())
   comparisons = read_comparisons(told.out)
   for name, svg in figures.draw(runs, comparisons).items():
-    (told.out / name).write_bytes(svg)
-  (told.out / PAGE).write_text(page(runs, comparisons), encoding='utf-8')
+    files.write_bytes(told.out / name, svg)
+  files.write_bytes(told.out / PAGE, page(runs, comparisons).encode())
   before = told.readme.read_text(encoding='utf-8')
-  told.readme.write_text(with_summary(before, runs, comparisons), encoding='utf-8')
+  files.write_bytes(told.readme, with_summary(before, runs, comparisons).encode())
   for verdict in claims.verdicts(comparisons):
     print(plain.text(f'({verdict.claim.key}) {verdict.set}: {verdict.verdict}'))
 
@@ -120,8 +121,7 @@ def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, A
   by_claim = collections.defaultdict(list)
   for c in comparisons:
     by_claim[c.claim].append(c)
-  told = [c for c in by_claim['C'] if c.n >= compare.FEWEST]
-  ranked = sorted(told, key=lambda c: -c.mean)
+  ranked = sorted((c for c in by_claim['C'] if c.enough), key=lambda c: -c.mean)
   return {
     'claims': claims.CLAIMS.values(),
     'verdicts': found,
@@ -158,7 +158,7 @@ def counts(verdict: claims.Verdict) -> str:
   said = collections.Counter(c.word for c in family)
   found = [said[word] for word in ('higher', 'lower', 'equal', 'open')]
   if verdict.claim.key == 'C':
-    family = [c for c in family if c.n >= compare.FEWEST]
+    family = [c for c in family if c.enough]
     found = [sum(c.low > 0 for c in family), sum(c.high < 0 for c in family), '', '']
   return ' | '.join(map(str, found))
 
@@ -196,7 +196,7 @@ def with_summary(readme: str, runs: pd.DataFrame, comparisons: Sequence[Comparis
 def evidence(family: Sequence[Comparison]) -> str:
   """Comparisons as a table in Markdown."""
   unit = 'nats' if family[0].claim == 'vi' else 'points'
-  charged = family[0].claim in _CHARGED
+  charged = family[0].claim in _AT_EQUAL_COST
   lines = [
     f'| what | B |{" trained, % |" * charged} less | mean | {unit} | 95 % interval | p | Holm '
     '| seeds | |',

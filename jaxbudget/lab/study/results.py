@@ -102,14 +102,14 @@ def _machine(conditions: Mapping[str, Any]) -> str:
 
 
 def write(directory: pathlib.Path, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
-  """Writes both tables; the same ones give the same bytes."""
+  """Writes both tables, each whole or not at all; the same ones give the same bytes."""
   directory.mkdir(parents=True, exist_ok=True)
-  runs.to_csv(directory / RESULTS, index=False, float_format='%.6g')
+  files.write_bytes(directory / RESULTS, runs.to_csv(index=False, float_format='%.6g').encode())
   text = curves.to_csv(index=False, float_format='%.5g').encode()
   packed = io.BytesIO()
   with gzip.GzipFile(fileobj=packed, mode='wb', mtime=0) as file:
     file.write(text)
-  (directory / CURVES).write_bytes(packed.getvalue())
+  files.write_bytes(directory / CURVES, packed.getvalue())
 
 
 def load(directory: pathlib.Path) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Iterable, Sequence
 
-from jaxbudget.lab.study import claims, compare, figures
+from jaxbudget.lab.study import claims, figures
 from jaxbudget.lab.study.compare import Comparison
 
 _NAMED = {'selective_backprop': 'Selective Backprop, which is not primed here,'}
@@ -11,7 +11,7 @@ _NAMED = {'selective_backprop': 'Selective Backprop, which is not primed here,'}
 
 def sentences(comparisons: Sequence[Comparison]) -> list[str]:
   """What was found, for readers in a hurry; what says most comes first."""
-  found = claims.verdicts([c for c in comparisons if c.n >= compare.FEWEST])
+  found = claims.verdicts([c for c in comparisons if c.enough])
   tellers = {
     'i': _of_methods, 'C': _of_compute, 'D': _of_paying, 'v': _of_backprop, 'iii': _of_mixing
   }  # fmt: skip
@@ -26,7 +26,7 @@ def _primed(comparisons: Sequence[Comparison]) -> list[Comparison]:
   return [
     c for c in comparisons
     if c.claim == 'primed' and c.baseline != 'not primed' and c.name.endswith('standard')
-    if c.n >= compare.FEWEST
+    if c.enough
   ]  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def _of_paying(verdict: claims.Verdict) -> str:
   }[verdict.verdict]
   return (
     f'On {title(verdict.set)}, {said} at equal compute: the best, {best.name} at B = '
-    f'{best.budget:g}, came out {_told(best)}, p = {p_text(best.p_holm)} after correction.'
+    f'{best.budget:g}, came out {_told(best)}, corrected p {p_text(best.p_holm)}.'
   )
 
 
