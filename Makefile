@@ -41,7 +41,7 @@ test-all: $(STAMP)
 NEXT := .venv/next
 NEXT_PYTHON ?= python3.13
 next: $(NEXT)/.installed
-	$(NEXT)/bin/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	$(MALLOC) $(NEXT)/bin/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 $(NEXT)/.installed: requirements-next.lock pyproject.toml
 	$(NEXT_PYTHON) -m venv $(NEXT)

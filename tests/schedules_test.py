@@ -19,21 +19,6 @@ def table(name, epochs, rows, padded=None, final=1e-6, **options):
   return np.stack([rates(e) for e in range(epochs)])
 
 
-def test_runs_of_any_length_share_what_is_compiled():
-  shapes = set()
-
-  def schedule(row):
-    shapes.add(row.shape)
-    return row / 1000
-
-  for epochs, rows in ((3, 5), (10, 45), (7, 100)):
-    rates = schedules.by_epoch(schedule, epochs, rows, rows + 2)
-    expected = np.arange(epochs * rows, dtype=np.float32).reshape(epochs, rows) / 1000
-    found = np.stack([rates(e) for e in range(epochs)])
-    np.testing.assert_array_equal(found, np.pad(expected, ((0, 0), (0, 2))))
-  assert len(shapes) == 1
-
-
 ROW = np.arange(640, dtype=np.float32)  # one shape for all runs: operations compile once
 
 
@@ -47,6 +32,21 @@ def momenta(name, total, **options):
   return np.asarray(
     schedules.make_momentum(name, total, 1, {'cycle_momentum': True, **options})(ROW)
   )[:total]
+
+
+def test_runs_of_any_length_share_what_is_compiled():
+  shapes = set()
+
+  def schedule(row):
+    shapes.add(row.shape)
+    return row / 1000
+
+  for epochs, rows in ((3, 5), (10, 45), (7, 100)):
+    rates = schedules.by_epoch(schedule, epochs, rows, rows + 2)
+    expected = np.arange(epochs * rows, dtype=np.float32).reshape(epochs, rows) / 1000
+    found = np.stack([rates(e) for e in range(epochs)])
+    np.testing.assert_array_equal(found, np.pad(expected, ((0, 0), (0, 2))))
+  assert len(shapes) == 1
 
 
 @pytest.mark.parametrize('budget', [0.05, 0.1, 0.2, 0.3, 0.5, 1.0])
