@@ -6,6 +6,7 @@ people have it (`make test-all`).
 """
 
 import compileall
+import functools
 import gc
 import itertools
 import os
@@ -17,6 +18,7 @@ import tempfile
 import hypothesis
 import jax
 import pytest
+from jax._src.interpreters import mlir
 
 # Nothing of what is imported and collected goes away: to look through it again and again takes
 # seconds of every worker.
@@ -28,6 +30,10 @@ jax.config.update('jax_num_cpu_devices', 2)
 # Nobody reads which line of the source an operation is of.
 jax.config.update('jax_traceback_in_locations_limit', 0)
 os.environ['JAX_TRACEBACK_IN_LOCATIONS_LIMIT'] = '0'  # of launches that tests start
+
+# JAX lowers each program in a new MLIR context. To make one takes as long as to lower something
+# small, some 4 ms, and ten thousand programs are lowered here: let them share one.
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 # To split small programs among threads costs more than it gains.
 _PLAIN = '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'

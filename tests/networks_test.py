@@ -266,14 +266,15 @@ def test_the_function_and_a_step(name):
   head = features @ params['linear']['kernel'] + params['linear'].get('bias', jnp.zeros(3))[None]
   np.testing.assert_allclose(plain * {'airbench96': 9, 'resnet9': 8}.get(name, 1), head, rtol=1e-4)
   chex.assert_trees_all_equal_shapes_and_dtypes((params, state), (slope, new_state))
+  slope = jax.device_get(slope)
   assert all(np.any(g) for g in jax.tree.leaves(slope)), 'a parameter that learns nothing'
   # What masked examples show moves neither the gradient, the statistics nor the other logits.
   hidden = run(params, state, x.at[6:].mul(-3.0), mask)
   chex.assert_trees_all_close((slope, new_state), hidden[:2], rtol=1e-4, atol=1e-6)
   # A small step against the gradient gains what the gradient promises.
-  squares = sum(float(jnp.sum(g * g)) for g in jax.tree.leaves(slope))
-  rate = 1e-3 / squares
-  after = jax.tree.map(lambda w, g: w - rate * g, params, slope)
+  squares = sum(np.sum(np.square(g)) for g in jax.tree.leaves(slope))
+  rate = np.float32(1e-3 / squares)
+  after = jax.tree.map(lambda w, g: w - rate * g, jax.device_get(params), slope)
   losses = [run(p, state, x, mask)[2] for p in (params, after)]
   before, stepped = (-jax.nn.log_softmax(logits)[:6, 0].sum() for logits in losses)
   np.testing.assert_allclose(before - stepped, 1e-3, rtol=0.2)
