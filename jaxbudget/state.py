@@ -102,15 +102,16 @@ def init_state(
     average=averaging.init((params, model_state)),
     selector=selector.init(derive(root, 'init_selector')),
     plan=Plan(
-      index=jnp.zeros((padded, candidates), jnp.int32),
-      weight=jnp.zeros((padded, candidates), jnp.float32),
+      index=np.zeros((padded, candidates), np.int32),
+      weight=np.zeros((padded, candidates), np.float32),
       rows=jnp.int32(0),
     ),
     metrics=RowMetrics.blank(padded),
-    times_trained=jnp.zeros(spec.num_examples, jnp.int32),
+    times_trained=np.zeros(spec.num_examples, np.int32),
     allowance=ledger.allowance(spec, budget, selector.facts),
   )
-  # Weak types would turn strong in the first call and make the second one compile again.
+  # Weak types would turn strong in the first call and make the second one compile again. Zeros of
+  # NumPy become arrays here without a program of their own.
   return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), state)
 
 

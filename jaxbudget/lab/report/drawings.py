@@ -117,7 +117,7 @@ def _drawn(changed: Iterator, most: int) -> Iterator[tuple[str, str, dict[str, b
   """(name, digest, files) of what was drawn, here or in worker processes."""
   first = list(itertools.islice(changed, _ALONE))
   cpus = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  workers = min(cpus, most // _ALONE) if len(first) == _ALONE else 0
+  workers = min(cpus, -(-most // _ALONE)) if len(first) == _ALONE else 0
   if not workers:
     from jaxbudget.lab.report import picture
 

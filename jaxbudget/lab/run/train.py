@@ -128,7 +128,7 @@ def _begin_epoch(setting: Setting, live: Live, e: int) -> None:
 def _begin(run: Run, state: TrainState, mesh: jax.sharding.Mesh | None) -> Live:
   """A run before its first epoch."""
   # The weights are on every device already, and may be those of other processes.
-  weights = jax.tree.map(jnp.copy, (state.params, state.model_state))
+  weights = _copy((state.params, state.model_state))
   nothing = evaluation.blank(run)
   none, sums = parallel.replicate(((nothing, jnp.int32(0)), nothing), mesh)
   return Live(
@@ -143,6 +143,11 @@ def _begin(run: Run, state: TrainState, mesh: jax.sharding.Mesh | None) -> Live:
     clock=time.monotonic(),
     saved_at=float('nan'),
   )
+
+
+@jax.jit  # one program for all weights, not one for each shape among them
+def _copy(weights: Any) -> Any:
+  return jax.tree.map(jnp.copy, weights)
 
 
 def _compile(setting: Setting, live: Live) -> None:

@@ -46,7 +46,7 @@ from jaxbudget.types import Data
 
 REFUSED, BUSY = 'refused', 'busy'
 _PROGRAMS = 200  # kept compiled, in hundreds of memory mappings
-_WAIT = 1.0  # seconds between looks at runs that others train
+_WAITS = 0.05, 1.0  # seconds between looks at runs that others train, the first and the longest
 
 
 class Session(NamedTuple):
@@ -93,7 +93,7 @@ def run_all(
   ended: dict[str, str] = {}
   with process.collecting() as received, progress.show(console, runs, brief, everywhere) as bars:
     session = Session(datasets, directory, bars, resume, received, {}, {})
-    waiting, told = runs, False
+    waiting, told, wait = runs, False, _WAITS[0]
     while waiting:
       held_up = []
       for run in waiting:
@@ -108,7 +108,10 @@ def run_all(
           bars.settled(run.run_id)
       if len(held_up) == len(waiting):
         told = told or _tell_waiting(session, held_up)
-        time.sleep(_WAIT)
+        time.sleep(wait)
+        wait = min(2 * wait, _WAITS[1])
+      else:
+        wait = _WAITS[0]
       waiting = held_up
   if ended and set(ended.values()) == {REFUSED}:
     return 2
