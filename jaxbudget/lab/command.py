@@ -97,9 +97,8 @@ def main(argv: list[str]) -> int:
   from jaxbudget.lab import launcher  # JAX is not needed for --help
   from jaxbudget.lab.run import process
 
-  gc.freeze()  # what modules are made of is no garbage, see `run`
-  gc.enable()
-
+  process.collect_less()
+  gc.enable()  # see `run`
   process.guard_streams()
   if len(argv) > 1:
     return launcher.refuse(f'unexpected arguments: {" ".join(argv[1:])}')

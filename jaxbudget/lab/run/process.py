@@ -5,6 +5,7 @@ nobody's fault: what cannot be written is dropped, the work goes on and the file
 """
 
 import contextlib
+import gc
 import io
 import os
 import pathlib
@@ -123,6 +124,12 @@ def guard_streams() -> None:
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
   sys.stdout = _guarded(sys.stdout, sys.__stdout__, 1)
   sys.stderr = _guarded(sys.stderr, sys.__stderr__, 2)
+
+
+def collect_less() -> None:
+  """Looks for garbage less often: JAX makes much in tracing that stays. For programs of our own."""
+  gc.freeze()  # what modules are made of is no garbage
+  gc.set_threshold(20_000)
 
 
 def forgiving(stream: TextIO | None) -> TextIO | None:

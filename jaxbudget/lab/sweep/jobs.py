@@ -159,6 +159,7 @@ def _stop_when_alone() -> None:
 def _main(directory: str, task: str, brief: str = '') -> int:
   """A worker of this host; the exit code."""
   process.guard_streams()
+  process.collect_less()
   threading.Thread(target=_stop_when_alone, daemon=True).start()
   try:
     with process.answering():

@@ -29,6 +29,7 @@ class Work:
     from jaxbudget.lab.sweep import jobs
 
     process.guard_streams()
+    process.collect_less()
     code = jobs.work(pathlib.Path(self.directory), self.task)
     if code == 128 + signal.SIGUSR2:  # saved; now submitit may requeue
       signal.raise_signal(signal.SIGUSR2)
