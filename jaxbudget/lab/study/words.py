@@ -13,12 +13,14 @@ def sentences(comparisons: Sequence[Comparison]) -> list[str]:
   """What was found, for readers in a hurry; what says most comes first."""
   found = claims.verdicts([c for c in comparisons if c.enough])
   tellers = {
-    'i': _of_methods, 'C': _of_compute, 'D': _of_paying, 'v': _of_backprop, 'iii': _of_mixing
+    'i': _of_methods, 'C': _of_compute, 'D': _of_paying, 'ii': _of_schedules, 'v': _of_backprop,
+    'iii': _of_mixing,
   }  # fmt: skip
   told = {key: [teller(v) for v in found if v.claim.key == key] for key, teller in tellers.items()}
   primed = [*map(_of_primed, _primed(comparisons))]
   lost = [_of_losers(v) for v in found if v.claim.key == 'i' and _below(v)]
-  return [*told['i'], *told['C'], *lost, *told['D'], *primed, *told['v'], *told['iii']]
+  rest = [line for key in ('ii', 'v', 'iii') for line in told[key]]
+  return [*told['i'], *told['C'], *lost, *told['D'], *primed, *rest]
 
 
 def _primed(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -93,6 +95,17 @@ def _of_paying(verdict: claims.Verdict) -> str:
   return (
     f'On {title(verdict.set)}, {said} at equal compute: the best, {best.name} at B = '
     f'{best.budget:g}, came out {_told(best)}, corrected p {p_text(best.p_holm)}.'
+  )
+
+
+def _of_schedules(verdict: claims.Verdict) -> str:
+  family = verdict.family
+  said = collections.Counter(c.word for c in family)
+  most = max(family, key=lambda c: abs(c.mean))
+  return (
+    f'On {title(verdict.set)}, the linear schedule came out higher than the step schedule in '
+    f'{said["higher"]} of {len(family)} comparisons and lower in {said["lower"]}; the largest '
+    f'difference, {most.name} at B = {most.budget:g}, is {_told(most)}.'
   )
 
 
