@@ -35,6 +35,7 @@ KEYS = {
   'checkpoint_every': ([1e-9, 300.0], [0.0, -1.0, NAN]),
   'devices': ([0, 1], [-1]),
   'threads': ([0], [-1, 1.5, True, 20240501]),
+  'xla_optimization': ([3], [-1, 0, 1, 4, 2.5, True]),
   'placement': (['auto', 'device', 'host'], ['disk', '', 1]),
   'matmul_precision': (['highest', ''], ['tf32', 'HIGHEST', 3]),
   'train_part': ([(0, 1)], [(1, 1), (0, 0), (0,), 3, ('a', 2)]),

@@ -204,7 +204,7 @@ def run(
   factories.search_last(os.curdir)
   inputs.use_compilation_cache()
   config = config_of(**values)
-  inputs.use_threads(config)
+  inputs.use_processor(config)
   datasets, runs = inputs.plan_runs(config)
   inputs.load_data(datasets, runs)
   if workers > workers_lib.most():

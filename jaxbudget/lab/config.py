@@ -28,6 +28,7 @@ INCIDENTAL = (
   'seeds',
   'slurm',
   'threads',  # a condition, see `run/conditions.py`
+  'xla_optimization',  # likewise
 )
 MOST_SEEDS, MOST_RUNS = 10_000, 100_000  # more are a mistake, and would fill the memory
 # The file counts by its digest, not by its place.
@@ -101,6 +102,7 @@ def defaults(**overrides: Any) -> ConfigDict:
       'evaluate_batch': 250,  # test images in a forward pass, at most; 0: by memory alone
       'devices': 1,  # to split each batch over; 0: all there are
       'threads': 0,  # that a run computes with on CPU, of which bits depend; 0: all cores
+      'xla_optimization': 3,  # of CPU programs: 2 compiles sooner, large networks train slower
       'rows_per_call': 0,  # rows in one call to the device; 0: about a second, ten on a GPU
       'checkpoint_every': 300.0,  # seconds
       'record_selection': False,  # keep, for each epoch, how often each sample was trained on

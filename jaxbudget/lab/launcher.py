@@ -157,7 +157,7 @@ def _launch(config, workdir, stage, options, console) -> int:
     with hosts.together():
       if stage != 'deviations':
         check_writable(workdir)
-      inputs.use_threads(config)
+      inputs.use_processor(config)
       datasets, runs = inputs.plan_runs(config)
       wanted = asked = grid.only(runs, options.only)
       if stage == 'deviations':

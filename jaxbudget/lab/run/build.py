@@ -291,6 +291,8 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
   need('devices', lambda n: n >= 0, '0 (all) or a number of devices')
   most = provenance.MOST_THREADS
   need('threads', lambda n: 0 <= n <= most, f'0 (all cores) or a number of threads, at most {most}')
+  levels = provenance.OPTIMIZATION
+  need('xla_optimization', lambda n: n in levels, ' or '.join(map(str, levels)))
   need('rows_per_call', lambda x: x >= 0, '0 (choose) or a number of rows')
   need('checkpoint_every', lambda x: x > 0, 'a positive number of seconds')
   need('score_every', lambda k: k >= 1, 'at least 1 epoch')

@@ -18,6 +18,8 @@ _SOURCE = pathlib.Path(__file__).parents[2]
 # many threads; `--xla_cpu_multi_thread_eigen=false` and OMP_NUM_THREADS change nothing.
 _THREADS = 'NPROC'
 MOST_THREADS = 1024  # more are a mistake, and none could be started
+OPTIMIZATION = 2, 3  # levels at which XLA is known to compute the same bits
+_LEVEL = '--xla_backend_optimization_level'
 
 
 @functools.cache
@@ -88,6 +90,25 @@ def limit_threads(count: int) -> None:
       f'variable {_THREADS} before'
     )
   os.environ[_THREADS] = str(count)
+
+
+def limit_optimization(level: int) -> None:
+  """Sets how much XLA optimises, here and in processes started from here.
+
+  What JAX has compiled, or is told in XLA_FLAGS, stays: it decides how fast programs are, not what
+  they compute.
+
+  Args:
+    level: one of `OPTIMIZATION`; 3 is XLA's own.
+
+  Raises:
+    ValueError: there is no such level.
+  """
+  if level not in OPTIMIZATION:
+    raise ValueError(f'xla_optimization={level} is refused: {" or ".join(map(str, OPTIMIZATION))}')
+  flags = os.environ.get('XLA_FLAGS', '')
+  if level != 3 and _LEVEL not in flags and not xla_bridge.backends_are_initialized():
+    os.environ['XLA_FLAGS'] = f'{flags} {_LEVEL}={level}'.strip()
 
 
 @functools.cache

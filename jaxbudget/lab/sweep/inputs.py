@@ -32,17 +32,22 @@ def use_compilation_cache() -> None:
   jax.config.update('jax_persistent_cache_min_compile_time_secs', least)
 
 
-def use_threads(config: ConfigDict) -> None:
-  """Sets the threads of this process to those of a config; nothing may have computed yet.
+def use_processor(config: ConfigDict) -> None:
+  """Sets how this process computes on CPU, as a config says; nothing may have computed yet.
 
   Raises:
     ValueError: cells that differ in it, or it is too late.
   """
   grid = config.grid or ({},)
-  counts = {cell.get('threads', config.threads) for cell in grid if isinstance(cell, Mapping)}
-  if len(counts) > 1:
-    raise ValueError(f'threads={sorted(counts)}: a process has one number, for all cells alike')
-  provenance.limit_threads(max([0, *counts]))
+  for key, limit in (
+    ('threads', provenance.limit_threads),
+    ('xla_optimization', provenance.limit_optimization),
+  ):
+    values = {cell.get(key, config[key]) for cell in grid if isinstance(cell, Mapping)}
+    if len(values) > 1:
+      raise ValueError(f'{key}={sorted(values)}: a process has one number, for all cells alike')
+    for value in values:
+      limit(value)
 
 
 def plan_runs(config: ConfigDict) -> tuple[dict[Any, data.Dataset], list[Run]]:

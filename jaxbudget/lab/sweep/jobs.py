@@ -109,7 +109,7 @@ def work(
     job = read(directory)
     factories.search_last(job.get('folder') or os.curdir)
     config = config_lib.from_record(job['config'])
-    inputs.use_threads(config)
+    inputs.use_processor(config)
     datasets, runs = inputs.plan_runs(config)
     mine = _order(runs, job['tasks'], task, job['help_others'])
     inputs.load_data(datasets, mine)
