@@ -104,7 +104,7 @@ def page(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
   environment = jinja2.Environment(
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
   )
-  environment.filters['title'] = words.title
+  environment.filters |= {'title': words.title, 'points': words.points}
   environment.globals |= {'evidence': evidence, 'counts': counts}
   return (
     environment.from_string(_TEMPLATE.read_text(encoding='utf-8')).render(_facts(runs, comparisons))
