@@ -256,7 +256,7 @@ def test_every_claim_finds_its_cells_and_the_page_tells_them(tmp_path, folder, m
   text = report.page(runs, found)
   for name in drawn:
     assert f'({name})' in text
-  assert 'alone the difference is +1.00 at B = 0.05, +1.00 at B = 0.1 points' in text
+  assert 'alone the difference is +1.00 points at B = 0.05, +1.00 at B = 0.1 (' in text
   assert text.count('**cannot tell**') >= 10 and 'not trained' in text
   readme = f'# top\n\n{report._MARKS[0]}\nold\n{report._MARKS[1]}\n\nrest\n'
   again = report.with_summary(readme, runs, found)
