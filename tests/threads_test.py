@@ -1,5 +1,6 @@
 """Threads per run: as many as the config says, and told; of workers see `parts_test`."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from jaxbudget.lab import config
+from jaxbudget.lab import config, launcher
 from jaxbudget.lab.run import conditions, provenance
 from jaxbudget.lab.sweep import inputs
 
@@ -66,6 +67,7 @@ def test_zero_leaves_all_as_it_is(monkeypatch):
 def test_xla_optimises_as_much_as_asked_unless_told_or_started(monkeypatch):
   monkeypatch.setenv('XLA_FLAGS', '--a=1')
   asked = config.defaults(xla_optimization=2)
+  monkeypatch.setattr(provenance.xla_bridge, 'backends_are_initialized', lambda: True)
   inputs.use_processor(asked)
   assert os.environ['XLA_FLAGS'] == '--a=1', 'JAX has started'
   monkeypatch.setattr(provenance.xla_bridge, 'backends_are_initialized', lambda: False)
@@ -81,9 +83,23 @@ def test_xla_optimises_as_much_as_asked_unless_told_or_started(monkeypatch):
     inputs.plan_runs(config.defaults(dataset='digits', xla_optimization=1))
 
 
+@pytest.mark.parametrize('key', ['threads', 'xla_optimization'])
+@pytest.mark.parametrize('value', [[2], 'x', 2.5, None, True])
+def test_what_is_no_number_is_refused_with_all_other_faults(key, value, tmp_path, capsys):
+  before = os.environ.get('NPROC'), os.environ.get('XLA_FLAGS')
+  grid = ({key: value, 'budget': 2.0}, {})
+  code = launcher.launch(config.defaults(dataset='digits', grid=grid), tmp_path / 'w', 'plan')
+  error = capsys.readouterr().err
+  assert code == 2 and f'{key}={value!r}: ' in error and 'budget=2.0' in error
+  assert (os.environ.get('NPROC'), os.environ.get('XLA_FLAGS')) == before and not (
+    tmp_path / 'w'
+  ).exists()
+
+
 @pytest.mark.long
 def test_bits_do_not_depend_on_how_much_xla_optimises(tmp_path):
   environment = {k: v for k, v in os.environ.items() if 'XLA' not in k and 'OPTIMIZATIONS' not in k}
+  environment['JAX_ENABLE_COMPILATION_CACHE'] = '0'  # each compiles for itself
   weights = []
   for level in (2, 3):
     flags = f'xla_optimization={level},seeds=1,selector=p_sgd,budget=0.3,epochs=3'
@@ -93,6 +109,8 @@ def test_bits_do_not_depend_on_how_much_xla_optimises(tmp_path):
     subprocess.run(command, env=environment, check=True, capture_output=True)
     (run,) = (place / 'runs').iterdir()
     weights.append((run / 'params.msgpack').read_bytes())
+    told = json.loads((run / 'result.json').read_text())['conditions']['xla_flags']
+    assert told == ('--xla_backend_optimization_level=2' if level == 2 else '')
   assert weights[0] == weights[1]
 
 

@@ -1,6 +1,7 @@
 """What a launch, and each of its workers, starts from: the plan and the data that it needs."""
 
 import contextlib
+import numbers
 import os
 import pathlib
 from collections.abc import Mapping
@@ -43,7 +44,10 @@ def use_processor(config: ConfigDict) -> None:
     ('threads', provenance.limit_threads),
     ('xla_optimization', provenance.limit_optimization),
   ):
-    values = {cell.get(key, config[key]) for cell in grid if isinstance(cell, Mapping)}
+    given = [cell.get(key, config[key]) for cell in grid if isinstance(cell, Mapping)]
+    # What is no number is refused, with all other faults, where runs are planned.
+    whole = (v for v in given if isinstance(v, numbers.Integral) and not isinstance(v, bool))
+    values = set(whole)
     if len(values) > 1:
       raise ValueError(f'{key}={sorted(values)}: a process has one number, for all cells alike')
     for value in values:
