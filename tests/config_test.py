@@ -363,3 +363,12 @@ def test_a_frozen_config_is_a_value():
   frozen.to_dict()['options']['items'] = 5
   given['options']['items'] = 6
   assert frozen.options['items'] == 3
+
+
+def test_a_key_that_has_one_value_takes_no_dict():
+  with pytest.raises(ValueError, match=r'budget\.x=3: budget has one value, no keys'):
+    config.defaults(budget={'x': 3})
+  with pytest.raises(ValueError, match=r"tta\.a=1: tta has one value.*\n.*'epocs'"):
+    config.defaults(**{'tta.a': 1, 'epocs': 2})
+  (cell,) = cells.lay_out(config.defaults(grid=({'threads': {'a': [1]}},)))
+  assert 'threads.a=[1]: threads has one value, no keys' in str(cell)

@@ -317,6 +317,8 @@ def _set_key(config, path, leaf, value) -> None:
   for step in path:
     registry.check('config key', step, place.keys())
     place = place[step]
+    if not isinstance(place, ConfigDict):
+      raise ValueError(f'{".".join((*path, leaf))}={value!r}: {step} has one value, no keys')
   registry.check('config key' if not path else f'key of {path[-1]}', leaf, place.keys())
   kind = place.get_type(leaf)
   if value is None:
