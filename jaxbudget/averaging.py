@@ -42,11 +42,11 @@ def none() -> Averaging:
 def ema(*, decay: float = 0.99, every: int = 5) -> Averaging:
   """Exponential moving average, beside weights that go their own way.
 
-  Page, `How to Train Your ResNet <https://github.com/davidcpage/cifar10-fast>`_, 2018: 0.99 in
-  every fifth row.
+  Page, `How to Train Your ResNet <https://github.com/davidcpage/cifar10-fast>`_, 2018: every
+  fifth row, average <- d average + (1 - d) weights with d = decay^every.
 
   Args:
-    decay: in [0, 1), share of the average that stays, each time.
+    decay: in [0, 1), share of the average that stays in a row.
     every: rows from one time to the next.
 
   Returns:
@@ -63,7 +63,7 @@ def ema(*, decay: float = 0.99, every: int = 5) -> Averaging:
 def _ema(decay, every):
   def update(average, weights, row):
     due = checked(row, 'averaging ema').step % every == 0
-    return _mix(average, weights, jnp.where(due, jnp.float32(1 - decay), 0)), weights
+    return _mix(average, weights, jnp.where(due, jnp.float32(1 - decay**every), 0)), weights
 
   return Averaging(_copies, update, lambda average, weights: average)
 

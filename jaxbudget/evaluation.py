@@ -107,8 +107,18 @@ def forward_batch(size: int, spec: Spec, bound: int = 0) -> int:
 TEST_TIME = {'none': 1, 'mirror': 2, 'mirror_translate': 6}
 
 
+def num_views(name: str, mirrored: bool = True) -> int:
+  """Forward passes that a test-time augmentation takes for an image.
+
+  Args:
+    name: a key of `TEST_TIME`.
+    mirrored: see `test_time`.
+  """
+  return TEST_TIME[name] if mirrored or name == 'none' else TEST_TIME[name] // 2
+
+
 @cache
-def test_time(model: Model, name: str) -> Model:
+def test_time(model: Model, name: str, mirrored: bool = True) -> Model:
   """A network that looks at several views of each image when it is evaluated.
 
   Jordan, `94% on CIFAR-10 in 3.29 Seconds on a Single GPU <https://arxiv.org/abs/2404.00498>`_,
@@ -118,6 +128,7 @@ def test_time(model: Model, name: str) -> Model:
   Args:
     model: a network for images.
     name: `none`, `mirror` or `mirror_translate`.
+    mirrored: whether a mirror image means the same; else it is no view (`flip=0` of a data set).
 
   Returns:
     The network; `model` itself for `none`.
@@ -133,13 +144,13 @@ def test_time(model: Model, name: str) -> Model:
     if train:
       return model.apply(params, model_state, image, train, mask)
     look = lambda view: model.apply(params, model_state, view, train)[0]
-    mirrored = lambda view: (look(view) + look(view[:, :, ::-1])) / 2
-    output = mirrored(image)
+    both = lambda view: (look(view) + look(view[:, :, ::-1])) / 2 if mirrored else look(view)
+    output = both(image)
     if name == 'mirror_translate':
       height, width = image.shape[1:3]
       padded = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), 'reflect')
       shifted = (padded[:, :height, :width], padded[:, 2:, 2:])
-      output = output / 2 + sum(map(mirrored, shifted)) / 4
+      output = output / 2 + sum(map(both, shifted)) / 4
     return output, model_state
 
   return model._replace(apply=apply)

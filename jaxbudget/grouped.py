@@ -30,7 +30,7 @@ def airbench_sgd(
     momentum: in [0, 1), see `sgd`.
     weight_decay: >= 0, of all parameters, beside the gradient however that is scaled.
     norm_bias_scale: > 0, times the gradient of biases in normalisation layers.
-    whiten_share: in (0, 1], of the run's rows, in which the bias of a whitening layer is trained.
+    whiten_share: in [0, 1], of the run's rows, in which the bias of a whitening layer is trained.
 
   Returns:
     A transformation whose updates are to be scaled by -learning rate.
@@ -41,7 +41,8 @@ def airbench_sgd(
   check_shares(momentum=momentum)
   check_decay(weight_decay)
   check_positive(norm_bias_scale=norm_bias_scale)
-  _check_whiten_share(whiten_share)
+  if not 0 <= whiten_share <= 1:
+    raise ValueError(f'whiten_share={whiten_share!r} is refused: it must be in [0, 1]')
   velocity = trace(momentum, nesterov=True)
 
   def update(gradient, state, params=None, *, progress=None, step=None, **row):
@@ -91,7 +92,8 @@ def airbench_muon(
   check_shares(momentum=momentum, filter_momentum=filter_momentum)
   check_decay(weight_decay)
   check_positive(bias_scale=bias_scale, head_scale=head_scale, iterations=iterations)
-  _check_whiten_share(whiten_share)
+  if not 0 < whiten_share <= 1:
+    raise ValueError(f'whiten_share={whiten_share!r} is refused: it must be in (0, 1]')
   slow, fast = trace(momentum, nesterov=True), optax.trace(filter_momentum, nesterov=True)
 
   def init(params):
@@ -181,8 +183,3 @@ def _whitening(updates, factor):
 def _only(tree, ndim, rest=False):
   """The arrays of so many dimensions, or all others; None in the place of what is left out."""
   return jax.tree.map(lambda x: x if (x.ndim == ndim) != rest else None, tree)
-
-
-def _check_whiten_share(share: float) -> None:
-  if not 0 < share <= 1:
-    raise ValueError(f'whiten_share={share!r} is refused: it must be in (0, 1]')

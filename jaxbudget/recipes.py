@@ -73,7 +73,7 @@ RECIPES: dict[str, dict[str, Any]] = {
   # Jordan, https://arxiv.org/abs/2404.00498; whole epochs, so 10 for the 9.9 of airbench94.
   'airbench94': _airbench('airbench94', 11.5, 0.0153, 10, {'translate': {'pad': 2}}),
   'airbench95': _airbench('airbench95', 10.0, 0.0153, 15, {'translate': {'pad': 2}}),
-  'airbench96': _airbench('airbench96', 9.0, 0.012, 37, _AIRBENCH96, start=0.1, end=0.0),
+  'airbench96': _airbench('airbench96', 9.0, 0.012, 37, _AIRBENCH96, peak=0.1, end=0.0),
   # airbench94_muon of https://github.com/KellerJordan/cifar10-airbench.
   'airbench94_muon': {
     'model': 'airbench94',
@@ -234,8 +234,8 @@ def make(
     make_task(chosen['task'], info, **options['task']),
     make_averaging(chosen['averaging'], **options['averaging']),
     schedules.make_table(chosen['schedule'], method.facts, spec, *rates, options['schedule']),
-    evaluation.test_time(model, chosen['tta']),
-    evaluation.TEST_TIME[chosen['tta']],
+    evaluation.test_time(model, chosen['tta'], info.flip > 0),
+    evaluation.num_views(chosen['tta'], info.flip > 0),
   )
 
 

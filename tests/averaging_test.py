@@ -49,7 +49,7 @@ def test_ema_stands_beside_weights_that_go_their_own_way():
   for step, ((expected, _), (weights, evaluated)) in enumerate(zip(alone, both, strict=True), 1):
     np.testing.assert_array_equal(weights, expected)
     if step % 3 == 0:
-      average = 0.8 * average + 0.2 * expected
+      average = 0.8**3 * average + (1 - 0.8**3) * expected
     np.testing.assert_allclose(evaluated, average, rtol=1e-5, atol=1e-6)
   assert int(engine.evaluated(run)[1]['steps']) == TOTAL - TOTAL % 3  # a count is no average
 

@@ -78,6 +78,16 @@ def test_alternating_flip_shows_both_sides_in_turn():
   assert abs((side == other).mean() - 0.5) < 0.04
 
 
+def test_alternating_flip_leaves_alone_what_has_no_mirror_image():
+  augments = [
+    make_augment(name, replace(INFO, flip=0.0)) for name in ('standard', 'alternating_flip')
+  ]
+  batch = make_batch(8)
+  for key in jax.random.split(jax.random.key(0), 2):
+    standard, alternating = (augment.train(key, batch).image for augment in augments)
+    np.testing.assert_array_equal(standard, alternating)
+
+
 def test_flip_mirrors_left_and_right_only_where_asked():
   image = make_batch(4).image
   mirrored = np.array([True, False, False, True])

@@ -50,8 +50,8 @@ def test_the_kept_are_the_hardest_by_a_proxy_trained_as_the_rule_says(mode):
     if due:
       gradient = jax.grad(lambda p, b: smoothed(model, p, b).mean())(params, kept)
       updates, opt_state = optimizer.update(gradient, opt_state, params)
-      done = (step + 1) / total
-      rate = 0.3 * min(0.1 + 0.9 * done / 0.23, (1 - done) / 0.77)
+      done = step / total  # airbench96: .2 to 1 in a tenth of the rows, then to 0
+      rate = 0.3 * min(0.2 + 0.8 * done / 0.1, (1 - done) / 0.9)
       params = optax.tree.add_scale(params, jnp.float32(-rate), updates)
     for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
       np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

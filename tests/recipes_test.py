@@ -264,17 +264,23 @@ def test_views_are_weighted_as_published_and_only_when_evaluated():
   look = lambda view: view.reshape(2, -1) @ np.asarray(params)
   mirrored = lambda view: (look(view) + look(view[:, :, ::-1])) / 2
   padded = np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), 'reflect')
-  shifted = mirrored(padded[:, :4, :4]) + mirrored(padded[:, 2:, 2:])
-  expected = {'mirror': mirrored(image), 'mirror_translate': mirrored(image) / 2 + shifted / 4}
-  for name, outputs in expected.items():
-    viewed = evaluation.test_time(model, name)
+  moved = [view(padded) for view in (lambda x: x[:, :4, :4], lambda x: x[:, 2:, 2:])]
+  expected = {
+    ('mirror', True): mirrored(image),
+    ('mirror_translate', True): mirrored(image) / 2 + sum(map(mirrored, moved)) / 4,
+    ('mirror', False): look(image),  # where a mirror image means something else
+    ('mirror_translate', False): look(image) / 2 + sum(map(look, moved)) / 4,
+  }
+  for (name, flip), outputs in expected.items():
+    viewed = evaluation.test_time(model, name, flip)
     found, state = viewed.apply(params, 'kept', jnp.asarray(image), False)
     np.testing.assert_allclose(found, outputs, rtol=1e-4, atol=1e-5)
-    assert state == 'kept' and evaluation.test_time(model, name) is viewed
+    assert state == 'kept' and evaluation.test_time(model, name, flip) is viewed
     trained, _ = viewed.apply(params, None, jnp.asarray(image), True)
     np.testing.assert_allclose(trained, look(image), rtol=1e-4, atol=1e-5)
   assert evaluation.test_time(model, 'none') is model
-  assert evaluation.TEST_TIME['mirror_translate'] == 6
+  counts = [evaluation.num_views(n, f) for n in evaluation.TEST_TIME for f in (True, False)]
+  assert counts == [1, 1, 2, 1, 6, 3]
 
 
 def test_the_config_compares_at_equal_operations():

@@ -1,5 +1,6 @@
 """Last-layer gradients in factors, and the greedy selections made on them."""
 
+import dataclasses
 import itertools
 
 import hypothesis
@@ -251,6 +252,20 @@ def test_craig_stands_for_every_class(features):
   np.testing.assert_allclose(weight.mean(), 1)
   gammas = np.bincount(seen().label[index], weights=weight) * 2
   np.testing.assert_allclose(gammas, size)  # everybody in a class is stood for
+
+
+def test_craig_has_mean_weight_one_also_with_fewer_samples_than_classes():
+  spec = dataclasses.replace(toys.SPEC, batch_size=2)
+  state = craig.craig(spec, 0.05).scan(None, jax.random.key(0), seen())
+  np.testing.assert_allclose(state.weight[state.order[:2]].mean(), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', SELECTORS)
+def test_what_has_diverged_is_refused_and_not_searched(name):
+  look = seen()
+  look.logits[3] = np.nan
+  with pytest.raises(ValueError, match='logits of 1 of 48 samples are not finite'):
+    SELECTORS[name](toys.SPEC, 0.5).scan(None, jax.random.key(0), look)
 
 
 def test_gradmatch_by_class_is_pursuit_in_each_class():

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxbudget import factories, registry, schedules
+from jaxbudget import factories, recipes, registry, schedules
 from jaxbudget.ledger import share
 
 
@@ -134,9 +134,22 @@ def test_values_of_the_sources():
   np.testing.assert_allclose(
     speedrun, np.interp(np.arange(476), (0, 109, 476), (0.2, 1, 0.07)), rtol=1e-5
   )
+  fastest = rates('airbench', 600, **recipes.values('airbench96')['schedule_options'])
+  np.testing.assert_allclose(  # up in a tenth of the rows, then to 0
+    fastest, np.interp(np.arange(600), (0, 60, 600), (0.2, 1, 0)), rtol=1e-5
+  )
   one = 0.1 * rates('onecycle', 100)
   np.testing.assert_allclose(one[[0, 10, 29, 64, 99]], [4e-3, 0.029516, 0.1, 0.05, 4e-7], rtol=2e-5)
   np.testing.assert_allclose(momenta('onecycle', 100)[[0, 29, 99]], [0.95, 0.85, 0.95], rtol=1e-6)
+
+
+def test_a_run_of_few_rows_starts_where_its_climb_would_end():
+  np.testing.assert_allclose(rates('airbench', 4), [1, 0.7675, 0.535, 0.3025])
+  np.testing.assert_allclose(rates('airbench', 4, peak=0.0), [1, 0.7675, 0.535, 0.3025])
+  np.testing.assert_allclose(rates('onecycle', 3), [1, 0.5, 4e-6], rtol=1e-4)
+  for form in ('torch', 'three_phase', 'fastai'):
+    assert rates('onecycle', 1, form=form)[0] >= 0.04
+    assert rates('onecycle', 2, form=form)[1] <= 1e-5
 
 
 def torch_onecycle(total, pct, values, three_phase, linear):

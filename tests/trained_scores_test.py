@@ -97,6 +97,13 @@ def test_kcenter_is_nested_and_survives_duplicates():
   assert sorted(np.asarray(features)[short, 0]) == [0, 1, 2, 3, 4]  # one of each place first
 
 
+def test_kcenter_draws_a_fiftieth_at_random_and_finds_the_rest():
+  features = jnp.zeros((100, 1)).at[40:].set(jnp.arange(60.0)[:, None] + 1)
+  for seed in range(3):
+    order = np.asarray(distances.kcenter_order(features, jax.random.key(seed), 5))
+    assert order.tolist() == brute_force_kcenter(features, order[:2], 5)
+
+
 def test_kcenter_starts_at_random():
   features = jnp.zeros((50, 2))
   starts = [

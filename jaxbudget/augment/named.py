@@ -104,9 +104,8 @@ def translate(info: Info, *, pad: int = 2, mode: Literal['reflect', 'black'] = '
 
 
 def alternating_flip(info: Info) -> Stages:
-  """Standard, each image mirrored in every other epoch instead of at random."""
-  del info
-  return Stages(flip=geometric.alternating_flip())
+  """Standard, each image mirrored in every other epoch; none where `flip` of the data set is 0."""
+  return Stages(flip=geometric.alternating_flip()) if info.flip else Stages()
 
 
 def random_resized_crop(

@@ -79,7 +79,10 @@ class Airbench(nnx.Module):
     self.linear = nnx.Linear(features_in, num_classes, use_bias=False, rngs=rngs)
 
   def features(self, x, **norm_options):
-    """Maps normalised images [n,h,w,c] to what the linear layer sees, f32[n,D]."""
+    """Maps normalised images [n,h,w,c] to f32[n,D], whose product with the weights is the logits."""
+    return self._pooled(x, **norm_options) * self.scale
+
+  def _pooled(self, x, **norm_options):
     x = _gelu(self.whiten(x).astype(jnp.float32))
     for group in (self.group1, self.group2, self.group3):
       x = group(x, **norm_options)
@@ -87,7 +90,7 @@ class Airbench(nnx.Module):
 
   def __call__(self, x, **norm_options):
     """Maps normalised images [n,h,w,c] to logits f32[n,C]."""
-    return self.linear(self.features(x, **norm_options)) * self.scale
+    return self.linear(self._pooled(x, **norm_options)) * self.scale
 
 
 def _gelu(x):

@@ -41,8 +41,10 @@ class ResNet9(nnx.Module):
     self.linear = nnx.Linear(8 * width, num_classes, use_bias=False, rngs=rngs)
 
   def features(self, x, **norm_options):
-    """Maps images [n,h,w,c] to what the linear layer sees, f32[n,D]."""
+    """Maps images [n,h,w,c] to f32[n,D], whose product with the weights is the logits."""
+    return self._pooled(x, **norm_options) * LOGIT_SCALE
 
+  def _pooled(self, x, **norm_options):
     def run(layer, x):
       return layer(x, **norm_options)
 
@@ -56,7 +58,7 @@ class ResNet9(nnx.Module):
 
   def __call__(self, x, **norm_options):
     """Maps images [n,h,w,c] to logits f32[n,C]."""
-    return self.linear(self.features(x, **norm_options)) * LOGIT_SCALE
+    return self.linear(self._pooled(x, **norm_options)) * LOGIT_SCALE
 
 
 def resnet9(

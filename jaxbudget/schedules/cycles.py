@@ -224,7 +224,8 @@ def _onecycle_knots(total: int, form: str, pct: float | None, anneal: str) -> li
   pct = pct if pct is not None else 0.25 if form == 'fastai' else 0.3
   most = 0.5 if form == 'three_phase' else 1.0
   check('onecycle', 0 < pct < most, f'pct must be in (0, {most}), got {pct}')
+  last = max(1.0, total - 1.0)
   if form == 'fastai':
-    return [0.0, pct * (total - 1), total - 1.0]
-  peak = max(0.0, pct * total - 1)  # as PyTorch has it; a run of few rows starts at the peak
-  return [0.0, peak, *([2 * peak] if form == 'three_phase' else []), max(peak, total - 1.0)]
+    return [0.0, pct * last, last]
+  peak = max(0.0, pct * total - 1)  # as PyTorch has it; a run of few rows has no climb
+  return [0.0, peak, *([2 * peak] if form == 'three_phase' else []), last]

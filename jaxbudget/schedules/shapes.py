@@ -1,5 +1,6 @@
 """What schedules are made of: progress, pieces, and the ramp before any of them."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -65,18 +66,19 @@ def pieces(
   the value before (none can start at 0) of one row at a time; a test holds these to be equal.
 
   Args:
-    knots: rows, not falling; the value at each is exact.
+    knots: rows, not falling; the value at each is exact, the last where several coincide.
     values: rates there.
     left: what is left of a piece's difference after a share of the piece.
 
   Returns:
     `row -> rate`, constant outside the knots.
   """
+  points = dict(zip(knots, values, strict=True))
 
   def schedule(row):
-    rate = values[0]
-    for start, end, a, b in zip(knots, knots[1:], values, values[1:], strict=False):
-      share = jnp.clip((row - start) / max(end - start, 1e-9), 0, 1)
+    rate = next(iter(points.values()))
+    for (start, a), (end, b) in itertools.pairwise(points.items()):
+      share = jnp.clip((row - start) / (end - start), 0, 1)
       rate = jnp.where(row > start, b + (a - b) * left(share), rate)
     return rate
 

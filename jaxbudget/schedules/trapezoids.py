@@ -68,7 +68,7 @@ def airbench(
   """The trapezoid of the CIFAR-10 speed records, without a flat part.
 
   Jordan, `94% on CIFAR-10 in 3.29 Seconds on a Single GPU
-  <https://arxiv.org/abs/2404.00498>`_, 2024; airbench96 has start 0.1 and end 0.
+  <https://arxiv.org/abs/2404.00498>`_, 2024; airbench96 has peak 0.1 and end 0.
 
   Args:
     epochs: E, epochs of the run.

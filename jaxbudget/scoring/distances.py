@@ -17,22 +17,27 @@ def kcenter_order(
   features: jax.Array,
   key: Key,
   samples: int,
-  initial: int = 1000,
+  initial: int | None = None,
   between: Callable[[], None] = lambda: None,
 ) -> jax.Array:
   """Greedy k-centre: the next centre is the sample farthest from all centres so far.
+
+  Coleman et al., `Selection via Proxy <https://arxiv.org/abs/1906.11829>`_, 2020, after Sener and
+  Savarese, 2018.
 
   Args:
     features: f32[N,D]; distances are Euclidean.
     key: a typed key.
     samples: k <= N, centres to find.
-    initial: centres drawn at random before the greedy ones.
+    initial: centres drawn at random before the greedy ones; None: a fiftieth of the samples, the
+      1000 of 50,000 of the paper.
     between: called between calls to the device; may raise to stop.
 
   Returns:
     i32[k], distinct, in the order found.
   """
   count = features.shape[0]
+  initial = max(1, count // 50) if initial is None else initial
   first = shuffle(key, jnp.arange(count, dtype=jnp.int32))
   order = jnp.zeros(samples, jnp.int32)
   distance = jnp.full(count, jnp.inf, jnp.float32)

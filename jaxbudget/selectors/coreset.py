@@ -253,6 +253,8 @@ def _rank(score: str, choice: str, found, setting: Setting) -> Ranked:
     return np.mean([function(one) for one in found], axis=0, dtype=np.float32)
 
   values = mean(lambda one: one['own'] if 'own' in one else score_of(score, one, setting))
+  if np.isnan(values).any():
+    raise ValueError(f'score={score} is NaN for {np.isnan(values).sum()} of {len(values)} samples')
   if choice in _TAKEN and not np.isfinite(values).all():
     raise ValueError(f'choice={choice} needs finite scores')
   ranked = Ranked(values, np.asarray(jax.random.bits(setting.key, values.shape, jnp.uint32)))

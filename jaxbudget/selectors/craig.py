@@ -131,8 +131,9 @@ def craig(
       nearness = similarity(gradients.last_layer(error[own], activations), squared)
       chosen = facility_location(nearness, quota)
       index.append(own[chosen])
-      weight.append(followers(nearness, chosen) * (samples / len(seen.label)))
-    return Chosen(np.concatenate(index), np.concatenate(weight).astype(np.float32))
+      weight.append(followers(nearness, chosen))
+    weight = np.concatenate(weight).astype(np.float32)
+    return Chosen(np.concatenate(index), weight / weight.mean())
 
   return reselecting(
     spec, budget, choose, period=period, warmup=warmup, features=features == 'last_layer'

@@ -22,8 +22,7 @@ from jaxbudget.selectors.sgd import as_plan
 from jaxbudget.types import Batch, Cost, Facts, Model, Selector, Spec, as_initialised, no_scores
 
 _WHOLE = 1024  # units of price in a forward pass of the network that is trained
-_START, _PEAK = 0.1, 0.23  # of the proxy's learning rate, the shape of airbench96
-_WHITENED = 3 / 45  # of the run, in which the bias of a whitening layer is trained
+_START, _PEAK = 0.2, 0.1  # of the proxy's learning rate, the shape of airbench96
 
 
 class State(NamedTuple):
@@ -53,8 +52,8 @@ class _Proxy(NamedTuple):
 
   @property
   def optimizer(self):
-    share = _WHITENED if self.model.prepare is not as_initialised else 1.0
-    return make_optimizer('airbench_sgd', weight_decay=self.decay, whiten_share=share)
+    # The bias of a whitening layer is never trained.
+    return make_optimizer('airbench_sgd', weight_decay=self.decay, whiten_share=0.0)
 
 
 def _unit(every: int) -> int:
@@ -102,11 +101,10 @@ def _filter(proxy: _Proxy):
     return jnp.mean(loss[top]), (top, model_state)
 
   def step(state, gradient):
-    now = state.step + 1
-    done = now.astype(jnp.float32) / state.total.astype(jnp.float32)
-    told = {'step': now, 'progress': done}
+    before, total = state.step.astype(jnp.float32), state.total.astype(jnp.float32)
+    told = {'step': state.step + 1, 'progress': (before + 1) / total}
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, **told)
-    rate = jnp.float32(proxy.rate) * _height(done)
+    rate = jnp.float32(proxy.rate) * _height(before / total)
     params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
     return state._replace(params=params, opt_state=opt_state)
 
@@ -157,7 +155,7 @@ def _prepared(model: Model, state: State, images: jax.Array) -> State:
 
 
 def _height(done: jax.Array) -> jax.Array:
-  """Height of the learning rate where a share of the run is done."""
+  """Height of the learning rate of a row before which a share of the run is done."""
   up = _START + (1 - _START) * done / _PEAK
   return jnp.minimum(up, (1 - done) / (1 - _PEAK))
 
@@ -181,7 +179,7 @@ def proxy_filter(
   """Of each row's K candidates the s of the largest loss by a small network, trained beside.
 
   The proxy's loss is smoothed. It is trained in the last of every four rows, on the mean loss of
-  the kept, by the optimizer of airbench, with a learning rate that climbs to row 0.23 S and falls
+  the kept, by the optimizer of airbench, with a learning rate that climbs to row 0.1 S and falls
   to 0. A proxy that is prepared with data is so with the candidates of the first row.
 
   Its passes are charged as scored: `Budget.scoring` is what a forward pass of it costs, by

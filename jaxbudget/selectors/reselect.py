@@ -116,6 +116,7 @@ def reselecting(
   def scan(state, key, seen):
     del state
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    _check_finite(seen)
     return _subset(random, choose(random, seen, samples), samples, pool, spec.num_examples)
 
   fresh = Selector(facts, init, plan_fresh)
@@ -149,6 +150,17 @@ def _subset(
   # In the order of the data, so that a subset of everything is trained on as by `sgd`.
   order = np.concatenate([np.flatnonzero(inside), np.flatnonzero(~inside)])
   return Subset(order.astype(np.int32), weight)
+
+
+def _check_finite(seen: Seen) -> None:
+  """Refuses to choose by what is no number: a greedy search for the largest might not end."""
+  for kind in ('logits', 'features'):
+    values = getattr(seen, kind)
+    bad = 0 if values is None else len(values) - np.isfinite(values).all(axis=-1).sum()
+    if bad:
+      raise ValueError(
+        f'the {kind} of {bad} of {len(values)} samples are not finite: training has diverged'
+      )
 
 
 def check_limit(memory_gib: float) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxbudget import feeding, parallel
 from jaxbudget.averaging import Weights
-from jaxbudget.evaluation import TEST_TIME, Evaluation, evaluate, test_time
+from jaxbudget.evaluation import Evaluation, evaluate, num_views, test_time
 from jaxbudget.lab.run import classes, record
 from jaxbudget.lab.run.ongoing import Live, Setting, fed, next_size, pause
 from jaxbudget.lab.run.record import Best
@@ -83,14 +83,15 @@ def on_views(setting: Setting, live: Live) -> dict[str, Any]:
   name = run.cell.tta
   if name == 'none':
     return {}
-  start, model = time.monotonic(), test_time(run.parts.model, name)
+  start, mirrored = time.monotonic(), run.info.flip > 0
+  model = test_time(run.parts.model, name, mirrored)
   sums = parallel.replicate(blank(run), setting.program.mesh)
   with _feed(setting, live) as feed:
     for batch in range(batches):
       sums, _ = _up_to(setting, live, model, sums, feed, batch, batch + 1)
       sums.correct.block_until_ready()
       pause(setting, live)
-  forwards = TEST_TIME[name] * run.info.num_test
+  forwards = num_views(name, mirrored) * run.info.num_test
   live.books.evaluated += forwards
   live.books.evaluate_seconds += time.monotonic() - start
   score = record.score(run, jax.device_get(sums))

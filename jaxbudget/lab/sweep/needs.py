@@ -81,7 +81,7 @@ def cell_of(need: Need, cell: FrozenConfig) -> FrozenConfig:
 
 
 def looks(wanted: Sequence[Need], needed: Sequence[Run]) -> Iterator[tuple[Run, Cost]]:
-  """What taking from trained weights costs a sample: a pass, backward too for norms.
+  """What taking from trained weights costs a sample: a pass, and one with its backward for norms.
 
   Args:
     wanted: of a cell's method.
@@ -93,8 +93,9 @@ def looks(wanted: Sequence[Need], needed: Sequence[Run]) -> Iterator[tuple[Run, 
   rest = iter(needed)
   for need in wanted:
     for run in itertools.islice(rest, need.runs):
-      if _LOOKS & set(need.taken):
-        yield run, Cost(scored=1, backward=int('gradient_norm' in need.taken))
+      if looked := _LOOKS & set(need.taken):
+        norms = int('gradient_norm' in looked)
+        yield run, Cost(scored=norms + bool(looked - {'gradient_norm'}), backward=norms)
 
 
 def price(run: Run, cell: FrozenConfig) -> Fraction:
