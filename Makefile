@@ -114,4 +114,4 @@ next-lock:
 	$(NEXT)/bin/python $(FROZEN) > requirements-next.lock
 
 clean:
-	rm -rf .venv .wheel .jax_cache build dist runs site
+	rm -rf .venv .wheel .jax_cache build dist site

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from jaxbudget import factories, recipes, registry
 
-# Keys that cannot change a number in a result (design.md 6): not part of a run's identity.
+# Keys that cannot change a number in a result: not part of a run's identity.
 INCIDENTAL = (
   'checkpoint_every',
   'data_dir',

@@ -341,7 +341,7 @@ REGISTER = (
     'silent',
     'averages the unbiased variances of the batches, as PyTorch does',
     "as the code (bn_running_var='unbiased')",
-    "averages the biased ones, as Flax does; the study's cells set 'unbiased' (bn_running_var)",
+    "averages the biased ones, as Flax does; the paper's configs set 'unbiased' (bn_running_var)",
     _sets('model', 'bn_running_var'),
     'deviations_test.py::test_d23_running_variance',
     lambda c: f"bn_running_var='{_setting(c, 'model', 'bn_running_var')}'",

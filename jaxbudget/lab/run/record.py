@@ -222,7 +222,7 @@ def write(
 
 
 def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> dict[str, Any]:
-  """The content of result.json (design.md 6)."""
+  """The content of result.json."""
   cell, options, task = run.cell, run.parts.options['model'], run.parts.task
   forward, train_step = model_flops(cell.model, run.info, cell.batch_size, options)
   best_score = score(run, best.sums)

@@ -61,7 +61,7 @@ class Run:
     return make_program(parts.spec.num_classes, *made_of, **others), parts.spec, moved
 
   def record(self) -> dict[str, Any]:
-    """The run's entry in plan.json (design.md 6)."""
+    """The run's entry in plan.json."""
     facts, cell = self.parts.selector.facts, self.cell
     return {
       'run_id': self.run_id,
@@ -96,7 +96,7 @@ _PLAN_KEYS = (
 
 
 def cost_record(rows: int, cost: Cost) -> dict[str, int]:
-  """A cost with the names that plan.json and result.json use (design.md 6)."""
+  """A cost with the names that plan.json and result.json use."""
   return {
     'rows': rows,
     'forward_scored': cost.scored,
