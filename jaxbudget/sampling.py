@@ -53,7 +53,8 @@ def draw(key: Key, weight: jax.Array, samples: int, replacement: bool = False) -
 
   Args:
     key: a typed key.
-    weight: f32[N], finite and non-negative; all zero means uniform.
+    weight: f32[N], non-negative; all zero means uniform. What is not finite, as the loss of a
+      sample on which a run diverges, weighs as much as the heaviest that is.
     samples: n, draws.
     replacement: draw independently, so that a sample may come twice.
 
@@ -61,7 +62,7 @@ def draw(key: Key, weight: jax.Array, samples: int, replacement: bool = False) -
     i32[n].
   """
   draw_key, order_key = jax.random.split(key)
-  weight = weight.astype(jnp.float32)
+  weight = _finite(weight.astype(jnp.float32))
   weight = jnp.where(jnp.any(weight > 0), weight, jnp.float32(1))
   if replacement:
     point = jax.random.bits(draw_key, (2, samples), jnp.uint32)
@@ -73,6 +74,12 @@ def draw(key: Key, weight: jax.Array, samples: int, replacement: bool = False) -
   clock = log_weight + jax.random.gumbel(draw_key, weight.shape, jnp.float32)
   chosen = sort_by(~_rising_word(clock), index)[:samples]
   return shuffle(order_key, chosen)
+
+
+def _finite(weight):
+  """Weights with the largest finite one in place of what is not: NaN would spoil every chance."""
+  known = jnp.isfinite(weight)
+  return jnp.where(known, weight, jnp.max(jnp.where(known, weight, 0)))
 
 
 def _rising_word(x):
@@ -144,12 +151,14 @@ def inclusion(weight: jax.Array, samples: int) -> jax.Array:
   less than a millionth of the largest weight, so that inverse probabilities are finite.
 
   Args:
-    weight: f32[N], finite and non-negative; all zero means equal.
+    weight: f32[N], non-negative; all zero means equal. What is not finite weighs as much as the
+      heaviest that is.
     samples: n <= N.
 
   Returns:
     f32[N] in (0, 1]; their sum is n but for rounding, and for what five rounds leave over.
   """
+  weight = _finite(weight)
   weight = jnp.where(jnp.any(weight > 0), weight, jnp.ones_like(weight))
   weight = jnp.maximum(weight / jnp.max(weight), jnp.float32(1e-6))
   chance = jnp.float32(samples) * weight / jnp.sum(weight)
@@ -196,6 +205,9 @@ def systematic(key: Key, weight: jax.Array, samples: int) -> tuple[jax.Array, ja
 
 def distinct_rows(key: Key, below: jax.Array, size: int) -> jax.Array:
   """Draws rows of distinct numbers, each row uniform among the sets of its size (Floyd's rule).
+
+  Uniform as a set only: the last `size` - k numbers never stand among the first k places. Who
+  takes a part of a row, or its order, shuffles it.
 
   Args:
     key: a typed key.

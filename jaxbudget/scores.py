@@ -1,5 +1,7 @@
 """Per-sample scores, and who is credited for them when a picture shows several samples."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -119,9 +121,10 @@ def own_bound(outputs: Outputs, label: jax.Array) -> jax.Array:
   if outputs.gradient_norm is not None:
     return jnp.broadcast_to(outputs.gradient_norm[:, None], label.shape)
   p = jax.nn.softmax(outputs.logits, axis=-1)
-  true = jnp.take_along_axis(p, label, axis=1)
-  others = jnp.sum(p**2, axis=-1, keepdims=True) - true**2
-  return jnp.sqrt(jnp.maximum(others, 0) + (1 - true) ** 2)
+  # 1 - p(label) is what the others sum to: differences of numbers near 1 have few digits left.
+  own = jax.nn.one_hot(label, p.shape[-1], dtype=bool)
+  others = jnp.where(own, jnp.float32(0), p[:, None])
+  return jnp.sqrt(jnp.sum(others**2, axis=-1) + jnp.sum(others, axis=-1) ** 2)
 
 
 def remember(table: jax.Array, batch: Batch, value: jax.Array) -> jax.Array:
@@ -146,21 +149,53 @@ def remember(table: jax.Array, batch: Batch, value: jax.Array) -> jax.Array:
   return jnp.where(seen > 0, total / jnp.where(seen > 0, seen, jnp.float32(1)), table)
 
 
-def remember_mean(table: jax.Array, batch: Batch, loss: jax.Array) -> jax.Array:
-  """Writes a batch's mean loss to the score of everybody in it: a running average from 0.
+class Means(NamedTuple):
+  """Running averages from 0 of the mean losses of batches, each for the samples that were in them.
 
   The batch loss score (BLS) of Zhou et al., CVPR 2026: no loss of a single sample is needed.
+  """
+
+  total: jax.Array  # f32[N]
+  share: jax.Array  # f32[N]  of the average that was seen, 1 - 0.9^k after k batches
+
+
+def no_means(count: int) -> Means:
+  """The averages of N samples before anybody is seen."""
+  return Means(*(jnp.zeros(count, jnp.float32) for _ in range(2)))
+
+
+def remember_mean(means: Means, batch: Batch, loss: jax.Array) -> Means:
+  """Writes a batch's mean loss to everybody in it.
 
   Args:
-    table: f32[N].
+    means: before.
     batch: n pictures; those of weight 0 are passed over.
     loss: f32[n].
 
   Returns:
-    f32[N], 0.9 of what it was and 0.1 of the mean.
+    The averages after: 0.9 of what they were and 0.1 of the mean.
   """
   real = (batch.weight > 0).astype(jnp.float32)
   mean = jnp.sum(real * loss) / jnp.maximum(jnp.sum(real), 1)
   value = jnp.broadcast_to(mean, batch.part_share.shape)
-  now = remember(jnp.full_like(table, jnp.nan), batch, value)
-  return jnp.where(jnp.isnan(now), table, 0.9 * table + 0.1 * now)
+  now = remember(jnp.full_like(means.total, jnp.nan), batch, value)
+  was_in = ~jnp.isnan(now)
+  total = jnp.where(was_in, 0.9 * means.total + 0.1 * now, means.total)
+  return Means(total, jnp.where(was_in, 0.9 * means.share + 0.1, means.share))
+
+
+def batch_means(means: Means) -> jax.Array:
+  """The batch loss score of everybody: the average, over the share of it that was seen.
+
+  The original, whose first epoch sees everybody, does not divide: after 1 batch of a loss of 2 and
+  after 7 of it the score would be 0.2 and 1.04, and tell how often a sample was seen.
+
+  Args:
+    means: of `remember_mean`.
+
+  Returns:
+    f32[N]; who was not seen has the largest score of those who were, 0 if nobody was.
+  """
+  seen = means.share > 0
+  score = means.total / jnp.where(seen, means.share, jnp.float32(1))
+  return jnp.where(seen, score, jnp.max(jnp.where(seen, score, jnp.float32(0))))

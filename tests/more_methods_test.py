@@ -26,7 +26,7 @@ from jaxbudget.selectors import (
 )
 from jaxbudget.selectors import repeat_before_forgetting as rbf
 from jaxbudget.testing import SPEC
-from jaxbudget.types import Outputs
+from jaxbudget.types import Outputs, Seen
 
 DRAWS = 2000
 
@@ -131,6 +131,20 @@ def test_paces_by_hand():
     np.testing.assert_allclose(found, np.minimum(share, 1), rtol=1e-4, err_msg=pacing)
 
 
+def test_everything_is_seen_from_the_very_row_on():
+  for length in (41, 47, 160):  # 41 * float32(1/41) is less than 1
+    row = jnp.array([length - 1, length, length + 1], jnp.int32)
+    for pacing in ('linear', 'quadratic', 'root', 'step', 'exponential', 'logarithmic'):
+      found = jax.jit(lambda row, p=pacing, n=length: curriculum.pace(p, row, 0.2, (n,), 1.0))(row)
+      assert found[0] < 1 and (found[1:] == 1).all(), (pacing, length)
+
+
+def test_classes_may_be_more_than_samples():
+  label = jnp.array([90, 90, 90, 90, 55, 55, 55, 55], jnp.int32)
+  order = curriculum.easiest_first(KEY, jnp.arange(8, dtype=jnp.float32), label, False)
+  assert sorted(order[:2].tolist()) == [0, 4] and sorted(order[2:4].tolist()) == [1, 5]
+
+
 def test_prefixes_are_balanced_and_easiest_first():
   rng = np.random.default_rng(0)
   loss, label = rng.permutation(40).astype(np.float32), np.arange(40) % 4
@@ -231,6 +245,20 @@ def test_only_those_known_well_are_hidden():
   assert int(plan.rows) == 4 and sorted(np.asarray(plan.index)[:4].ravel()) == list(range(16))
 
 
+@pytest.mark.parametrize('epochs', [200, 55, 47])
+def test_fewer_are_hidden_from_the_very_epoch_on(epochs):
+  selector = kakurenbo.kakurenbo(spec(90, 1, epochs), 1.0, exact=False)
+  noted = kakurenbo.Known(jnp.arange(90, dtype=jnp.float32), jnp.ones(90, bool))
+  state = selector.init(KEY)._replace(noted=noted)
+  stay = jax.jit(lambda epoch: selector.plan(state, KEY, epoch)[0].first)
+  falls = {0: 27, 3: 21, 6: 16, 8: 10}  # by tenths of the run: of 0.3 * 90 samples, rounded down
+  for tenths in (3, 6, 8):
+    late = -(-tenths * epochs // 10)
+    before = falls[max(t for t in falls if t < tenths)]
+    assert [90 - int(stay(jnp.int32(e))) for e in (late - 1, late)] == [before, falls[tenths]]
+  assert [90 - int(stay(jnp.int32(e))) for e in (0, 1)] == [0, 27]
+
+
 def test_hidden_samples_are_looked_at_behind_the_trained():
   selector = kakurenbo.kakurenbo(spec(16, 4), 0.5)
   facts = selector.facts
@@ -275,17 +303,42 @@ def test_a_window_slides_over_groups_of_loss():
   assert [len(index) for index, _ in used(everybody, 3)] == [12] * 3  # G = 1: unif_sgd of (1-rho)N
 
 
+def test_the_last_epochs_without_a_window_are_a_share_as_it_is_written():
+  # 0.57 of 100 epochs are 57, though 0.57 * 100 < 57 in binary.
+  losses = jnp.asarray(np.repeat([0.1, 1.0, 2.0, 3.0], 4), jnp.float32)
+  selector = seta.seta(
+    spec(16, 4, 100), 1.0, exact=False, ratio=0.0, groups=4, share=0.5, delta=0.57
+  )
+  plan = jax.jit(selector.plan)
+  assert [int(plan(losses, KEY, jnp.int32(e))[1].rows) for e in (56, 57)] == [2, 4]
+
+
 def test_batches_score_their_members():
   batch = batch_of([2, 5, 7])._replace(weight=jnp.array([1.0, 1.0, 0.0]))
   outputs = Outputs(jnp.zeros((3, 3)), jnp.array([1.0, 3.0, 50.0]))
-  table_ = scores.remember_mean(jnp.zeros(16), batch, outputs.loss)
-  table_ = np.asarray(scores.remember_mean(table_, batch, outputs.loss))
-  np.testing.assert_allclose(table_[[2, 5]], 0.9 * 0.2 + 0.1 * 2, rtol=1e-5)
-  assert np.count_nonzero(table_) == 2
+  means = scores.remember_mean(scores.no_means(16), batch, outputs.loss)
+  np.testing.assert_allclose(scores.batch_means(means), 2, rtol=1e-5)  # the unseen: the hardest
+  means = scores.remember_mean(means, batch, jnp.array([2.0, 6.0, 50.0]))
+  np.testing.assert_allclose(means.total[jnp.array([2, 5])], 0.9 * 0.2 + 0.1 * 4, rtol=1e-5)
+  assert np.count_nonzero(means.total) == np.count_nonzero(means.share) == 2
+  other = batch_of([1, 3])  # seen once, not twice, with the mean of those
+  means = scores.remember_mean(means, other, jnp.full(2, 0.58 / 0.19))
+  score = np.asarray(scores.batch_means(means))
+  np.testing.assert_allclose(score, 0.58 / 0.19, rtol=1e-5)
+  assert np.asarray(scores.batch_means(scores.no_means(4))).tolist() == [0] * 4
+  # Four that are easy and seen often, four that are hard and seen once, and eight never seen.
+  seen = jnp.repeat(jnp.array([0.9, 0.1, 0, 0], jnp.float32), 4)
+  known = scores.Means(seen * jnp.repeat(jnp.array([0.1, 1, 0, 0], jnp.float32), 4), seen)
   for name in ('infobatch', 'seta'):
-    selector = make_selector(name, spec(16, 4), 0.5, {'batch_score': True})
+    options = {'infobatch': {'ratio': 0.5}, 'seta': {'ratio': 0.0, 'groups': 2, 'share': 0.5}}
+    selector = make_selector(
+      name, spec(16, 4), 1.0, {'batch_score': True, 'exact': False, **options[name]}
+    )
     state = jax.jit(selector.update)(selector.init(KEY), batch, outputs)
-    np.testing.assert_allclose(state[jnp.array([2, 5])], 0.2, rtol=1e-5)
+    np.testing.assert_allclose(state.total[jnp.array([2, 5])], 0.2, rtol=1e-5)
+    _, plan = jax.jit(selector.plan)(known, KEY, jnp.int32(1))
+    members = np.asarray(plan.index).ravel()[np.asarray(plan.weight).ravel() > 0]
+    assert set(range(4, 16)) <= set(members) and len(members) == (14 if name == 'infobatch' else 12)
 
 
 def test_delays_by_hand():
@@ -309,11 +362,31 @@ def test_delays_by_hand():
     if kernel == 'gauss':
       assert found / 0.1 == pytest.approx(16.24, abs=0.01)
       memory = rbf.Memory(
-        jnp.arange(4), jnp.array([1.0, 1, 7, 7]), jnp.array([0.1, 9.0, -1, -2]), jnp.array(sums)
-      )
+        jnp.arange(4), jnp.array([1.0, 1, 7, 7]), jnp.array([0.1, 9.0, 0, 3]),
+        jnp.array([0.9, 0.5, -1, 0.05]), jnp.array(sums),
+      )  # fmt: skip
       delay = rbf.delays(memory._replace(sums=memory.sums.astype(jnp.float32)), kernel, 0.5)
       np.testing.assert_allclose(delay, [16.24, 1, 6, 7], rtol=1e-3)
   assert float(rbf.strength(jnp.zeros(4), 'gauss', 0.5)) == 0
+
+
+def test_what_is_recalled_of_a_mixed_sample_is_asked_of_its_mean():
+  share = jnp.array([[0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.5, 0.5]], jnp.float32)
+  parts = jnp.array([[1, 2], [1, 2], [3, 4], [3, 4]], jnp.int32)
+  batch = batch_of(range(4))._replace(
+    part_index=parts, part_share=share, part_label=jnp.array([[0, 1]] * 4, jnp.int32)
+  )
+  p = np.array([0.51, 0.01, 1 - 1e-9, 0.01])  # of class 0; the others share the rest
+  _, learn = rbf._notes('gauss', 0.5)
+  memory = rbf.repeat_before_forgetting(spec(16, 4), 0.5).init(KEY).noted
+  memory = learn(memory._replace(delay=jnp.full(16, 7.0)), batch, said(p))
+  recalled = [0.9 * p[0] + 0.1 * p[1], 0.1 * 0.245 + 0.9 * 0.495, 0.5 * 0.9 + 0.5 * p[3]]
+  np.testing.assert_allclose(memory.recall[1:4], recalled, rtol=1e-4)
+  assert float(memory.loss[1]) == pytest.approx(-0.9 * math.log(0.51) - 0.1 * math.log(0.01), 1e-4)
+  memory = memory._replace(sums=jnp.array([2.0, 1.7, 0.33, 1.25]))
+  delay = np.asarray(rbf.delays(memory, 'gauss', 0.5))
+  assert delay[1:5].tolist() == [7] * 4 and delay[[0, *range(5, 16)]].tolist() == [6] * 12
+  assert set(np.asarray(rbf.delays(memory, 'gauss', 0.2))[1:4].tolist()).isdisjoint({6, 7})
 
 
 def test_those_due_first_are_repeated_and_some_are_held_out():
@@ -338,6 +411,15 @@ def test_those_due_first_are_repeated_and_some_are_held_out():
   assert int(plan.rows) == 5 + 1  # everybody is due at first
 
 
+@pytest.mark.parametrize('exact', [True, False])
+def test_who_is_due_at_once_comes_in_random_order(exact):
+  selector = rbf.repeat_before_forgetting(spec(64, 4), 0.5 if exact else 1.0, exact=exact)
+  state, plan = jax.jit(selector.plan)(selector.init(KEY), KEY, jnp.int32(0))
+  trained = np.asarray(plan.index)[: int(state.first)].ravel()
+  rising = np.mean(np.diff(trained) > 0)
+  assert len(trained) == (32 if exact else 56) and 0.2 < rising < 0.8
+
+
 # Loss side
 
 
@@ -353,6 +435,38 @@ def test_quantiles_keep_exactly_their_share():
   assert weight.sum() / 3 == pytest.approx(3 / 10)
   plain = self_paced.self_paced(spec(40, 10), 1.0, start=1.0)
   np.testing.assert_array_equal(plain.weigh(state, loss, jnp.ones(10)), 1)
+  slow = self_paced.self_paced(spec(40, 10), 1.0, start=0.3, decay=0.9)
+  assert int((slow.weigh(state, loss, jnp.ones(10)) > 0).sum()) == 3  # from the first step on
+  state = slow.update(state, None, Outputs(jnp.zeros((10, 3)), loss))
+  assert float(state.level) == 2
+  state = slow.update(state, None, Outputs(jnp.zeros((10, 3)), loss + 10))
+  assert float(state.level) == pytest.approx(0.9 * 2 + 0.1 * 13, rel=1e-5)  # the 4th of 10 by now
+
+
+@pytest.mark.parametrize(('start', 'until'), [(0.3, 0.39), (0.25, 0.86), (0.5, 2 / 3)])
+def test_everybody_counts_from_the_very_step_on(start, until):
+  selector = self_paced.self_paced(spec(16, 4), 1.0, start=start, until=until, decay=0.9)
+  steps = 300 * np.arange(1, 400)
+  end = np.round(until * steps).astype(int)  # whole numbers, but for rounding
+
+  def counts(step, steps):
+    state = self_paced.State(jnp.float32(0), step, steps)
+    return jnp.all(selector.weigh(state, jnp.array([1.0, 9.0]), jnp.ones(2)) > 0)
+
+  counts = jax.jit(jax.vmap(counts))
+  steps, end = jnp.asarray(steps, jnp.int32), jnp.asarray(end, jnp.int32)
+  assert counts(end, steps).all() and not counts(end - 1, steps).any()
+
+
+def test_progress_is_in_whole_percent():
+  rng = np.random.default_rng(0)
+  steps = rng.integers(2**22, 2**24, 1000)
+  step = -(-rng.integers(1, 100, 1000) * steps // 100)  # the first of a percent
+  for taken in (step - 1, step):
+    state = self_paced.State(
+      jnp.float32(0), jnp.asarray(taken, jnp.int32), jnp.asarray(steps, jnp.int32)
+    )
+    np.testing.assert_array_equal(jax.jit(self_paced.progress)(state), 100 * taken // steps)
 
 
 def test_mentornet_by_hand():
@@ -400,6 +514,32 @@ def test_the_assistant_by_hand():
   everybody = auto_assist.auto_assist(spec(16, 4), 1.0, exact=False, base=1.0)
   state, chosen, info = everybody.select(everybody.init(KEY), KEY, batch, None)
   assert np.asarray(chosen.weight).tolist() == [1] * 4 and int(info['scored']) == 0  # sgd
+
+
+def test_the_assistant_decays_a_class_by_the_samples_it_has():
+  rng = np.random.default_rng(0)
+  image, pixels = rng.normal(size=(4, 2)).astype(np.float32), np.array([3.0, -2.0], np.float32)
+  classes, label = np.array([50.0, -40.0, 30.0], np.float32), np.array([0, 0, 1, 2])
+  batch = batch_of(range(4))._replace(
+    image=jnp.asarray(image).reshape(4, 1, 2, 1), weight=jnp.array([1.0, 1, 1, 0]),
+    part_label=jnp.asarray(label[:, None], jnp.int32),
+  )  # fmt: skip
+  state = auto_assist.auto_assist(spec(16, 4), 0.5).init(KEY)
+  state = state._replace(
+    assistant=state.assistant._replace(pixels=jnp.asarray(pixels), classes=jnp.asarray(classes))
+  )
+  losses = np.array([1.0, 1.0, 5.0, 9.0])  # of those that are there the third is hard
+  after = auto_assist.learn(
+    state, batch, Outputs(jnp.zeros((4, 3)), jnp.asarray(losses, jnp.float32))
+  )
+  slope = 1 / (1 + np.exp(-(image @ pixels + classes[label]))) - (losses > 7 / 3)
+  rate, own = 0.01 / 3, classes.astype(np.float64)
+  for i in range(3):  # as the source, sample by sample: W by the sum of them, U[y] by each
+    own[label[i]] -= rate * (slope[i] + 1e-3 * classes[label[i]])
+  np.testing.assert_allclose(after.assistant.classes - classes, own - classes, rtol=2e-2, atol=1e-6)
+  assert float(after.assistant.classes[2]) == 30  # nobody is of it
+  moved = -rate * (slope[:3] @ image[:3] + 1e-3 * pixels)
+  np.testing.assert_allclose(after.assistant.pixels - pixels, moved, rtol=1e-3, atol=1e-6)
 
 
 def test_the_assistant_by_other_labels_and_trust():
@@ -452,10 +592,23 @@ def test_own_bounds_are_those_of_the_loss():
   own = scores.own_bound(outputs, jnp.argmax(target, 1)[:, None])[:, 0]
   np.testing.assert_allclose(own, scores.gradient_bound(outputs, target), rtol=1e-5)
   from jaxbudget.losses import cross_entropy
-  from jaxbudget.types import Seen
 
-  seen = Seen(cross_entropy(outputs.logits, target), outputs.logits)
+  label = jnp.argmax(target, 1).astype(jnp.int32)
+  seen = Seen(cross_entropy(outputs.logits, target), outputs.logits, label=label)
   np.testing.assert_allclose(gradient_norm._refresh(None, None, seen), own, rtol=1e-4)
+
+
+def test_bounds_of_who_is_known_well_keep_their_digits():
+  rest = np.array([1e-2, 2e-5, 1e-6, 1e-9, 1e-15])
+  logits = np.log(np.stack([0.7 * rest, 1 - rest, 0.3 * rest], 1)).astype(np.float32)
+  p = np.exp(logits.astype(np.float64))
+  p /= p.sum(1, keepdims=True)
+  right = np.sqrt(p[:, 0] ** 2 + p[:, 2] ** 2 + (p[:, 0] + p[:, 2]) ** 2)
+  label = jnp.ones(5, jnp.int32)
+  own = scores.own_bound(Outputs(jnp.asarray(logits), jnp.zeros(5)), label[:, None])
+  np.testing.assert_allclose(own[:, 0], right, rtol=1e-5)
+  seen = Seen(-jnp.asarray(logits[:, 1]), jnp.asarray(logits), label=label)
+  np.testing.assert_allclose(gradient_norm._refresh(None, None, seen), right, rtol=1e-5)
 
 
 def test_a_table_of_norms_waits_for_the_first_look():
@@ -524,6 +677,36 @@ def test_points_that_coincide_are_kept_apart():
   )
   assert early[0] / early[1] == pytest.approx(4)
   assert late[0] / late[1] == pytest.approx(4 * math.exp(-3), rel=1e-4)
+
+
+def test_a_pool_turns_to_those_of_mingling_three():
+  mingling = jnp.array([0, 0, 0, 0, 1, 2, 3, 3, 4], jnp.int32)
+
+  def shares(row, mingling):
+    weight = np.asarray(poisson_disk.pool_weights('anneal', mingling, jnp.int32(row)))
+    return np.bincount(mingling, weight, 5) / weight.sum()
+
+  np.testing.assert_allclose(shares(0, mingling), [0.4, 0.3, 0.2, 0.1, 0], rtol=1e-5, atol=1e-12)
+  for row in (10_000, 200_000, 20_000_000):
+    assert shares(row, mingling)[3] > 0.9998
+    assert shares(row, mingling[:6])[2] > 0.999  # of those there are
+    assert shares(row, mingling[8:])[4] == 1
+  selector = poisson_disk.poisson_disk(
+    spec(9, 2), 1.0, np.zeros((9, 1), np.float32), np.zeros(9, np.int32), form='anneal', pool=1,
+    radius=0.0,
+  )  # fmt: skip
+  state = selector.init(KEY)._replace(mingling=mingling)
+  _, plan = jax.jit(selector.plan)(state, KEY, jnp.int32(50_000))
+  assert {tuple(sorted(row)) for row in plan.index.tolist()} == {(6, 7)}
+
+
+@pytest.mark.parametrize('form', ['plain', 'anneal'])
+def test_no_key_of_a_spread_plan_serves_twice(form):
+  feature, label = np.arange(32, dtype=np.float32)[:, None], np.arange(32, dtype=np.int32) % 2
+  selector = poisson_disk.poisson_disk(spec(32, 4), 0.5, feature, label, form=form)
+  state = selector.init(KEY)
+  with jax.debug_key_reuse(True):
+    jax.jit(selector.plan)(state, jax.random.key(5), jnp.int32(0))
 
 
 def test_determinants_decide_who_comes_together():

@@ -228,6 +228,20 @@ def test_ranks_refresh_at_their_cost():
   assert obs.online_batch_selection(spec(100, 10), 0.5, refresh=0.0).facts.scan.every == 0
 
 
+def test_ranks_refresh_by_what_the_looks_leave_to_train_on():
+  sizes = Spec(50_000, 100, 10, 200, (1, 1, 1))
+  for refresh, expected in ((0.5, 24), (3.0, 7)):
+    budget = ledger.Budget(Fraction(1, 10), 'compute')
+    facts = obs.online_batch_selection(sizes, budget, refresh=refresh).facts
+    every = facts.scan.every
+    assert every == expected and facts.scan.first == every
+    share = lambda k: Fraction(1, 10) - Fraction(len(range(k, 200, k)), 600)
+    assert every * share(every) * Fraction(refresh) >= 1  # N/refresh samples between two looks
+    assert (every - 1) * share(every - 1) * Fraction(refresh) < 1
+    assert facts.planned.scored == len(range(every, 200, every)) * 50_000
+  assert obs.online_batch_selection(sizes, 0.1).facts.scan.every == 20  # looks cost nothing
+
+
 # Gradient bound
 
 
@@ -277,6 +291,18 @@ def test_candidates_may_be_distinct():
   assert rows.shape == (3, 12) and (np.diff(rows, axis=1) > 0).all()
 
 
+def test_a_row_that_does_not_score_trains_on_any_of_its_distinct_candidates():
+  selector = gb.gradient_bound(spec(12, 3), 1.0, ratio=3.0, distinct=True)
+  plan = jax.jit(
+    jax.vmap(lambda key: selector.plan(selector.init(KEY), key, jnp.int32(0))[1].index)
+  )
+  first = np.asarray(plan(jax.random.split(KEY, 500)))[:, : selector.facts.rows, :3]
+  share = np.bincount(first.ravel(), minlength=12) / first.size
+  np.testing.assert_allclose(share, 1 / 12, atol=0.015)  # 5 sigma
+  with jax.debug_key_reuse(True):
+    selector.plan(selector.init(KEY), KEY, jnp.int32(0))
+
+
 def test_where_all_bounds_are_equal_nothing_is_ever_scored():
   selector = gb.gradient_bound(spec(32, 4), 0.5)
   state = selector.init(KEY)
@@ -293,7 +319,7 @@ def test_where_all_bounds_are_equal_nothing_is_ever_scored():
 
 
 def test_history_merges_batches_in_any_order():
-  state = History(*(jnp.zeros(4, jnp.float32) for _ in range(3)))
+  state = History(*(jnp.zeros(4, jnp.float32) for _ in range(3)), jnp.array(False))
   for p in (0.2, 0.4, 0.9):
     state = enter(state, batch_of([1]), said([p]))
   assert float(state.mean[1]) == pytest.approx(0.5, abs=1e-6)
@@ -303,10 +329,13 @@ def test_history_merges_batches_in_any_order():
   both = enter(state, batch_of([2, 2]), said([0.3, 0.7]))
   one = enter(enter(state, batch_of([2]), said([0.7])), batch_of([2]), said([0.3]))
   np.testing.assert_allclose(both.square, one.square, atol=1e-6)
+  nearly = np.full(4, np.nextafter(np.float32(2), np.float32(0)))  # shares that sum to an ulp less
+  twice = both._replace(seen=jnp.asarray(nearly), square=jnp.full(4, 0.08))
+  np.testing.assert_allclose(statistic(twice, 'spv'), 2 * math.sqrt(0.04 + 0.04**2), rtol=1e-5)
 
 
 def test_weights_have_mean_one_and_say_nothing_of_the_unseen():
-  blank = History(*(jnp.zeros(16, jnp.float32) for _ in range(3)))
+  blank = History(*(jnp.zeros(16, jnp.float32) for _ in range(3)), jnp.array(False))
   batch = batch_of(range(4))
   for kind in ('sd', 'se', 'spv', 'stc'):
     _, weighed, _ = weigh_by(kind)(blank, KEY, batch, None)
@@ -317,6 +346,16 @@ def test_weights_have_mean_one_and_say_nothing_of_the_unseen():
     _, weighed, _ = weigh_by(kind)(state, KEY, batch, None)
     assert float(weighed.weight.mean()) == pytest.approx(1, rel=1e-5)
     assert len(set(np.round(np.asarray(weighed.weight), 4))) > 2
+
+
+def test_a_warmup_weighs_nothing():
+  selector = active_bias(spec(16, 4), 0.5, form='wd', warmup=2)
+  batch, plan, weighed = batch_of(range(4)), jax.jit(selector.plan), []
+  state = selector.update(selector.init(KEY), batch, said([0.2, 0.4, 0.6, 0.9]))
+  for e in range(4):
+    state, _ = plan(state, KEY, jnp.int32(e))
+    weighed.append(np.asarray(selector.select(state, KEY, batch, None)[1].weight).std() > 0.1)
+  assert weighed == [False, False, True, True]
 
 
 def test_inverse_weights_make_up_for_the_draw():
@@ -510,6 +549,14 @@ def test_focal_weights_have_the_gradient_of_the_focal_loss():
   weight = loss_side.focal_weight(1.5, 'exact')((), loss, jnp.ones(2))
   np.testing.assert_allclose(weight, jax.vmap(jax.grad(focal))(loss), rtol=1e-4)
   np.testing.assert_array_equal(loss_side.focal_weight(0.0, 'exact')((), loss, jnp.ones(2)), 1)
+
+
+def test_focal_weights_leave_nobody_out_of_the_mean():
+  loss, weight = jnp.array([0.0, 1e-9, 0.5, 2.0], jnp.float32), jnp.array([1.0, 1.0, 1.0, 0.0])
+  for form in loss_side.FORMS:  # 1e-7 to the eighth is less than float32 holds
+    found = np.asarray(loss_side.focal_weight(8.0, form)((), loss, weight))
+    assert (found > 0).tolist() == [True, True, True, False]  # padding stays padding
+    assert found[:2].max() < 1e-20 < 1e-4 < found[2]
 
 
 def test_average_top_k_settles_where_its_share_is_above():

@@ -10,6 +10,7 @@ import pytest
 
 from jaxbudget.losses import cross_entropy
 from jaxbudget.selectors.ordered import hardest, ordered_sgd
+from jaxbudget.testing import runs, toy
 from jaxbudget.types import Data, Outputs, Spec, plain_batch, take_all
 
 SPEC = Spec(64, 16, 3, 10, (1, 1, 4))
@@ -178,6 +179,15 @@ def test_compact_runs_no_scoring_pass_while_all_samples_count():
     jax.block_until_ready(compact.select(at, jax.random.key(0), make_batch(), forward))
     jax.effects_barrier()
     assert len(calls) == expected
+
+
+def test_rows_that_rank_pay_by_what_they_do_not_train_on():
+  compact = ordered_sgd(toy.SPEC, 0.5, backward='compact', thresholds=(1.0, 2.0))
+  assert compact.facts.row_cost == ordered_sgd(toy.SPEC, 0.5).facts.row_cost
+  assert list(runs.kept(compact, 0.5)) == []
+  cheap = compact.facts.row_cost._replace(trained=4, backward=4)  # less than s + 3s/2
+  unsound = compact._replace(facts=compact.facts._replace(row_cost=cheap))
+  assert any('scored, facts.row_cost says 0' in fault for fault in runs.kept(unsound, 0.5))
 
 
 def test_lr_drop_halves_the_gradient_for_good():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from online_methods_test import KEY, batch_of
+from online_methods_test import KEY, batch_of, said
 from online_methods_test import spec as spec_of
 
 from jaxbudget import data, factories, ledger, registry, selectors
@@ -56,6 +56,42 @@ def test_between_two_scorings_what_was_said_counts():
   _, chosen, info = selector.select(state, KEY, batch, saying(-first))
   expected = np.argsort(-np.asarray(saying(-first)(batch).loss))[:4]
   assert set(np.asarray(chosen.index).tolist()) == set(expected) and int(info['scored']) == 8
+
+
+def test_rows_that_look_keep_what_is_newer_than_what_was_said():
+  spec = spec_of(16, 4)
+  selector = rescored(selectors.make_selector('kakurenbo', spec, 0.5), spec, Scoring(every=2))
+  plan, select = jax.jit(selector.plan), jax.jit(selector.select, static_argnums=3)
+  state, forward = selector.init(KEY), lambda batch: said(4 * [0.6])
+  noted = lambda: state.inner.noted.loss
+  for e, p in ((0, 0.9), (1, 0.95), (3, 0.8)):  # 0 scores those who are hidden
+    before = noted()
+    state, planned = plan(state, KEY, jnp.int32(e))
+    trained, hidden = np.asarray(planned.index[:2]).ravel(), np.asarray(planned.index[2:4]).ravel()
+    for index in planned.index[:4]:
+      state, batch, info = select(state, KEY, batch_of(index), forward)
+      if bool((batch.weight > 0).any()):
+        state = selector.update(state, batch, said(4 * [p]))
+      else:
+        assert int(info['scored']) == (4 if e == 0 else 0)
+    np.testing.assert_allclose(noted()[trained], -math.log(p), rtol=1e-4)
+    # Whoever is hidden in epoch 1 was never scored, and in epoch 3 trained on since.
+    kept = -math.log(0.6) if e == 0 else before[hidden]
+    np.testing.assert_allclose(noted()[hidden], kept, rtol=1e-4)
+  assert bool(state.inner.noted.sure.all())
+
+
+def test_rows_that_look_recall_those_who_are_held_out():
+  spec = spec_of(24, 4)
+  selector = selectors.make_selector('repeat_before_forgetting', spec, 0.5, {'held_out': 0.2})
+  selector = rescored(selector, spec, Scoring(every=2))
+  state, forward = selector.init(KEY), lambda batch: said(4 * [0.6])
+  for e, scored in ((0, 4), (1, 0)):
+    state, planned = jax.jit(selector.plan)(state, KEY, jnp.int32(e))
+    state = state._replace(inner=state.inner._replace(row=state.inner.first))
+    state, _, info = selector.select(state, KEY, batch_of(planned.index[3]), forward)
+    assert int(info['scored']) == scored
+    np.testing.assert_allclose(state.inner.noted.sums[:2], [4, 2.4], rtol=1e-4)
 
 
 def test_epochs_that_score_nothing_do_not_make_those_that_score_cheaper():
@@ -181,6 +217,10 @@ def test_keys_of_the_launcher():
   [
     ({'score_every': 2}, 'score_every=2 would change nothing'),
     ({'score_size': 4}, 'score_size=4 would change nothing'),
+    (
+      {'score_every': 2, 'selector': 'ordered_sgd', 'selector_options.backward': 'compact'},
+      'change nothing of what is planned: this method plans no passes that score candidates',
+    ),
     ({'score_every': 0}, 'score_every=0 is refused'),
     ({'score_size': 8}, 'score_size=8 is refused: 0 .as they are. or a height below 8'),
     (

@@ -21,6 +21,7 @@ from jaxbudget.types import Selector, Spec, take_all
 SAMPLING = ('sd', 'se', 'spv', 'stc')
 WEIGHTING = ('wd', 'we', 'wpv', 'wtc')
 FORMS = (*SAMPLING, 'isd', *WEIGHTING)
+_TWICE = 2 - 1e-3  # the shares of a sample in two rounds of pictures may add up to an ulp less
 
 
 class History(NamedTuple):
@@ -29,6 +30,7 @@ class History(NamedTuple):
   seen: jax.Array  # f32[N]  times, or shares of pictures
   mean: jax.Array  # f32[N]  of p(true)
   square: jax.Array  # f32[N]  sum of squared deviations from the mean
+  even: jax.Array  # bool[]  this epoch is of the warmup: everybody weighs the same
 
 
 def enter(state: History, batch, outputs) -> History:
@@ -44,7 +46,7 @@ def enter(state: History, batch, outputs) -> History:
   total = state.seen + count
   step = mean - state.mean
   part = jnp.where(total > 0, count / jnp.where(total > 0, total, jnp.float32(1)), jnp.float32(0))
-  return History(
+  return state._replace(
     seen=total,
     mean=state.mean + part * step,
     square=state.square + square + state.seen * part * step**2,
@@ -73,7 +75,7 @@ def statistic(state: History, form: str) -> jax.Array:
   else:
     variance = state.square / jnp.where(seen, state.seen, jnp.float32(1))
     again = variance**2 / jnp.maximum(state.seen - 1, jnp.float32(1))
-    value = jnp.where(state.seen >= 2, jnp.sqrt(variance + again), jnp.float32(0))
+    value = jnp.where(state.seen >= _TWICE, jnp.sqrt(variance + again), jnp.float32(0))
   value = jnp.where(seen, value, jnp.max(jnp.where(seen, value, jnp.float32(0))))
   return value + jnp.mean(value)
 
@@ -88,7 +90,8 @@ def weigh_by(form: str):
     real = (batch.weight > 0).astype(jnp.float32)
     mean = jnp.sum(real * value) / jnp.maximum(jnp.sum(real), 1)
     # All 0, before anything is seen: everybody weighs the same.
-    weight = jnp.where(mean > 0, value / jnp.where(mean > 0, mean, jnp.float32(1)), jnp.float32(1))
+    weighs = (mean > 0) & ~state.even
+    weight = jnp.where(weighs, value / jnp.where(weighs, mean, jnp.float32(1)), jnp.float32(1))
     # A sample of value 0 is passed over by weight, but it is in the batch.
     weight = jnp.maximum(weight, jnp.float32(1e-6))
     return state, batch._replace(weight=batch.weight * weight), {'scored': jnp.int32(0)}
@@ -114,7 +117,7 @@ def active_bias(
     form: draws by 1 - m (`sd`), m (`se`), the spread of p(true) (`spv`) or m(1-m) (`stc`), with
       m the mean of p(true); `isd` draws as `sd`, with replacement, and weighs by the inverse; `wd
       we wpv wtc` draw uniformly and weigh by the same.
-    warmup: epochs of uniform sampling first.
+    warmup: epochs of uniform sampling first, in which the forms that weigh weigh nothing.
     replacement: draw with replacement; `isd` does.
     weights: `inverse` makes the mean loss unbiased, see `table.weighted`; `isd` has it.
     mix: share of the statistic in the chances; the rest is uniform. Of the forms that draw.
@@ -143,11 +146,13 @@ def active_bias(
 
   def init(key):
     del key
-    return History(*(jnp.zeros(spec.num_examples, jnp.float32) for _ in range(3)))
+    blank = (jnp.zeros(spec.num_examples, jnp.float32) for _ in range(3))
+    return History(*blank, even=jnp.array(False))
 
   def plan(state, key, epoch):
+    state = state._replace(even=epoch < warmup)
     value = statistic(state, kind)
-    even = (epoch < warmup) | ~jnp.any(value > 0)
+    even = state.even | ~jnp.any(value > 0)
     value = jnp.where(even | weighs, jnp.ones_like(value), value)
     if weighs:
       everyone = jnp.arange(spec.num_examples, dtype=jnp.int32)

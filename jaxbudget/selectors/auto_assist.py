@@ -82,8 +82,10 @@ def learn(state: State, batch: Batch, outputs, label: str = 'loss') -> State:
   def objective(weights):
     logit = doubt(assistant._replace(pixels=weights[0], classes=weights[1]), batch)
     entropy = jax.nn.softplus(logit) - hard * logit
-    penalty = sum(jnp.sum(w**2) for w in weights)
-    return jnp.sum(real * entropy) / jnp.maximum(jnp.sum(real), 1) + _PENALTY / 2 * penalty
+    # Of the pixels' weights once a batch, of a class's once for each sample of it; all over s.
+    own = jnp.sum(batch.part_share * weights[1][batch.part_label] ** 2, axis=1)
+    penalty = jnp.sum(weights[0] ** 2) + jnp.sum(real * own)
+    return (jnp.sum(real * entropy) + _PENALTY / 2 * penalty) / jnp.maximum(jnp.sum(real), 1)
 
   weights = assistant.pixels, assistant.classes
   pixels, classes = jax.tree.map(lambda w, g: w - _RATE * g, weights, jax.grad(objective)(weights))

@@ -20,14 +20,13 @@ from jaxbudget.selectors.sgd import as_plan, plain_facts
 from jaxbudget.types import LABELS, Facts, Need, Needed, Plan, Selector, Spec
 
 ORDERS = ('curriculum', 'anti', 'random')
+_WU = ('linear', 'quadratic', 'root', 'step', 'exponential', 'logarithmic')
 # By pacing function: share of the data at the start, and lengths as shares of the run's rows.
 DEFAULTS = {
   'fixed_exponential': (0.04, (100 / 3500,)),
   'varied_exponential': (0.0878, tuple(n / 3500 for n in (100, 400, 30, 80, 300, 250))),
   'single_step': (0.28, (1400 / 3500,)),
-  **dict.fromkeys(
-    ('linear', 'quadratic', 'root', 'step', 'exponential', 'logarithmic'), (0.2, (0.8,))
-  ),
+  **dict.fromkeys(_WU, (0.2, (0.8,))),
 }
 _FACTORS = {'fixed_exponential': 1.9, 'varied_exponential': 1.5}
 
@@ -57,13 +56,16 @@ def pace(
   elif pacing == 'single_step':
     share = jnp.where(row > ends[0], jnp.float32(1), b)
   elif pacing == 'step':
-    share = b + jnp.floor(z)
+    share = jnp.full(row.shape, b)
   elif pacing == 'exponential':
     share = b + rest * jnp.expm1(10 * jnp.minimum(z, 1)) / jnp.expm1(jnp.float32(10))
   elif pacing == 'logarithmic':
     share = b + rest * (1 + jnp.log(z + jnp.exp(jnp.float32(-10))) / 10)
   else:
     share = b + rest * z ** {'linear': 1.0, 'quadratic': 2.0, 'root': 0.5}[pacing]
+  if pacing in _WU:
+    # By whole rows: z, compiled to a product with 1/length, may be less than 1 at its end.
+    share = jnp.where(row < lengths[0], share, jnp.float32(1))
   return jnp.minimum(share, 1)
 
 
@@ -86,11 +88,14 @@ def easiest_first(key: jax.Array, loss: jax.Array, labels: jax.Array | None, ant
     return jnp.lexsort((tie, loss)).astype(jnp.int32)
   count = loss.shape[0]
   by_class = jnp.lexsort((tie, loss, labels))
-  size = jnp.zeros(count, jnp.int32).at[labels].add(1)  # no more classes than samples
-  before = jnp.cumsum(size) - size
   place = jnp.zeros(count, jnp.int32).at[by_class].set(jnp.arange(count, dtype=jnp.int32))
-  rank = (place - before[labels]).astype(jnp.float32)
-  level = (rank + jnp.float32(0.5)) / size[labels].astype(jnp.float32)
+  # Where a class begins and ends, by searching: its number may be more than there are samples.
+  begins, ends = (
+    jnp.searchsorted(labels[by_class], labels, side=side).astype(jnp.int32)
+    for side in ('left', 'right')
+  )
+  rank = (place - begins).astype(jnp.float32)
+  level = (rank + jnp.float32(0.5)) / (ends - begins).astype(jnp.float32)
   return jnp.lexsort((tie, loss, level)).astype(jnp.int32)
 
 

@@ -181,7 +181,11 @@ def gradient_bound(
     del epoch
     count = spec.num_examples
     if distinct:
-      index = distinct_rows(key, jnp.full(facts.rows, count, jnp.int32), candidates).ravel()
+      draw_key, order_key = jax.random.split(key)
+      index = distinct_rows(draw_key, jnp.full(facts.rows, count, jnp.int32), candidates)
+      # A row that does not score trains on its first: they must be any of its candidates.
+      word = jax.random.bits(order_key, index.shape, jnp.uint32)
+      index = jnp.take_along_axis(index, jnp.argsort(word, axis=1), axis=1).ravel()
     else:
       index = jax.random.randint(key, (facts.rows * candidates,), 0, count, jnp.int32)
     return state, as_plan(index, facts.rows, candidates, padded)

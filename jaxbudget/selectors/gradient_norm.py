@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,7 +16,7 @@ from jaxbudget import ledger, registry, scores
 from jaxbudget.ledger import Budget
 from jaxbudget.selectors import table
 from jaxbudget.selectors.sgd import as_plan, plain_facts
-from jaxbudget.types import Need, Needed, Scan, Selector, Spec
+from jaxbudget.types import Need, Needed, Outputs, Scan, Selector, Spec
 
 TABLES = ('latest', 'features')
 _UNKNOWN = -1.0
@@ -28,11 +27,9 @@ def _remember(state, batch, outputs):
 
 
 def _refresh(state, key, seen):
-  """Bounds of all samples: with p of the true class, ||p - y||^2 is sum p^2 - 2 p_y + 1."""
+  """Bounds of all samples."""
   del state, key
-  p = jax.nn.softmax(seen.logits, axis=-1)
-  true = jnp.exp(-seen.loss)
-  return jnp.sqrt(jnp.maximum(jnp.sum(p**2, axis=-1) - 2 * true + 1, 0))
+  return scores.own_bound(Outputs(seen.logits, seen.loss), seen.label[:, None])[:, 0]
 
 
 def gradient_norm(

@@ -58,11 +58,6 @@ def keep(key, loss: jax.Array, samples: jax.Array) -> tuple[jax.Array, jax.Array
   return order[front], each[front], samples
 
 
-def _as_written(share: float) -> Fraction:
-  """What a float stands for: a decimal, or a third."""
-  return Fraction(share).limit_denominator(10_000)
-
-
 def share_of(count: jax.Array, share: Fraction) -> jax.Array:
   """floor(count * share), exactly.
 
@@ -107,7 +102,7 @@ def infobatch(
     delta: share of the epochs that prune; not used if `exact`.
     exact: train on floor(N*B) samples an epoch.
     batch_score: score samples by the mean losses of their batches (BLS), see
-      `scores.remember_mean`.
+      `scores.batch_means`.
     normalise: scale the weights of an exact epoch to mean 1; without, they are N/n as those of
       the original, a learning rate ten times as high at B = 0.1.
 
@@ -132,11 +127,11 @@ def infobatch(
     planned = facts.planned._replace(trained=spec.epochs * count, backward=spec.epochs * count)
     facts = facts._replace(rows=rows, planned=planned, cost='bound', cap=spec.epochs * count + size)
   padded = max(count // size, facts.rows)
-  last = math.floor(_as_written(delta) * spec.epochs)
+  last = math.floor(ledger.as_written(delta) * spec.epochs)
 
   def init(key):
     del key
-    return jnp.full(count, 0 if batch_score else _UNSEEN, jnp.float32)
+    return scores.no_means(count) if batch_score else jnp.full(count, _UNSEEN, jnp.float32)
 
   def exact_plan(loss, key, epoch):
     del epoch
@@ -147,7 +142,7 @@ def infobatch(
   def original_plan(loss, key, epoch):
     easy = loss < jnp.mean(loss)
     pruned = jnp.where(epoch < last, jnp.sum(easy, dtype=jnp.int32), 0)
-    kept = share_of(pruned, 1 - _as_written(ratio))
+    kept = share_of(pruned, 1 - ledger.as_written(ratio))
     order = shuffle(key, jnp.arange(count, dtype=jnp.int32))
     out = easy[order] & (epoch < last)
     stays = ~out | (jnp.cumsum(out, dtype=jnp.int32) <= kept)
@@ -155,13 +150,14 @@ def infobatch(
     front = jnp.argsort(~stays, stable=True)
     return order[front], weight[front], jnp.sum(stays, dtype=jnp.int32)
 
-  def plan(loss, key, epoch):
+  def plan(state, key, epoch):
+    loss = scores.batch_means(state) if batch_score else state
     index, weight, used = (exact_plan if exact else original_plan)(loss, key, epoch)
     room = padded * size
     index, weight = (jnp.pad(x, (0, max(0, room - count)))[:room] for x in (index, weight))
     weight = jnp.where(jnp.arange(room, dtype=jnp.int32) < used, weight, jnp.float32(0))
     shape = padded, size
-    return loss, Plan(index.reshape(shape), weight.reshape(shape), -(-used // size))
+    return state, Plan(index.reshape(shape), weight.reshape(shape), -(-used // size))
 
   update = _remember_batch if batch_score else _remember
   return Selector(facts, init, plan, update=update, partial=not exact)

@@ -5,6 +5,8 @@ Nguyen et al., `KAKURENBO: Adaptively Hiding Samples in Deep Neural Network Trai
 """
 
 import functools
+import math
+from fractions import Fraction
 from typing import NamedTuple
 
 import jax
@@ -104,6 +106,7 @@ def kakurenbo(
   trained = facts.planned.trained // facts.epochs  # samples of an exact epoch
   # One place more than there are rows in a full epoch for each kind of row that is not full.
   padded = count // size + (0 if exact else 2)
+  starts, shares = milestones(fraction, spec.epochs)
   select, update = refreshing.hooks(_note(float(confidence)), _note(float(confidence)))
 
   def init(key):
@@ -111,15 +114,14 @@ def kakurenbo(
     known = Known(jnp.full(count, jnp.inf, jnp.float32), jnp.zeros(count, bool))
     return refreshing.Rows(known, jnp.int32(0), jnp.int32(0))
 
-  def most(epoch):
-    done = epoch.astype(jnp.float32) / jnp.float32(spec.epochs)
-    fall = sum(jnp.where(done >= at, by, 0) for at, by in _steps())
-    return jnp.where(epoch > 0, jnp.float32(fraction) * fall, jnp.float32(0))
-
   def plan(state, key, epoch):
     tie_key, order_key = jax.random.split(key)
-    limit = jnp.float32(1 - trained / count) if exact else most(epoch)
-    some = jnp.int32(count - trained) if exact else (limit * count).astype(jnp.int32)
+    if exact:
+      limit, some = jnp.float32(1 - trained / count), jnp.int32(count - trained)
+    else:
+      stage = jnp.sum(jnp.array(starts, jnp.int32) <= epoch, dtype=jnp.int32)
+      limit = jnp.array([float(share) for share in shares], jnp.float32)[stage]
+      some = jnp.array([math.floor(share * count) for share in shares], jnp.int32)[stage]
     away = hidden(tie_key, state.noted, some, exact)
     order = shuffle(order_key, jnp.arange(count, dtype=jnp.int32))
     order = order[jnp.argsort(away[order], stable=True)]
@@ -133,12 +135,21 @@ def kakurenbo(
   return Selector(facts, init, plan, select=select, update=update, partial=not exact)
 
 
-def _steps():
-  """The fall of the fraction as sums: (from which share of the run, how much is added)."""
-  before = 0.0
-  for at, share in _FALL:
-    yield at, share - before
-    before = share
+def milestones(fraction: float, epochs: int) -> tuple[list[int], list[Fraction]]:
+  """When the share that may be hidden changes, in whole epochs.
+
+  Compared as a share of the run, an epoch would come late: compiled, 60/200 is less than 0.3.
+
+  Args:
+    fraction: of the samples that may be hidden at first.
+    epochs: T.
+
+  Returns:
+    (the epochs from which on another share holds; the shares: of epoch 0, then of those).
+  """
+  starts = [max(1, math.ceil(ledger.exact(at) * epochs)) for at, _ in _FALL]
+  falls = [ledger.exact(fraction) * ledger.exact(fall) for _, fall in _FALL]
+  return starts, [Fraction(0), *falls]
 
 
 def _facts(spec, budget, exact):

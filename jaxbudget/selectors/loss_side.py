@@ -113,7 +113,8 @@ def focal_weight(gamma: float, form: str):
     factor = rest**gamma
     if form == 'exact' and gamma:
       factor = factor + gamma * loss * p * rest ** (gamma - 1)
-    return weight * factor
+    # The engine's mean is over positive weights: one that is rounded to 0 must not leave it.
+    return weight * jnp.maximum(factor, jnp.float32(1e-30))
 
   return weigh
 

@@ -5,13 +5,14 @@ Loshchilov and Hutter, `Online Batch Selection for Faster Training of Neural Net
 """
 
 import math
+from fractions import Fraction
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from jaxbudget import ledger, scores
-from jaxbudget.ledger import Budget, as_budget
+from jaxbudget.ledger import Budget
 from jaxbudget.sampling import shuffle
 from jaxbudget.selectors import table
 from jaxbudget.selectors.sgd import as_plan, plain_facts
@@ -46,6 +47,21 @@ def rank_weights(loss: jax.Array, pressure: jax.Array, key: jax.Array) -> jax.Ar
   return jnp.exp(-jnp.log(pressure) * rank / jnp.float32(count))
 
 
+def _looks(spec, every):
+  """How often all samples are measured, every so many epochs."""
+  return len(range(every, spec.epochs, every))
+
+
+def _epochs_between(spec, budget, refresh):
+  """The fewest epochs that train on N/refresh samples; under `compute` of what looks leave."""
+  budget = ledger.left_of(spec, budget)
+  price = Fraction(1, 3 * spec.epochs) if budget.unit == 'compute' else 0  # of a look, in B
+  every = math.ceil(1 / (refresh * budget.fraction))
+  while every * (budget.fraction - price * _looks(spec, every)) * refresh < 1:
+    every += 1  # 1 + 1/(3B) times at most: looks every k epochs cost no more than 1/(3k)
+  return every
+
+
 def online_batch_selection(
   spec: Spec,
   budget: Budget | float,
@@ -67,8 +83,9 @@ def online_batch_selection(
     budget: B.
     pressure: s_e of the first epoch; 1 is uniform sampling with replacement.
     final_pressure: s_e that the last epoch comes near to.
-    refresh: all losses are measured anew, in eval mode, once N/refresh samples were trained on
-      (the original: train mode, and as the last batches of an epoch); 0 is never.
+    refresh: all losses are measured anew, in eval mode, between two epochs, whenever N/refresh
+      more samples were trained on (the original: train mode, and as the last batches of an
+      epoch); 0 is never.
     weights: `inverse` makes the mean loss unbiased, see `table.weighted`.
     mix: share of the ranks in the chances; the rest is uniform.
 
@@ -83,8 +100,8 @@ def online_batch_selection(
   if not 0 <= refresh < math.inf:
     raise ValueError(f'refresh={refresh} must be 0 (never) or more')
   table.check(weights, mix)
-  every = math.ceil(1 / (ledger.exact(refresh) * as_budget(budget).fraction)) if refresh else 0
-  scans = len(range(every, spec.epochs, every)) if every else 0
+  every = _epochs_between(spec, budget, ledger.exact(refresh)) if refresh else 0
+  scans = _looks(spec, every) if every else 0
   scored = scans * spec.num_examples
   samples = ledger.trainable(spec, budget, scored, 'online_batch_selection')
   facts = plain_facts(spec, spec.epochs, samples)

@@ -157,7 +157,9 @@ def ordered_sgd(
   frozen. A batch costs s + 3q instead of 3s. The saving is not turned into more epochs
   under the unit `compute`: the schedule is part of the method, and how soon q falls is
   not known beforehand. For the same reason the planned cost of both forms is the dense one,
-  which `compact` can only undercut.
+  which `compact` can only undercut, in the run and in each row. So it plans no scoring, and
+  `score_every` and `score_size` refuse it: the first epoch below q = s could recall nothing, and
+  what was said in an earlier one is not the accuracy that q goes by.
 
   Args:
     spec: sizes of the run.
@@ -190,6 +192,8 @@ def ordered_sgd(
   if backward == 'dense':
     return Selector(facts, init, plan, weigh=_weigh, update=_update_dense, report=_report)
   select, update = _compact_hooks(size)
+  # The dearest row stays a dense one, of 3s: one that ranks costs s + 3q, and q is s/2 at most.
+  # With s scored in `row_cost` too, 4s, a dense last row that just fits the cap would not start.
   facts = facts._replace(cost='bound')
   sizes = tuple(sorted(set(levels)))
   return Selector(facts, init, plan, select=select, update=update, report=_report, sizes=sizes)

@@ -20,6 +20,7 @@ from jaxbudget.types import LABELS, Need, Needed, Selector, Spec
 
 FORMS = ('plain', 'easy', 'dense', 'anneal')
 _NEIGHBOURS = 4
+_LAST = 1e-30  # weight of who comes when all others are taken, in random order
 _BLOCK = 256  # samples whose neighbours are looked for at a time
 
 
@@ -93,7 +94,8 @@ def pool_weights(form: str, mingling: jax.Array, row: jax.Array) -> jax.Array:
   Args:
     form: one of `FORMS`.
     mingling: i32[N].
-    row: i32[], t: rows of the run so far; `anneal` turns from the easy ones to all.
+    row: i32[], t: rows of the run so far; `anneal` turns from the easy ones to those of mingling
+      3 alone. Those of 4 have no chance by its rule: they come when all others are taken.
 
   Returns:
     f32[N], not normalised.
@@ -103,8 +105,11 @@ def pool_weights(form: str, mingling: jax.Array, row: jax.Array) -> jax.Array:
   share = jnp.ones_like(values)  # every value of m as likely
   if form == 'anneal':
     easy = _NEIGHBOURS - values
-    share = easy * jnp.exp(-row.astype(jnp.float32) * easy / 1000)
-    share = jnp.maximum(share / jnp.max(share), jnp.float32(1e-6))
+    # In logs and by the likeliest there is: late in a run exp alone makes 0/0.
+    share = jnp.log(easy) - row.astype(jnp.float32) * easy / 1000
+    most = jnp.max(jnp.where(size > 0, share, -jnp.inf))
+    share = jnp.exp(jnp.minimum(share - jnp.where(most > -jnp.inf, most, jnp.float32(0)), 0))
+    share = jnp.where(easy > 0, jnp.maximum(share, jnp.float32(1e-6)), jnp.float32(_LAST))
   return (share / jnp.maximum(size, 1))[mingling]
 
 
@@ -130,7 +135,8 @@ def poisson_disk(
     features: f32[N,D].
     labels: i32[N], but for `plain`.
     form: `plain`; `easy`: only samples of mingling 0 repel each other; `dense`: besides, the
-      pool has as many of each mingling; `anneal`: first those of low mingling.
+      pool has as many of each mingling; `anneal`: first those of low mingling, at last those of
+      mingling 3 alone (of 4 only if there are no others).
     radius: as a share of the features' standard deviation; 0 is unif_sgd, in independent rows.
     pool: candidates for each place of a batch.
 
@@ -158,17 +164,19 @@ def poisson_disk(
   def plan(state, key, epoch):
     far = jnp.float32(radius) * jnp.std(state.feature)
     repels = jnp.ones_like(state.mingling, bool) if form == 'plain' else state.mingling == 0
-    keys = jax.random.split(key, facts.rows)
+    pool_key, row_key = jax.random.split(key)
+    keys = jax.random.split(row_key, facts.rows)
     every = jnp.full(facts.rows, spec.num_examples, jnp.int32)
-    uniform = distinct_rows(key, every, candidates)
+    uniform = distinct_rows(pool_key, every, candidates)
 
     def row(given):
       own_key, order, number = given
-      shuffled = order[jnp.argsort(jax.random.bits(own_key, order.shape, jnp.uint32))]
       if form in ('dense', 'anneal'):
         weight = pool_weights(form, state.mingling, number)
         clock = jnp.log(weight) + jax.random.gumbel(own_key, weight.shape, jnp.float32)
         shuffled = jax.lax.top_k(clock, candidates)[1].astype(jnp.int32)
+      else:
+        shuffled = order[jnp.argsort(jax.random.bits(own_key, order.shape, jnp.uint32))]
       taken = spread(state.feature[shuffled], far, repels[shuffled], facts.candidates)
       return shuffled[taken]
 

@@ -31,7 +31,7 @@ _KERNELS = {
   'quadratic': (lambda a: 1 - a, True, lambda nu, tau: jnp.sqrt((1 - nu) / tau)),
 }
 KERNELS = tuple(_KERNELS)
-_RECALLED, _FADED = -1.0, -2.0  # in place of a loss: not trained on; trained on, recalled badly
+_RESTED = -1.0  # in place of a recall: not trained on in this epoch
 
 
 class Memory(NamedTuple):
@@ -39,7 +39,8 @@ class Memory(NamedTuple):
 
   order: jax.Array  # i32[N]  those held out first
   delay: jax.Array  # f32[N]  epochs to wait; 1 or less is due
-  loss: jax.Array  # f32[N]  as trained on in this epoch, or one of the two signs above
+  loss: jax.Array  # f32[N]  as trained on in this epoch, the mean of the pictures it was in
+  recall: jax.Array  # f32[N]  likewise, or the sign above
   sums: jax.Array  # f32[4]  held out: how many, their recall; of the good ones numerator, losses
 
 
@@ -84,9 +85,11 @@ def _notes(kernel: str, recall: float):
 
   def learn(memory, batch, outputs):
     a, loss = _recalled(batch, outputs)
-    sign = jnp.where(a >= recall, loss, jnp.float32(_FADED))
-    # Parts of a sample in several pictures: their mean; a sum with a sign among them is a sign.
-    return memory._replace(loss=scores.remember(memory.loss, batch, sign))
+    # Whether a sample was recalled is asked of its mean: of a part of it, that would say little.
+    return memory._replace(
+      loss=scores.remember(memory.loss, batch, loss),
+      recall=scores.remember(memory.recall, batch, a),
+    )
 
   return look, learn
 
@@ -112,8 +115,8 @@ def repeat_before_forgetting(
     kernel: how recall fades: `gauss`, `laplace`, `linear`, `cosine` or `quadratic`.
     recall: nu, below which a sample is forgotten.
     held_out: share of the samples, full batches of them.
-    exact: train on the floor(N*B) samples that are due first; False: on all that are due, in the
-      last epoch on all there are.
+    exact: train on the floor(N*B) samples that are due first, as far as those not held out go;
+      False: on all that are due, in the last epoch on all there are.
 
   Returns:
     A selector.
@@ -142,7 +145,8 @@ def repeat_before_forgetting(
     memory = Memory(
       order=shuffle(key, jnp.arange(count, dtype=jnp.int32)),
       delay=jnp.ones(count, jnp.float32),
-      loss=jnp.full(count, _RECALLED, jnp.float32),
+      loss=jnp.zeros(count, jnp.float32),
+      recall=jnp.full(count, _RESTED, jnp.float32),
       sums=jnp.zeros(4, jnp.float32),
     )
     return refreshing.Rows(memory, jnp.int32(0), jnp.int32(0))
@@ -151,16 +155,21 @@ def repeat_before_forgetting(
     memory = state.noted
     waited = delays(memory, kernel, recall)
     waited = jnp.where(epoch == 0, memory.delay, waited)
-    pool_first = shuffle(key, memory.order[looks * size :])
+    tie_key, order_key = jax.random.split(key)
+    pool_first = shuffle(tie_key, memory.order[looks * size :])
     wait = waited[pool_first]
     soonest = pool_first[jnp.argsort(wait, stable=True)]
     last = epoch == spec.epochs - 1
     used = jnp.where(last, pool, jnp.sum(wait <= 1, dtype=jnp.int32))
     used = jnp.int32(rows * size) if exact else used
-    soonest = soonest[jnp.lexsort((pool_first, jnp.arange(pool, dtype=jnp.int32) >= used))]
+    # New words: the order by which ties were broken is the one that they stand in already.
+    word = jax.random.bits(order_key, (pool,), jnp.uint32)
+    soonest = soonest[jnp.lexsort((word, jnp.arange(pool, dtype=jnp.int32) >= used))]
     looked = memory.order, looks * size, jnp.where(last, 0, looks)  # after the last nobody asks
-    memory = Memory(
-      memory.order, waited, jnp.full_like(memory.loss, _RECALLED), jnp.zeros_like(memory.sums)
+    memory = memory._replace(
+      delay=waited,
+      recall=jnp.full_like(memory.recall, _RESTED),
+      sums=jnp.zeros_like(memory.sums),
     )
     return refreshing.lay_out(memory, soonest, used, *looked, (padded, size))
 
@@ -181,8 +190,8 @@ def delays(memory: Memory, kernel: str, recall: float) -> jax.Array:
   """
   wait = strength(memory.sums, kernel, recall) / jnp.maximum(memory.loss, jnp.float32(1e-6))
   fresh = jnp.maximum(wait, 1)
-  kept = jnp.where(memory.loss == _RECALLED, memory.delay - 1, memory.delay)
-  return jnp.where(memory.loss >= 0, fresh, kept)
+  kept = jnp.where(memory.recall == _RESTED, memory.delay - 1, memory.delay)
+  return jnp.where(memory.recall >= recall, fresh, kept)
 
 
 def _facts(spec, budget, exact, looks, pool):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxbudget.losses import cross_entropy
+from jaxbudget.selectors.refreshing import Rows
 from jaxbudget.types import Outputs, Selector, Spec, State
 
 _WHOLE = 1024  # units of price in a forward pass
@@ -43,7 +44,7 @@ def rescored(selector: Selector, spec: Spec, scoring: Scoring) -> Selector:
     A selector; `selector` itself if nothing is asked for.
 
   Raises:
-    ValueError: the method scores no candidates.
+    ValueError: the method plans to score no candidates.
   """
   if scoring == Scoring():
     return selector
@@ -52,7 +53,10 @@ def rescored(selector: Selector, spec: Spec, scoring: Scoring) -> Selector:
       f'score_{key}={value}' for key, value in scoring._asdict().items()
       if key != 'price' and value != Scoring._field_defaults[key]
     )  # fmt: skip
-    raise ValueError(f'{said} would change nothing: this method scores no candidates in its rows')
+    raise ValueError(
+      f'{said} would change nothing of what is planned: this method plans no passes that score '
+      'candidates in its rows'
+    )
   if scoring.every > 1:
     selector = remembering(selector, spec, scoring.every)
   return shrunk(selector, spec, scoring) if scoring.size else selector
@@ -64,6 +68,7 @@ class Remembered(NamedTuple):
   inner: State
   logits: jax.Array  # f32[N,C]  as last said of each sample when it was scored; 0: never
   measuring: jax.Array  # bool[]  this epoch scores
+  current: jax.Array  # bool[N]  scored, and not trained on since
 
 
 def remembering(selector: Selector, spec: Spec, every: int) -> Selector:
@@ -71,7 +76,8 @@ def remembering(selector: Selector, spec: Spec, every: int) -> Selector:
 
   Of a sample that was not scored then the model is taken to have said nothing: all classes are as
   likely. A picture of several samples is credited to each by its share, and recalled as the mean
-  of its samples by their shares.
+  of its samples by their shares. Rows that only look (`refreshing.py`) pass over those whom they
+  would tell less than is known: who was never scored, or was trained on since.
 
   Args:
     selector: calls `forward` on all candidates of a row, or not at all.
@@ -98,7 +104,8 @@ def remembering(selector: Selector, spec: Spec, every: int) -> Selector:
 
   def init(key):
     logits = jnp.zeros((spec.num_examples, spec.num_classes), jnp.float32)
-    return Remembered(selector.init(key), logits, jnp.array(True))
+    never = jnp.zeros(spec.num_examples, bool)
+    return Remembered(selector.init(key), logits, jnp.array(True), never)
 
   def plan(state, key, epoch):
     inner, planned = selector.plan(state.inner, key, epoch)
@@ -107,7 +114,8 @@ def remembering(selector: Selector, spec: Spec, every: int) -> Selector:
   def scan(state, key, seen):
     return state._replace(inner=selector.scan(state.inner, key, seen))
 
-  return _inside(selector, facts, init, plan, scan, _recalling(selector.select))
+  outer = _inside(selector, facts, init, plan, scan, _recalling(selector.select))
+  return outer._replace(update=_outdating(outer.update))
 
 
 @functools.lru_cache(maxsize=64)
@@ -127,12 +135,35 @@ def _recalling(inner_select):
     wanted = inner_select(state.inner, key, batch, recall)[2]['scored'] > 0
     fresh = state.measuring & wanted
     outputs = jax.lax.cond(fresh, lambda: forward(batch), lambda: recalled)
-    inner, chosen, info = inner_select(state.inner, key, batch, lambda asked: outputs)
+    told = batch
+    if isinstance(state.inner, Rows):  # who has weight in a row that looks is noted
+      known = jnp.all(state.current[batch.part_index] | (batch.part_share == 0), axis=1)
+      passed = wanted & ~fresh & ~known
+      told = batch._replace(weight=jnp.where(passed, jnp.float32(0), batch.weight))
+    inner, chosen, info = inner_select(state.inner, key, told, lambda asked: outputs)
     said = jnp.where(fresh, _credit(state.logits, batch, outputs.logits), state.logits)
-    state = Remembered(inner, said, state.measuring)
+    current = state.current | (fresh & _shown(batch, state.current.shape[0]))
+    state = state._replace(inner=inner, logits=said, current=current)
     return state, chosen, {**info, 'scored': jnp.where(fresh, info['scored'], 0)}
 
   return select
+
+
+@functools.lru_cache(maxsize=64)
+def _outdating(inner_update):
+  """`update` of `remembering`; the same function object for all budgets."""
+
+  def update(state, batch, outputs):
+    state = inner_update(state, batch, outputs)
+    return state._replace(current=state.current & ~_shown(batch, state.current.shape[0]))
+
+  return update
+
+
+def _shown(batch, count):
+  """Who is in the pictures of a batch that are no padding: bool[N]."""
+  share = batch.part_share * (batch.weight > 0).astype(jnp.float32)[:, None]
+  return jnp.zeros(count, jnp.float32).at[batch.part_index.ravel()].add(share.ravel()) > 0
 
 
 def _credit(table, batch, logits):

@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxbudget import registry
+from jaxbudget import ledger, registry
 from jaxbudget.ledger import Budget
+from jaxbudget.selectors.infobatch import share_of
 from jaxbudget.selectors.sgd import unif_sgd
 from jaxbudget.types import Selector, Spec
 
@@ -56,8 +57,8 @@ def _over_all(factor, weight):
 
 
 def progress(state: State) -> jax.Array:
-  """floor(100 step/steps): i32[]."""
-  return (100 * state.step.astype(jnp.float32) / state.steps.astype(jnp.float32)).astype(jnp.int32)
+  """floor(100 step/steps), in whole numbers: i32[], right for runs of up to 21 million steps."""
+  return 100 * state.step // state.steps
 
 
 def _begin(facts):
@@ -87,15 +88,20 @@ def _paced(start: float, until: float, decay: float):
     done = state.step.astype(jnp.float32) / state.steps.astype(jnp.float32)
     return jnp.minimum(start + (1 - start) * done / until, 1)
 
+  def level(state, loss):
+    # An average from 0 would find nobody easy for 1/(1 - decay) steps: it begins at the first one.
+    fades = jnp.where(state.step > 0, jnp.float32(decay), jnp.float32(0))
+    return _level(state, loss, share(state), fades)
+
   def weigh(state, loss, weight):
-    easy = loss <= _level(state, loss, share(state), decay)
-    everybody = share(state) >= 1
+    easy = loss <= level(state, loss)
+    everybody = state.step >= state.steps - share_of(state.steps, 1 - ledger.as_written(until))
+    everybody |= start == 1
     return _over_all((easy | everybody).astype(jnp.float32), weight)
 
   def update(state, batch, outputs):
     del batch
-    level = _level(state, outputs.loss, share(state), decay)
-    return state._replace(level=level, step=state.step + 1)
+    return state._replace(level=level(state, outputs.loss), step=state.step + 1)
 
   return weigh, update
 
@@ -118,7 +124,7 @@ def self_paced(
     budget: B, of uniform samples; nothing is saved.
     start: share of a batch that counts at first; 1 is unif_sgd.
     until: share of the run after which everything counts.
-    decay: of the running average of the level; 0 is this batch's own.
+    decay: of the running average of the level, from the first batch's on; 0 is each batch's own.
 
   Returns:
     A selector.

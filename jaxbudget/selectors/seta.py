@@ -4,6 +4,8 @@ Zhou et al., `Scale Efficient Training for Large Datasets
 <https://arxiv.org/abs/2503.13385>`_, 2025.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -93,7 +95,7 @@ def seta(
     delta: share of the epochs that have a window; the last ones take a random part.
     exact: train on floor(N*B) samples an epoch.
     batch_score: score samples by the mean losses of their batches (BLS), see
-      `scores.remember_mean`.
+      `scores.batch_means`.
 
   Returns:
     A selector.
@@ -121,14 +123,15 @@ def seta(
     planned = facts.planned._replace(trained=most, backward=most)
     rows = -(-part // size)
     facts = facts._replace(rows=rows, planned=planned, cost='bound', cap=most + size)
-  last = int(delta * spec.epochs)
+  last = math.floor(ledger.as_written(delta) * spec.epochs)
   padded = max(count // size, facts.rows)
 
   def init(key):
     del key
-    return jnp.full(count, 0 if batch_score else jnp.inf, jnp.float32)
+    return scores.no_means(count) if batch_score else jnp.full(count, jnp.inf, jnp.float32)
 
-  def plan(loss, key, epoch):
+  def plan(state, key, epoch):
+    loss = scores.batch_means(state) if batch_score else state
     known = jnp.isfinite(loss)
     most = jnp.max(jnp.where(known, loss, jnp.float32(0)))
     group = grouped(jnp.where(known, loss, most), groups)
@@ -147,7 +150,7 @@ def seta(
     index = _shuffled_front(mix_key, index, used)
     weight = (jnp.arange(room, dtype=jnp.int32) < used).astype(jnp.float32)
     shape = padded, size
-    return loss, Plan(index.reshape(shape), weight.reshape(shape), -(-used // size))
+    return state, Plan(index.reshape(shape), weight.reshape(shape), -(-used // size))
 
   update = _remember_batch if batch_score else _remember
   return Selector(facts, init, plan, update=update, partial=not exact)

@@ -361,7 +361,11 @@ METHODS: dict[str, Method] = {
     'more_methods_test.py::test_delays_by_hand',
     _REFRESHED,
     (
-      Change('trains on all that are due', 'on the floor(N B) that are due first', _EXACT),
+      Change(
+        'trains on all that are due',
+        'on the floor(N B) that are due first, as far as the pool goes',
+        _EXACT,
+      ),
       Change(
         'validates on held-out data (in its example the test data)',
         'holds a part of the training data out',
@@ -556,9 +560,10 @@ methods plan with what is left; runs that come first are charged by `shared_by`.
 whether the expected gradient is another than that of all samples. Departures from the study's own
 code are in [deviations.md](deviations.md).
 
-`score_every=k` lets any method that scores candidates do so in every k-th epoch only, and reuse
-what the model said there; `score_size=h` lets it score images of that height, charged by their
-floating-point operations in 1/1024 of a forward pass.
+`score_every=k` lets any method that plans to score candidates do so in every k-th epoch only, and
+reuse what the model said there; `score_size=h` lets it score images of that height, charged by
+their floating-point operations in 1/1024 of a forward pass. `ordered_sgd` with `backward=compact`
+plans none: it scores once q has fallen, nobody knows when, and pays by what it does not train on.
 
 `proxy_filter` scores by a network of its own, whose passes are charged by their floating-point
 operations; the column takes them as dear as those of the network that is trained.
@@ -567,7 +572,8 @@ operations; the column takes them as dear as those of the network that is traine
 for a class of 5,000 ([performance.md](performance.md)), which no column counts.
 
 The engine divides by the samples of positive weight; methods whose originals divide by all s scale
-their weights. Tables are read once an epoch, when the plan is made.
+their weights. Tables are read once an epoch, when the plan is made; but the forms of `active_bias`
+that weigh (`wd`, `we`, `wpv`, `wtc`) read theirs in every row.
 """
 
 
