@@ -1,7 +1,8 @@
 """Selective Backprop in a plain Flax NNX loop: your model class, your loss, your own jit.
 
 The hooks are called where their moments come: `plan` before an epoch, `select` on each row of
-candidates, `weigh` inside the loss, `update` after the step.
+candidates, `weigh` inside the loss, `update` after the step. A method that needs more, a `scan`,
+`sizes`, `partial` or a cap that stops it, belongs into own_loop.py, in which any method runs.
 """
 
 import jax
@@ -25,7 +26,7 @@ class Net(nnx.Module):
 
 train, test = data.place(data.load('digits'))
 spec = Spec(train.label.size, batch_size=32, num_classes=10, epochs=10, image_shape=(8, 8, 1))
-selector = make_selector('selective_backprop', spec, budget=0.3)  # or any other
+selector = make_selector('selective_backprop', spec, budget=0.3)
 graph, params = nnx.split(Net(nnx.Rngs(0)))
 optimizer = optax.adam(3e-3)
 

@@ -15,10 +15,10 @@ import numpy as np
 import optax
 
 from jaxbudget import averaging as averaging_lib
-from jaxbudget import epoch, feeding, parallel, rows
+from jaxbudget import epoch, feeding, parallel, rows, scan
 from jaxbudget.averaging import Averaging
 from jaxbudget.ledger import Budget
-from jaxbudget.state import TrainState, init_state
+from jaxbudget.state import TrainState, check_size, init_state
 from jaxbudget.task import CLASSIFICATION, Task
 from jaxbudget.types import Augment, Data, Model, Selector, Spec, as_initialised
 
@@ -55,7 +55,7 @@ def start(
     model: the network.
     augment: what happens to images before it.
     selector: the method.
-    optimizer: yields updates for a learning rate of 1.
+    optimizer: as for `step.make_step`.
     budget: for the cap; a number counts back-propagated samples.
     seed: of the run.
     mesh: devices to train on, see `parallel.py`.
@@ -64,6 +64,9 @@ def start(
 
   Returns:
     The run, on its devices.
+
+  Raises:
+    ValueError: the method asks for what the task cannot tell.
   """
   parts = spec.num_classes, model, augment, selector, optimizer, mesh, task, averaging
   program = epoch.make_program(*parts)
@@ -73,7 +76,7 @@ def start(
 
 
 def prepare(run: Engine, data: Data) -> Engine:
-  """Lets the network compute what it wants of the data, once, before its first epoch.
+  """Looks at the data once before the first epoch, and lets the network compute what it wants.
 
   Args:
     run: of `start`.
@@ -82,8 +85,19 @@ def prepare(run: Engine, data: Data) -> Engine:
 
   Returns:
     The run; itself if its network wants nothing.
+
+  Raises:
+    ValueError: the data are not of as many samples as the run, or a label is no class of it.
   """
   program, state = run.program, run.state
+  check_size(state, data.label)
+  if not jnp.issubdtype(data.label.dtype, jnp.floating):
+    label = np.asarray(data.label)  # on the host, so that no program is made for it
+    if not 0 <= label.min() <= label.max() < program.num_classes:
+      raise ValueError(
+        f'labels run from {label.min()} to {label.max()}, but the run was set up for a Spec of '
+        f'num_classes={program.num_classes}: they must be in [0, {program.num_classes})'
+      )
   if program.model.prepare is as_initialised:
     return run
   static = program.model.prepare, program.augment.test, program.mesh
@@ -116,7 +130,7 @@ def _prepared(function, transform, mesh, params, model_state, data):
 
 
 def begin_epoch(run: Engine, number: int) -> Engine:
-  """Plans an epoch.
+  """Plans an epoch. A look at all samples that is due comes before it, see `scan.before`.
 
   Args:
     run: between two epochs; its selector state is donated.
@@ -124,6 +138,9 @@ def begin_epoch(run: Engine, number: int) -> Engine:
 
   Returns:
     The run, at row 0 of the new plan.
+
+  Raises:
+    ValueError: the plan has not the R row slots of the state.
   """
   mesh = run.program.mesh
   return run._replace(state=epoch.begin_epoch(run.selector, run.state, number, run.root, mesh))
@@ -142,6 +159,9 @@ def train_rows(
 
   Returns:
     The run after, and what to log of it.
+
+  Raises:
+    ValueError: the data, or the table, are not of the size of the run.
   """
   program, state, mesh = run.program, run.state, run.program.mesh
   slots = state.plan.index.shape[0]
@@ -162,7 +182,7 @@ def train_rows(
 def run_epoch(
   run: Engine, data: Data, number: int, learning_rate: Rates, stop: int | None = None
 ) -> tuple[Engine, epoch.Progress]:
-  """Plans an epoch and trains on its rows: `begin_epoch`, then `train_rows`.
+  """A whole epoch: `scan.before`, where the method wants it, `begin_epoch`, then `train_rows`.
 
   Args:
     run: between two epochs; its state is donated.
@@ -173,7 +193,16 @@ def run_epoch(
 
   Returns:
     The run after, and what to log of the epoch.
+
+  Raises:
+    ValueError: data, plan or table are not of the size of the run.
   """
+  program = run.program
+  look = run.selector, program.model, program.augment.test
+  state = scan.before(
+    *look, run.state, data, number, run.root, task=program.task, mesh=program.mesh
+  )
+  run = run._replace(state=state)
   return train_rows(begin_epoch(run, number), data, learning_rate, stop)
 
 

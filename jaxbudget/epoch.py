@@ -19,14 +19,14 @@ from jaxbudget.averaging import Averaging
 from jaxbudget.feeding import fetch, weigh
 from jaxbudget.keys import derive
 from jaxbudget.rows import Row, as_row
-from jaxbudget.state import RowMetrics, TrainState
-from jaxbudget.step import make_step, row_hooks
+from jaxbudget.state import RowMetrics, TrainState, check_size
+from jaxbudget.step import check_asked, make_step, row_hooks
 from jaxbudget.task import CLASSIFICATION, Task
 from jaxbudget.types import Augment, Data, Model, Selector, draw_ahead, plain_batch
 
 # Raised when the same config and seed give other results than before (tests/golden_test.py says
 # when that is): every run has a new id then. An edit that keeps the results keeps the number.
-ENGINE = 1
+ENGINE = 2
 
 
 class Program(NamedTuple):
@@ -70,14 +70,18 @@ def make_program(
     model: the network.
     augment: from gathered to trained-on samples.
     selector: the method.
-    optimizer: yields updates for a learning rate of 1.
+    optimizer: as for `step.make_step`.
     mesh: devices to split batches over.
     task: what is learned.
     averaging: of the weights.
 
   Returns:
     The program, hashable.
+
+  Raises:
+    ValueError: the method asks for what the task cannot tell.
   """
+  check_asked(selector, task)
   hooks = row_hooks(selector)
   return Program(num_classes, model, augment, hooks, optimizer, mesh, task, averaging)
 
@@ -86,6 +90,11 @@ def make_program(
 def plan_program(plan_hook, padded_rows, selector_state, epoch, root, mesh=None):
   """The small program of an epoch's plan, one for each budget; use `begin_epoch`."""
   selector_state, plan = plan_hook(selector_state, derive(root, 'plan', epoch), epoch)
+  if len(plan.index) != padded_rows:  # told while it is traced, before anything is donated
+    raise ValueError(
+      f'the plan has {len(plan.index)} row slots, but the state was made for {padded_rows}: pad it '
+      'to max(num_examples // candidates, facts.rows), which is R for all budgets'
+    )
   return parallel.everywhere((selector_state, plan, RowMetrics.blank(padded_rows)), mesh)
 
 
@@ -107,6 +116,9 @@ def begin_epoch(
 
   Returns:
     A state at row 0 of the new plan, with blank row metrics.
+
+  Raises:
+    ValueError: the plan has not the R row slots of the state.
   """
   padded_rows = state.plan.index.shape[0]
   place, row = parallel.replicate((np.int32(epoch), np.int32(0)), mesh)
@@ -141,8 +153,11 @@ def train_rows(
 
   Returns:
     The state after, and what to log of it.
-  """
 
+  Raises:
+    ValueError: the data are not of as many samples as the state.
+  """
+  check_size(state, data.label)
   drawn = _drawn(program, state, root, stop)
 
   def go_on(state):

@@ -64,9 +64,12 @@ class Part:
       key = f'option {name}={value!r} of {self.short}'
       try:
         check(f'option of {self.short}', name, self.options)
-        if value != self.bound.get(name, value):
+        if name in self.bound and value != self.bound[name]:
           raise ValueError(f'{key} is refused: {self.name!r} says otherwise')
-        filled[name] = options_lib.convert(key, value, self.options[name].annotation)
+        option = self.options[name]
+        # A default is no fault of whoever fills in again what was filled in, infinity neither.
+        kept = isinstance(value, float) and value is option.default
+        filled[name] = value if kept else options_lib.convert(key, value, option.annotation)
       except ValueError as e:
         faults.append(str(e))
     for name, option in self.options.items():
@@ -280,6 +283,8 @@ def _import(kind: str, name: str) -> Callable:
       raise ValueError(f'{kind} {name!r}: importing it raised ModuleNotFoundError: {e}') from e
     raise ValueError(_unknown(kind, name, f', there is no module {e.name!r}')) from e
   except AttributeError as e:
+    if module not in sys.modules:  # it was not the factory that was missing
+      raise ValueError(f'{kind} {name!r}: importing it raised AttributeError: {e}') from e
     found = [key for key, value in vars(sys.modules[module]).items() if callable(value)]
     close = difflib.get_close_matches(name.partition(':')[2], found, n=1, cutoff=0.5)
     hint = f'; did you mean {close[0]!r}?' if close else ''

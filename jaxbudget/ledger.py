@@ -37,18 +37,33 @@ def exact(number: Any) -> Fraction:
   return Fraction(str(np.asarray(number)[()]))
 
 
+def as_written(share: float) -> Fraction:
+  """What a float option stands for: a decimal, or a third, of a denominator up to 10,000.
+
+  Args:
+    share: any finite number.
+
+  Returns:
+    The nearest such fraction, so that 2/3 of 3 epochs are 2, and 0.57 of 100 are 57.
+  """
+  return Fraction(share).limit_denominator(10_000)
+
+
 @dataclasses.dataclass(frozen=True)
 class Budget:
   """A share of full training, and what counts towards it. `budget * x` scales the share.
 
   Attributes:
-    fraction: B in (0, 1], exact.
+    fraction: B in (0, 1], exact; given as any number that `exact` takes.
     unit: `backward` counts back-propagated samples, as the paper does; `compute` charges every
       pass, in forward equivalents.
     spent: forward equivalents that the runs which this one needs have cost before it starts;
       charged under `compute`.
     scoring: forward equivalents of a pass that ranks candidates, on average: less than 1 where
       scores are reused or measured on smaller images. Methods divide their budget by it.
+
+  Raises:
+    ValueError: out of range, no number, or an unknown unit.
   """
 
   fraction: Fraction
@@ -57,6 +72,11 @@ class Budget:
   scoring: Fraction = Fraction(1)
 
   def __post_init__(self):
+    for field, said in (('fraction', 'budget must be in (0, 1]'), ('scoring', 'scoring: a number')):
+      try:
+        object.__setattr__(self, field, exact(getattr(self, field)))
+      except ValueError:  # NaN, infinity, or no number at all
+        raise ValueError(f'{said}, got {getattr(self, field)}') from None
     if not 0 < self.fraction <= 1:
       raise ValueError(f'budget must be in (0, 1], got {float(self.fraction):g}')
     registry.check('budget_unit', self.unit, BUDGET_UNITS)
@@ -82,13 +102,7 @@ def as_budget(budget: Any, unit: str = 'backward', spent: int = 0) -> Budget:
   Raises:
     ValueError: out of range, or an unknown unit.
   """
-  if isinstance(budget, Budget):
-    return budget
-  try:
-    fraction = exact(budget)
-  except ValueError:  # NaN, infinity, or no number at all
-    raise ValueError(f'budget must be in (0, 1], got {budget}') from None
-  return Budget(fraction, unit, spent)
+  return budget if isinstance(budget, Budget) else Budget(budget, unit, spent)
 
 
 def left_of(spec: Spec, budget: Any) -> Budget:

@@ -1,6 +1,6 @@
-"""Optimizers: what turns gradients into updates, for a learning rate of 1.
+"""Optimizers: what turns gradients into a direction.
 
-The step scales updates by -learning rate, the row's of the schedule: no rate makes a program of
+The step multiplies it by -learning rate, the row's of the schedule: no rate makes a program of
 its own. Every one can clip the gradient first, and decay all parameters or only the matrices.
 """
 

@@ -7,6 +7,7 @@ these. A value fits an annotation or is refused; nothing is guessed.
 import difflib
 import functools
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -73,7 +74,8 @@ def _of(factory: Callable) -> dict[str, Option]:
 def convert(key: str, value: Any, annotation: Any) -> Any:
   """A value as an annotation wants it.
 
-  Whole numbers pass for fractions and lists for tuples, truth values for no number.
+  Whole numbers pass for fractions and lists for tuples, truth values for no number. Numbers are
+  finite: JSON has no others, and what a run was told must be read again as it was.
 
   Args:
     key: for the message, such as `option n=True of randaugment`.
@@ -92,7 +94,15 @@ def convert(key: str, value: Any, annotation: Any) -> Any:
     close = difflib.get_close_matches(str(value), _choices(annotation), n=1, cutoff=0.5)
     hint = f'; did you mean {close[0]!r}?' if close else hint
     raise ValueError(f'{key} is refused: it must be {described(annotation)}{hint}')
+  if not _finite(read):
+    raise ValueError(f'{key} is refused: it must be {described(annotation)}, and finite')
   return read
+
+
+def _finite(value) -> bool:
+  if isinstance(value, tuple):
+    return all(map(_finite, value))
+  return not isinstance(value, float) or math.isfinite(value)
 
 
 def described(annotation: Any) -> str:
@@ -134,11 +144,18 @@ def _read(value, annotation, otherwise):
     return _read_list(value, arguments, otherwise)
   if annotation is float:
     fits = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if fits else otherwise
+    return _as_float(value) if fits else otherwise
   if annotation is None or annotation in _PLAIN:
     wanted = type(None) if annotation is None else annotation
     return value if type(value) is wanted else otherwise
   return _plain(value, otherwise)
+
+
+def _as_float(value: int | float) -> float:
+  try:
+    return float(value)
+  except OverflowError:  # of a whole number that no float comes near
+    return math.inf if value > 0 else -math.inf
 
 
 def _is_list(annotation) -> bool:

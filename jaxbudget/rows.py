@@ -46,10 +46,20 @@ def table(learning_rate: Any, slots: int) -> Row:
 
   Returns:
     Columns of R values.
+
+  Raises:
+    ValueError: a column is of another length.
   """
-  if isinstance(learning_rate, Row):
-    return learning_rate
-  return Row(np.broadcast_to(np.asarray(learning_rate, np.float32), slots))
+  if not isinstance(learning_rate, Row):
+    rates = np.asarray(learning_rate, np.float32)
+    learning_rate = Row(rates if rates.ndim else np.broadcast_to(rates, slots))
+  for name, column in learning_rate.told.items():
+    if np.shape(column) != (slots,):  # beyond its end, gathers would be clamped
+      raise ValueError(
+        f'{name} has shape {np.shape(column)}, but the plan has {slots} row slots: give one '
+        'value for each of them'
+      )
+  return learning_rate
 
 
 def lay_out(

@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxbudget import feeding, ledger, parallel
 from jaxbudget.keys import derive
-from jaxbudget.state import TrainState
+from jaxbudget.state import TrainState, check_size
 from jaxbudget.task import CLASSIFICATION, Task
-from jaxbudget.types import Cost, Data, Model, Seen, Selector, as_target
+from jaxbudget.types import Cost, Data, Model, Seen, Selector, as_label, as_target
 
 
 def observe(
@@ -62,7 +62,7 @@ def observe(
     together = np.concatenate if isinstance(parts[0], np.ndarray) else jnp.concatenate
     return together(parts)[:total]
 
-  return jax.tree.map(join, *blocks)._replace(label=data.label)
+  return jax.tree.map(join, *blocks)._replace(label=as_label(data.label))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
@@ -92,6 +92,8 @@ def before(
   epoch: int,
   root: jax.Array,
   batch_size: int = 256,
+  task: Task = CLASSIFICATION,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> TrainState:
   """Does what a method wants done before an epoch: looks at all samples, or nothing.
 
@@ -104,15 +106,21 @@ def before(
     epoch: the epoch about to begin, 0-based.
     root: the run's key.
     batch_size: samples in a forward pass.
+    task: what is learned.
+    mesh: devices that hold the state.
 
   Returns:
     The state after; the same if no scan is due, or the budget does not hold one.
+
+  Raises:
+    ValueError: the data are not of as many samples as the state.
   """
   wanted = selector.facts.scan
   if not wanted.due(epoch) or not affordable(state):
     return state
+  check_size(state, data.label)
   weights = state.params, state.model_state
-  seen = observe(model, transform, *weights, data, batch_size, wanted.wants)
+  seen = observe(model, transform, *weights, data, batch_size, wanted.wants, task, mesh)
   return apply(selector, state, seen, epoch, root)
 
 
@@ -140,7 +148,11 @@ def apply(selector: Selector, state: TrainState, seen: Seen, epoch: int, root: j
 
   Returns:
     The state after.
+
+  Raises:
+    ValueError: other samples were seen than the state is of.
   """
+  check_size(state, seen.loss)
   if selector.facts.scan.on_host:
     key = derive(root, 'scan', epoch)
     old = jax.device_get((state.selector, seen))

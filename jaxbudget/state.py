@@ -82,12 +82,12 @@ def init_state(
     spec: sizes of the run.
     model: to initialise.
     selector: the method.
-    optimizer: yields updates for a learning rate of 1.
+    optimizer: as for `step.make_step`.
     budget: for the cap; a number counts back-propagated samples.
     averaging: of the weights.
 
   Returns:
-    A state with an empty plan.
+    A state with an empty plan. Its arrays are its own: donating it leaves those of the parts.
   """
   root = jax.random.key(seed)
   params, model_state = model.init(derive(root, 'init_model'))
@@ -110,14 +110,36 @@ def init_state(
     times_trained=np.zeros(spec.num_examples, np.int32),
     allowance=ledger.allowance(spec, budget, selector.facts),
   )
-  # Weak types would turn strong in the first call and make the second one compile again. Zeros of
-  # NumPy become arrays here without a program of their own.
-  return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), state)
+  return _owned(state)
+
+
+@jax.jit  # one program for a state, not one for each shape in it
+def _owned(state: TrainState) -> TrainState:
+  """Copies, since a state is donated: its arrays may be the caller's, or one of them come twice."""
+  # Weak types would turn strong in the first call and make the second one compile again.
+  return jax.tree.map(lambda x: jnp.array(x, x.dtype), state)
 
 
 def slots(facts: Facts, spec: Spec) -> int:
   """Row slots of an epoch, R: those of a full one, whatever the budget."""
   return max(spec.num_examples // facts.candidates, facts.rows)
+
+
+def check_size(state: TrainState, samples: jax.Array) -> None:
+  """Refuses data of another size than a run: gathers would be clamped, and nothing said.
+
+  Args:
+    state: of the run, sized by its `Spec`.
+    samples: [N,...], what there is of each; only its shape is looked at.
+
+  Raises:
+    ValueError: naming both sizes.
+  """
+  if len(samples) != len(state.times_trained):
+    raise ValueError(
+      f'the data have {len(samples)} samples, but the run was set up for a Spec of '
+      f'num_examples={len(state.times_trained)}'
+    )
 
 
 def to_bytes(tree: Any) -> bytes:

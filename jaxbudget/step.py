@@ -41,7 +41,10 @@ def make_step(
   Args:
     selector: the method.
     model: the network.
-    optimizer: yields updates for a learning rate of 1; told the row as extra arguments.
+    optimizer: yields a direction, which the step multiplies by -learning_rate, and is told the row
+      as extra arguments: one of `make_optimizer`, `optax.trace(0.9)`, `optax.scale_by_adam()`;
+      never `optax.sgd(lr)` or `optax.adam(lr)`, which multiply by a -lr of their own, so that the
+      loss would climb.
     augment: from gathered to trained-on samples; None takes them as they are.
     task: what is learned.
     mesh: devices to split batches over.
@@ -53,7 +56,11 @@ def make_step(
     f32[], or a `rows.Row`; `root` is the run's key, `drawn` what was drawn for the row ahead
     (`types.draw_ahead`), None draws in the step; `metrics` is the row's entry in the books, a
     `RowMetrics` of scalars.
+
+  Raises:
+    ValueError: the method asks for what the task cannot tell.
   """
+  check_asked(selector, task)
   return _make(row_hooks(selector), model, optimizer, augment, task, mesh, averaging)
 
 
@@ -80,7 +87,30 @@ def once(due: jax.Array, function: Callable[..., tuple], carry: tuple) -> tuple:
 
 def row_hooks(selector: Selector) -> Selector:
   """A selector without what may depend on the budget: equal for all budgets."""
-  return selector._replace(facts=None, init=None, plan=None, scan=None)
+  return selector._replace(facts=None, init=None, plan=None, scan=None, scores=None)
+
+
+def check_asked(
+  selector: Selector, task: Task, who: str = 'the selector', name: str | None = None
+) -> None:
+  """Refuses a method that wants to know what the task cannot tell.
+
+  Args:
+    selector: the method; one of `row_hooks` has no facts, and asks for nothing.
+    task: what is learned.
+    who: what to call the method.
+    name: what to call the task; None is its own name.
+
+  Raises:
+    ValueError: naming both, and what is missing.
+  """
+  asks = selector.facts.asks if selector.facts else ()
+  missing = [one for one in asks if one not in task.capabilities]
+  if missing:
+    raise ValueError(
+      f'{who} asks for {" and ".join(missing)}, which task {name or task.name!r} '
+      f'does not have (it has {", ".join(task.capabilities) or "losses only"})'
+    )
 
 
 @functools.lru_cache(maxsize=64)

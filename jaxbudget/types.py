@@ -46,9 +46,10 @@ class Spec:
 class Batch(NamedTuple):
   """Examples on their way through augmentation, selection and the training step.
 
-  `weight` carries meaning: an importance weight, 0 for padding, and a batch whose
-  weights are all zero is a step that is not taken. The parts say who is in each picture
-  and by how much: one part for a plain image, two under mixup, four under RICAP.
+  `weight` carries meaning: an importance weight, 0 for padding, and a batch whose weights are all
+  zero after a `select` is a step that is not taken; `take_all` takes a step on any. The parts say
+  who is in each picture and by how much: one part for a plain image, two under mixup, four under
+  RICAP.
 
   Attributes:
     index: i32[n], the sample at this position, in [0, N).
@@ -77,7 +78,8 @@ class Plan(NamedTuple):
   Attributes:
     index: i32[R,K], samples in [0, N).
     weight: f32[R,K], `Batch.weight` of each.
-    rows: i32[], rows that exist; the rest of the arrays is padding.
+    rows: i32[], rows that exist; the rest of the arrays is padding. With `take_all` each of them
+      has weight: a step that is not taken needs a `select` of the method's own.
   """
 
   index: jax.Array  # i32[R,K]
@@ -228,7 +230,8 @@ class Facts(NamedTuple):
     rows: plan rows in each epoch; where their number depends on the data, the most.
     candidates: K, samples gathered and augmented for a row.
     planned: predicted cost of the whole run (an expectation where chance decides).
-    row_cost: the most that one row may spend; no row starts that could pass the cap.
+    row_cost: the most that one row may spend; no row starts that could pass the cap. A row that
+      trains on fewer may score for it what costs no more, which is no scoring that is planned.
     cap: samples that may be back-propagated in the run, if the method has an allowance of
       its own under the unit `backward`; None is the common one, floor(B*T*N).
     scan: when all samples are looked at, for the `scan` hook.
@@ -261,7 +264,7 @@ Info = Mapping[str, jax.Array]  # info['scored']: i32[], forward passes really s
 
 
 def take_all(state: State, key: Key, batch: Batch, forward: Forward) -> tuple[State, Batch, Info]:
-  """The `select` of a method that trains on its plan as it stands."""
+  """The `select` of a method that trains on its plan as it stands, a step on every row."""
   del key, forward
   return state, batch, {'scored': jnp.int32(0)}
 
@@ -301,10 +304,11 @@ class Selector(NamedTuple):
   Every hook can be called: what a method does not need is an identity function of this
   module, which the engine knows by its name and leaves out of the program.
 
-  The first three fields may depend on the budget. The hooks of the *row program*
-  (`select`, `weigh`, `update`) must not: whatever depends on budget, schedule or seed is
-  an array in the plan or the state, and the hooks come from a `functools.cache`d factory,
-  so that all budgets share one compiled program (jit compares functions by identity).
+  The first three fields, `scores` and `scan` may depend on the budget. The hooks of the
+  *row program* (`select`, `weigh`, `update`, `report`) must not: whatever depends on budget,
+  schedule or seed is an array in the plan or the state, and the hooks come from a
+  `functools.cache`d factory, so that all budgets share one compiled program (jit compares
+  functions by identity).
 
   Attributes:
     facts: static facts of the run.
@@ -313,7 +317,7 @@ class Selector(NamedTuple):
     select: `(state, key, batch[K], forward) -> (state, batch[s], info)`, after
       augmentation. May return all-zero weights: no step is taken.
     weigh: `(state, loss[s], weight[s]) -> weight[s]`, inside the loss, on a loss whose
-      gradient is stopped.
+      gradient is stopped. The step is taken even if it leaves no weight.
     update: `(state, batch, outputs) -> state`, after a step that was taken; `outputs` are
       those of the very forward pass that was trained on.
     report: `state -> {name: scalar}`, figures for the epoch's metrics line.
@@ -353,7 +357,7 @@ class Model(NamedTuple):
       model_state)`. `mask` bool[n] leaves examples out of BatchNorm statistics; with
       `train=False` the model state comes back unchanged.
     features: `(params, model_state, image) -> f32[n,D]`, penultimate activations in eval
-      mode.
+      mode, scaled such that outputs are their product with the last weights, and a bias.
     prepare: `(params, model_state, images) -> (params, model_state)`, what is computed of the
       first training images, as evaluation sees them, before a run: see `engine.prepare`.
   """
@@ -431,7 +435,7 @@ class Data(NamedTuple):
   Attributes:
     image: u8[N,H,W,channels], on a TPU as `data.flat.FlatImages`; f32[N,D] features; i32[N,L]
       tokens. Where they do not fit, the source that they come from, see `placement.py`.
-    label: i32[N] classes in [0, C), or f32[N,C] numbers to predict.
+    label: i32[N] (or other whole numbers) classes in [0, C), or f32[N,C] numbers to predict.
   """
 
   image: jax.Array  # u8, f32 or i32[N,...]
@@ -458,6 +462,11 @@ def as_target(label: jax.Array, num_classes: int) -> jax.Array:
   return jax.nn.one_hot(label, num_classes, dtype=jnp.float32)
 
 
+def as_label(label: jax.Array) -> jax.Array:
+  """Labels as methods are given them: classes of any whole type as i32, numbers as they are."""
+  return label if jnp.issubdtype(label.dtype, jnp.floating) else label.astype(jnp.int32)
+
+
 def plain_batch(
   data: Data,
   index: jax.Array,
@@ -478,7 +487,7 @@ def plain_batch(
     A batch of n uint8 images with one-hot targets; where labels are numbers, these are the
     targets, and all samples are of class 0.
   """
-  label = data.label[index]
+  label = as_label(data.label[index])
   target = as_target(label, num_classes)
   if jnp.issubdtype(label.dtype, jnp.floating):
     label = jnp.zeros_like(index)

@@ -123,6 +123,16 @@ def _padded(plan, epoch):
   return plan._replace(weight=plan.weight.at[:, 0].set(0))
 
 
+def _idle_later(plan, epoch):
+  weight = plan.weight.at[0].multiply(jnp.where(epoch == 2, 0.0, 1.0))
+  return plan._replace(weight=weight)
+
+
+def _of_this_budget(plan, epoch):
+  del epoch
+  return plan._replace(index=plan.index[:3], weight=plan.weight[:3])
+
+
 BROKEN = {
   'a state that changes its dtype': (drifting, 'update makes state bfloat16.48., init made it'),
   'a state that changes its structure': (growing, 'update changes the structure of the state'),
@@ -156,6 +166,15 @@ BROKEN = {
     r'name it in facts.asks, of probabilities, confidence, gradient_norm .AttributeError',
   ),
   'a wish that no task knows': (with_facts(unif_sgd, asks=('age',)), "facts.asks names 'age'"),
+  'row slots that follow the budget': (
+    with_plan(_of_this_budget), 'a plan has 3 row slots, and must have R=6',
+  ),
+  'a row that is no step': (
+    with_plan(_idle_later, uniform_on_ties=False), 'epoch 2: a row of the plan has no weight',
+  ),
+  'sizes that cannot be hashed': (
+    lambda spec, budget: unif_sgd(spec, budget)._replace(sizes=[4, 8]), 'must be a tuple',
+  ),
   'sizes that fall': (
     lambda spec, budget: unif_sgd(spec, budget)._replace(sizes=(8, 4)), 'must rise',
   ),

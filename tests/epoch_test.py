@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selectors_common_test import PATHS, make
 
-from jaxbudget import epoch, ledger
+from jaxbudget import engine, epoch, ledger, rows, scan
 from jaxbudget.evaluation import Evaluation, evaluate, forward_batch
 from jaxbudget.losses import cross_entropy
 from jaxbudget.selectors import make_selector
 from jaxbudget.step import make_step
-from jaxbudget.types import Facts, Model, Plan, Selector, Spec, blank_batch, plain_batch
+from jaxbudget.types import Facts, Model, Plan, Seen, Selector, Spec, blank_batch, plain_batch
 
 ROWS = np.arange(16).reshape(2, 8)
 
@@ -265,6 +265,83 @@ def test_the_state_is_donated():
   old = state.params['w']
   toys.run_epoch(program, selector, state, 0)
   assert old.is_deleted()
+
+
+def test_what_a_state_is_made_of_is_not_donated_with_it():
+  label = jnp.arange(48, dtype=jnp.int32) % 3  # of the caller: needed by the method
+  weights = toys.MODEL.init(jax.random.key(0))  # trained before
+  model = toys.MODEL._replace(init=lambda key: weights)
+  table = jnp.ones(48, jnp.float32)  # of the method's own
+  plain = make_selector('unif_sgd', toys.SPEC, 0.5)
+  selector = plain._replace(
+    init=lambda key: {'label': label, 'table': table, 'again': table},  # one array twice
+    plan=lambda state, key, e: (state, plain.plan((), key, e)[1]),
+  )
+  found = []
+  for _ in range(2):
+    program, state = toys.start(selector, 0.5, model=model)
+    found.append(toys.run_epoch(program, selector, state, 0)[0])
+  chex.assert_trees_all_equal(*found)
+  assert not any(array.is_deleted() for array in (label, table, *jax.tree.leaves(weights)))
+
+
+def test_what_a_program_does_not_use_is_no_part_of_it():
+  selector = fixed(np.ones((2, 8)))
+  of = [selector._replace(scores=lambda state, b=b: b * state) for b in (1, 2)]  # for each budget
+  steps = [make_step(one, toys.MODEL, toys.make_optimizer(), toys.AUGMENT) for one in of]
+  assert steps[0] is steps[1]
+
+
+def test_a_plan_of_other_row_slots_is_refused_with_the_state_left_alone():
+  selector = fixed(np.ones((2, 8)))
+
+  def short(state, key, e):
+    state, plan = selector.plan(state, key, e)
+    return state, plan._replace(index=plan.index[:2], weight=plan.weight[:2])
+
+  _, state = toys.start(selector, 1.0)
+  with pytest.raises(ValueError, match='the plan has 2 row slots, but the state was made for 6'):
+    epoch.begin_epoch(selector._replace(plan=short), state, 0, jax.random.key(0))
+  assert not state.selector.is_deleted()
+
+
+def test_data_of_another_size_than_the_run_are_refused():
+  selector = make_selector('unif_sgd', toys.SPEC, 0.5)
+  program, state = toys.start(selector, 0.5)
+  run = engine.Engine(program, selector, jax.random.key(0), state)
+  said = 'the data have 40 samples, but the run was set up for a Spec of num_examples=48'
+  with pytest.raises(ValueError, match=said):
+    engine.prepare(run, toys.data(40))
+  with pytest.raises(ValueError, match=said):
+    engine.train_rows(run, toys.data(40), 0.1)
+  seen = Seen(loss=jnp.zeros(40, jnp.float32))
+  with pytest.raises(ValueError, match=said):
+    scan.apply(selector, state, seen, 0, run.root)
+  for label in (np.full(48, 3, np.int32), np.full(48, -1, np.int32)):
+    with pytest.raises(ValueError, match=r'labels run from .* they must be in \[0, 3\)'):
+      engine.prepare(run, toys.data()._replace(label=jnp.asarray(label)))
+  assert engine.prepare(run, toys.data()) is run
+
+
+def test_a_table_of_another_length_than_the_plan_is_refused():
+  whole, short = np.full(6, 0.1, np.float32), np.full(5, 0.1, np.float32)
+  assert rows.table(0.1, 6).learning_rate.shape == rows.table(whole, 6).learning_rate.shape == (6,)
+  for values, name in ((short, 'learning_rate'), (rows.Row(whole, short), 'momentum')):
+    with pytest.raises(ValueError, match=rf'{name} has shape \(5,\), but the plan has 6 row slots'):
+      rows.table(values, 6)
+
+
+@pytest.mark.parametrize('kind', [np.uint8, np.int16])
+def test_classes_of_any_whole_type_are_those_of_int32(kind):
+  selector, budget = make('sb_flush')  # its queue holds labels
+  program, state = toys.start(selector, budget)
+  state = epoch.begin_epoch(selector, state, 0, jax.random.key(0))
+  split = toys.data()._replace(label=np.asarray(toys.data().label).astype(kind))
+  place = jax.random.key(0), jnp.int32(1)
+  of = lambda split: jax.eval_shape(
+    lambda data: epoch.train_rows(program, state, data, toys.rates(state), *place), split
+  )
+  chex.assert_trees_all_equal_shapes_and_dtypes(of(split), of(toys.data()))
 
 
 def test_blank_batch_matches_an_augmented_one():

@@ -196,3 +196,12 @@ def test_padding_stays_out_of_batch_statistics_or_is_refused():
   with pytest.raises(ValueError, match='no argument `mask`'):
     model.apply(*model.init(jax.random.key(0)), image, train=True, mask=mask)
   assert model.features is None
+
+
+def test_what_a_module_raises_while_it_is_imported_is_told(tmp_path, monkeypatch):
+  (tmp_path / 'broken_part.py').write_text('import math\nmath.nothing\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(ValueError, match=(
+    "selector 'broken_part:make': importing it raised AttributeError: module 'math' has no attri"
+  )):  # fmt: skip
+    factories.find('selector', 'broken_part:make')

@@ -112,7 +112,8 @@ def decisions(lib: Library, name: str, options: dict, budget: float) -> dict[str
       weights = run.state.params, run.state.model_state
       seen = lib.scan.observe(model, _to_float, *weights, data, 16, selector.facts.scan.wants)
       run = run._replace(state=lib.scan.apply(selector, run.state, seen, e, run.root))
-    run, progress = lib.engine.run_epoch(run, data, e, 0.1)
+    run = lib.engine.begin_epoch(run, e)
+    run, progress = lib.engine.train_rows(run, data, 0.1)
     after, metrics = np.asarray(run.state.times_trained), jax.device_get(progress.metrics)
     row = {key: getattr(metrics, key).tolist() for key in ('examples', 'scored', 'trained')}
     figures = {key: float(value) for key, value in progress.report.items()}
@@ -135,7 +136,7 @@ def weights(lib: Library, name: str, options: dict) -> list[float]:
   data, left, e = lib.types.Data(*toys.data()), 8, 0
   while left:
     rows = min(left, selector.facts.rows)
-    run, _ = lib.engine.run_epoch(run, data, e, 0.1, rows)
+    run, _ = lib.engine.train_rows(lib.engine.begin_epoch(run, e), data, 0.1, rows)
     left, e = left - rows, e + 1
   return _numbers([*run.state.params['w'].ravel(), *run.state.params['b']])
 

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -88,6 +89,12 @@ def test_ids_stay(name, monkeypatch):
   monkeypatch.setattr(identity, 'ENGINE', 1)
   values, expected = PINNED[name]
   assert run_of(**values).config_hash == expected
+
+
+def test_a_default_that_is_written_is_the_default_of_data_too():
+  content = functools.partial(identity.data_content, 'imagenet', None)
+  assert content({'crop': 'random_resized', 'decode_workers': 4}) == content({}) == content()
+  assert content({'crop': 'none'}) == [*content(), {'crop': 'none'}]
 
 
 def test_the_engine_and_the_table_of_an_official_set_enter(monkeypatch):
@@ -230,7 +237,7 @@ def source_hashes(folder: pathlib.Path) -> dict[str, str]:
 
 EDITS = {
   'a docstring': ('types.py', '"""The vocabulary', '"""All the vocabulary', set()),
-  'a remark': ('epoch.py', 'ENGINE = 1', 'ENGINE = 1  # the first', set()),
+  'a remark': ('epoch.py', 'ENGINE = 2', 'ENGINE = 2  # the second', set()),
   'the deviations': ('lab/paper/deviations.py', 'import', 'import types\nimport', set()),
   'a new name': (
     'registry.py',

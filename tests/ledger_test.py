@@ -132,3 +132,16 @@ def test_a_budget_is_exact_scales_and_names_its_unit():
                                (0.5, 'computer', "did you mean 'compute'")):  # fmt: skip
     with pytest.raises(ValueError, match=message):
       ledger.as_budget(value, unit)
+
+
+@pytest.mark.parametrize('bad', [None, 'half', [0.3], True, float('nan'), 0, 1.1])
+def test_a_budget_reads_what_it_is_given_as_decimals_or_refuses_it(bad):
+  written = ledger.Budget(0.29, scoring=0.1)
+  assert written == ledger.Budget(Fraction(29, 100), scoring=Fraction(1, 10))
+  assert written == ledger.as_budget(ledger.Budget(np.float32(0.29), scoring=0.1))
+  assert ledger.share(100, written) == 29
+  with pytest.raises(ValueError, match=r'budget must be in \(0, 1\], got'):
+    ledger.Budget(bad)
+  if not isinstance(bad, int | float) or bad is True or bad != bad:
+    with pytest.raises(ValueError, match='scoring: a number, got'):
+      ledger.Budget(0.5, scoring=bad)

@@ -20,6 +20,7 @@ from jaxbudget.lab.run import flops
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
+from jaxbudget.state import slots
 from jaxbudget.types import Spec, blank_batch, take_all, with_epoch
 
 LAYERS = 9  # convolutions of resnet8: the stem, two in each of 3 blocks, 2 shortcuts
@@ -106,7 +107,8 @@ def test_every_method_lowers_for_accelerators(variant):
   row, arguments = toys.row(selector)
   lowered_for_all(row, *arguments)
   state, root, _ = arguments
-  plans = lowered_for_all(epoch.plan_program, selector.plan, 1, state, jnp.int32(0), root)
+  rows = slots(selector.facts, toys.SPEC)
+  plans = lowered_for_all(epoch.plan_program, selector.plan, rows, state, jnp.int32(0), root)
   # Of 64 bits, window reductions are what TPUs have no form of.
   assert not re.search(r'reduce_window"[^^]*\^bb0\(%\w+: tensor<u?i64>', plans)
 

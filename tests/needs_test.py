@@ -13,7 +13,7 @@ from faulty import linear_model  # noqa: F401  a fixture
 from rich.console import Console
 from toy_methods import held_out, loss_scan
 
-from jaxbudget import ledger, scan
+from jaxbudget import engine, ledger, scan
 from jaxbudget.lab.sweep import grid, local, needs
 from jaxbudget.losses import cross_entropy
 from jaxbudget.parts import part_index, part_size
@@ -79,6 +79,19 @@ def test_a_scan_is_charged_and_left_out_where_the_budget_ends(on_host):
   assert not scan.affordable(after.replace(allowance=after.allowance._replace(
     left=jnp.array([0, 47], jnp.int32)
   )))  # fmt: skip
+
+
+def test_an_epoch_of_the_engine_looks_at_all_samples_where_that_is_due():
+  selector = loss_scan(toys.SPEC, 0.5)
+  program, state = toys.start(selector, ledger.as_budget(0.5, 'compute'))
+  run = engine.Engine(program, selector, jax.random.key(0), state)
+  seen = scan.observe(
+    toys.MODEL, toys.AUGMENT.test, state.params, state.model_state, toys.data(), 48, ('logits',)
+  )
+  left = np.asarray(state.allowance.left) @ [2**20, 1]
+  run, _ = engine.run_epoch(run, toys.data(), 0, 0.1, stop=0)
+  np.testing.assert_allclose(run.state.selector, seen.loss, rtol=1e-5)
+  assert left - np.asarray(run.state.allowance.left) @ [2**20, 1] == 48
 
 
 def test_scans_of_a_run_are_in_its_books_and_stop_at_its_cap(dataset, tmp_path):

@@ -10,7 +10,7 @@ from faulty import linear_model, planned, settings, write_images  # noqa: F401  
 from rich.console import Console
 
 from jaxbudget.lab import report
-from jaxbudget.lab.run import files, lock, run_state
+from jaxbudget.lab.run import files, identity, lock, run_state
 from jaxbudget.lab.run.checkpoint import Refused
 from jaxbudget.lab.sweep import control, local, status
 
@@ -25,7 +25,7 @@ def drop(directory, *names):
 
 
 def crash(directory):
-  drop(directory, files.RESULT)
+  drop(directory, files.RESULT, files.SUMS)
   (directory / files.ERROR).write_text('Traceback\n  ...\nRuntimeError: a bug\n')
 
 
@@ -44,14 +44,15 @@ SITUATIONS = {
   'finished, an old crash is forgotten': (lambda d: (d / files.ERROR).write_text('x'), 'done'),
   'diverged': (lambda d: damage(d, '{"status": "failed", "error": "not finite"}'), 'failed'),
   'crashed': (crash, 'failed'),
-  'stopped or killed': (lambda d: drop(d, files.RESULT), 'stopped'),
-  'stopped early': (lambda d: drop(d, files.RESULT, files.METRICS), 'stopped'),
+  'stopped or killed': (lambda d: drop(d, files.RESULT, files.SUMS), 'stopped'),
+  'stopped early': (lambda d: drop(d, files.RESULT, files.SUMS, files.METRICS), 'stopped'),
   'not begun': (lambda d: [path.unlink() for path in d.iterdir()], 'planned'),
   'cut off': (lambda d: damage(d, '{"status": "done", "final_acc'), 'corrupt'),
   'no object': (lambda d: damage(d, '[]'), 'corrupt'),
   'of another run': (lambda d: alter(d, run_id='another'), 'corrupt'),
   'no percentage': (lambda d: alter(d, final_accuracy=float('nan')), 'corrupt'),
   'not what was written': (seal_and_damage, 'corrupt'),
+  'without a status': (lambda d: damage(d, '{"final_accuracy": 90.0}'), 'corrupt'),
 }
 
 
@@ -59,7 +60,7 @@ SITUATIONS = {
 def one_run(tmp_path):
   """A workdir of one finished run."""
   plan = workdirs.small_plan(seeds=(0,))[:1]
-  path = workdirs.write_workdir(tmp_path / 'w', plan)
+  path = workdirs.write_workdir(tmp_path / 'w', plan, sealed=True)
   return path, path / 'runs' / plan[0]['run_id']
 
 
@@ -79,6 +80,32 @@ def test_all_are_of_one_opinion(situation, one_run):
   cell = loaded.cells.iloc[0]
   lacking = {s: cell[s] for s in ('done', 'failed', 'corrupt', 'running', 'stopped') if cell[s]}
   assert lacking == ({} if expected == 'planned' else {expected: 1})
+
+
+def test_a_result_without_status_or_checksums_is_damaged(one_run):
+  path, directory = one_run
+  result = json.loads((directory / files.RESULT).read_text())
+  damage(directory, json.dumps({key: result[key] for key in result if key != 'status'}))
+  drop(directory, files.SUMS)
+  assert run_state.look(directory) == (run_state.CORRUPT, {}, 'it has no status', None)
+  assert status.look(path)[0].error == 'it has no status'
+  assert 'it has no status' in report.load_workdir(path).problems[0].what
+
+
+@pytest.mark.parametrize('name', [files.COUNTS, files.METRICS, files.SUMS, files.BEST])
+def test_a_lost_file_is_damage_but_the_result_is_reported(name, one_run):
+  path, directory = one_run
+  (directory / files.BEST).write_bytes(b'')
+  files.write_sums(directory, (directory / files.RESULT).read_bytes())
+  drop(directory, name)
+  found, whole = run_state.look(directory), name == files.BEST  # weights may be deleted
+  assert found.result and found.name == ('done' if whole else 'corrupt')
+  assert found.why == ('' if whole else f'{name} is missing')
+  assert status.look(path)[0].state == found.name
+  loaded = report.load_workdir(path)
+  assert loaded.runs['status'][0] == 'done' and loaded.cells['mean'].notna().all()
+  lost = [problem for problem in loaded.problems if problem.what == found.why]
+  assert len(lost) == (name in (files.COUNTS, files.METRICS))
 
 
 @pytest.mark.parametrize('situation', ['crashed', 'stopped or killed', 'cut off'])
@@ -152,5 +179,5 @@ def test_an_equal_id_with_unequal_content_is_refused(launched, capsys):
   config = json.loads((directory / files.CONFIG).read_text())
   config['identity']['engine'] = 0
   files.write_json(directory / files.CONFIG, config)
-  assert again() == 2 and 'engine: 0 and 1' in capsys.readouterr().out
+  assert again() == 2 and f'engine: 0 and {identity.ENGINE}' in capsys.readouterr().out
   assert {path.name for path in directory.iterdir()} == set(kept)

@@ -73,6 +73,18 @@ def test_zero_weights_come_last_and_all_zero_means_uniform():
     np.testing.assert_allclose(share, 0.2, atol=0.02)
 
 
+def test_what_is_not_finite_weighs_as_much_as_the_heaviest():
+  weight = np.array([1, 4, 2, 4, 3], np.float32)
+  spoilt = np.array([1, np.nan, 2, 4, 3], np.float32)
+  for replacement in (False, True):
+    found = [draw_all(KEYS[0], jnp.array(w), 2, replacement) for w in (weight, spoilt)]
+    np.testing.assert_array_equal(*found)
+  spoilt[1] = np.inf
+  np.testing.assert_array_equal(*(sampling.inclusion(jnp.array(w), 2) for w in (weight, spoilt)))
+  nothing = sampling.inclusion(jnp.full(5, jnp.nan), 2)
+  np.testing.assert_allclose(nothing, 0.4, rtol=1e-6)
+
+
 def test_shuffle_is_uniform_over_orders():
   keys = jax.random.split(jax.random.key(2), 12_000)
   shuffle = jax.jit(jax.vmap(lambda k: sampling.shuffle(k, jnp.arange(4, dtype=jnp.int32))))

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from toy_methods import loss_scan
 
-from jaxbudget import scores
+from jaxbudget import engine, scan, scores
 from jaxbudget.data.tables import INFO
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run import identity
@@ -96,6 +97,26 @@ def test_smoothed_targets_are_trained_on_and_plain_losses_are_selected_by():
   np.testing.assert_allclose(metrics.loss, -(smooth * np.log(p)).sum(1).mean(), rtol=1e-5)
   expected = params['w'] - x.T @ (p - smooth) / 8
   np.testing.assert_allclose(after.params['w'], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_scan_before_an_epoch_asks_the_task_and_a_task_that_cannot_tell_is_refused():
+  task, optimizer = make_task('regression', NUMBERS), make_optimizer()
+  selector = loss_scan(toys.SPEC, 0.5)
+  state = init_state(0, toys.SPEC, toys.MODEL, selector, optimizer, 0.5)
+  label = jnp.asarray(RANDOM.randn(48, 2), jnp.float32)
+  two = lambda *given, **named: (toys.MODEL.apply(*given, **named)[0][:, :2], ())
+  model = toys.MODEL._replace(apply=two)
+  look = model, toys.AUGMENT.test
+  split = toys.data()._replace(label=label)
+  state = scan.before(selector, *look, state, split, 0, jax.random.key(0), 48, task)
+  output, _ = model.apply(state.params, (), toys.AUGMENT.test(split.image), train=False)
+  np.testing.assert_allclose(state.selector, task.loss(output, label), rtol=1e-5)
+  asking = make_selector('p_sgd', toys.SPEC, 0.5)
+  said = "the selector asks for probabilities, which task 'regression' does not have .it has grad"
+  with pytest.raises(ValueError, match=said):
+    make_step(asking, toys.MODEL, optimizer, task=task)
+  with pytest.raises(ValueError, match=said):
+    engine.start(toys.SPEC, toys.MODEL, toys.AUGMENT, asking, optimizer, 0.5, task=task)
 
 
 def values(**changes):

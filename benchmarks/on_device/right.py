@@ -70,7 +70,8 @@ def run(selector: str, options: dict, augment: str, device: jax.Device) -> dict[
     data = Data(*(jax.device_put(array, device) for array in data))
     for e in range(method.facts.epochs):
       trained = _scanned(trained, data, transform, e)
-      trained, progress = engine.run_epoch(trained, data, e, 0.05, 8)
+      trained = engine.begin_epoch(trained, e)
+      trained, progress = engine.train_rows(trained, data, 0.05, 8)
       metrics = jax.device_get(progress.metrics)
       rows = int(progress.row)
       seen['plan'].append(np.asarray(trained.state.plan.index)[:rows].tolist())

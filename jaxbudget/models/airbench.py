@@ -79,7 +79,7 @@ class Airbench(nnx.Module):
     self.linear = nnx.Linear(features_in, num_classes, use_bias=False, rngs=rngs)
 
   def features(self, x, **norm_options):
-    """Maps normalised images [n,h,w,c] to f32[n,D], whose product with the weights is the logits."""
+    """Maps normalised images [n,h,w,c] to f32[n,D]; times the weights these are the logits."""
     return self._pooled(x, **norm_options) * self.scale
 
   def _pooled(self, x, **norm_options):

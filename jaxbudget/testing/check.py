@@ -28,12 +28,12 @@ def check_selector(
 ) -> None:
   """Puts a method through its contract, on 48 tiny images and a linear model.
 
-  Plans are in range, what is declared in `Facts` holds (cost, `asks`, `distinct`,
-  `uniform_on_ties`, the cost of a row), the cap is never passed in either unit of budget, `scored`
-  counts the calls of `forward`, the state keeps its structure and dtypes, jit changes nothing,
-  budgets and seeds share one program, the same seed gives the same bits, also from a checkpoint,
-  what it was trained on can be recorded and replayed, and nothing is moved to or from the device
-  inside an epoch.
+  Plans are in range and of R row slots, what is declared in `Facts` holds (cost, `asks`,
+  `distinct`, `uniform_on_ties`, the cost of a row), the cap is never passed in either unit of
+  budget, `scored` counts the calls of `forward`, the state keeps its structure and dtypes, jit
+  changes nothing, budgets and seeds share one program, the same seed gives the same bits, also
+  from a checkpoint, what it was trained on can be recorded and replayed, and nothing is moved to
+  or from the device inside an epoch.
 
   Args:
     factory: `(spec, budget, **needed, **options) -> Selector`.

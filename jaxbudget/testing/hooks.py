@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxbudget.state import slots
 from jaxbudget.testing.toy import SPEC
-from jaxbudget.types import CAPABILITIES, Batch, Outputs, Selector, blank_batch, take_all
+from jaxbudget.types import CAPABILITIES, Batch, Outputs, Plan, Selector, blank_batch, take_all
 
 _ROW = ('select', 'weigh', 'update', 'report')
 _COSTS = ('exact', 'expected', 'bound')
@@ -28,7 +29,9 @@ def declared(selector: Selector) -> Iterator[str]:
       yield f'facts.asks names {one!r}: one of {", ".join(CAPABILITIES)}'
   if facts.rows < 1 or facts.epochs < 1 or facts.candidates < 1:
     yield f'facts={facts}: epochs, rows and candidates are at least 1'
-  if list(selector.sizes) != sorted(set(selector.sizes)):
+  if not isinstance(selector.sizes, tuple):
+    yield f'sizes={selector.sizes!r} must be a tuple: it is a part of the program, and hashed'
+  elif list(selector.sizes) != sorted(set(selector.sizes)):
     yield f'sizes={selector.sizes} must rise'
 
 
@@ -115,12 +118,18 @@ def _plan_faults(selector: Selector, state: Any) -> Iterator[str]:
   if not equal(jitted, again):
     yield 'plan is not deterministic: the same key gives another plan'
   plan = jax.device_get(jitted[1])
-  rows = int(plan.rows)
+  rows, room = int(plan.rows), slots(facts, SPEC)
   if plan.index.dtype != np.int32 or plan.weight.dtype != np.float32:
     yield f'a plan has index i32 and weight f32, not {plan.index.dtype} and {plan.weight.dtype}'
   if plan.index.shape != plan.weight.shape or plan.index.shape[1:] != (facts.candidates,):
     yield f'a plan is [R,{facts.candidates}], not {plan.index.shape} and {plan.weight.shape}'
     return
+  if len(plan.index) != room:
+    yield (
+      f'a plan has {len(plan.index)} row slots, and must have R={room}, '
+      'max(num_examples // candidates, facts.rows): where R depends on the budget, every cell is '
+      'compiled anew'
+    )
   if not 0 < rows <= min(facts.rows, len(plan.index)):
     yield f'plan.rows={rows}: facts.rows={facts.rows}, and there is room for {len(plan.index)}'
   if plan.index.min() < 0 or plan.index.max() >= SPEC.num_examples:
@@ -128,13 +137,25 @@ def _plan_faults(selector: Selector, state: Any) -> Iterator[str]:
   real = plan.weight[:rows] > 0
   if (plan.weight[rows:] != 0).any():
     yield 'rows behind plan.rows must have weight 0'
-  if not real.any(axis=1).all():
-    yield 'a row of the plan has no weight at all'
+  if idle(selector, plan):
+    yield IDLE
   if not real.all() and not selector.partial:
     yield 'the plan holds padding (weight 0): say partial=True, so that BatchNorm leaves it out'
   used = plan.index[:rows][real]
   if facts.distinct and len(np.unique(used)) != used.size:
     yield 'facts.distinct, but a sample comes twice in an epoch'
+
+
+IDLE = (
+  'a row of the plan has no weight at all: take_all takes the step all the same, weight decay and '
+  'momentum included; leave the row out, or give a select that is not take_all'
+)
+
+
+def idle(selector: Selector, plan: Plan) -> bool:
+  """Whether a plan has a row without weight, where no `select` makes it a step not taken."""
+  weight = np.asarray(plan.weight)[: int(plan.rows)]
+  return selector.select is take_all and not (weight > 0).any(axis=1).all()
 
 
 def jit_faults(selector: Selector) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from jaxbudget.placement import PLACEMENTS
 from jaxbudget.rows import Row
 from jaxbudget.selectors import make_selector
 from jaxbudget.selectors.rescored import Scoring, rescored
+from jaxbudget.step import check_asked
 from jaxbudget.task import Task, make_task
 from jaxbudget.types import Augment, Model, Selector, Spec
 
@@ -82,6 +83,7 @@ def build(cell: FrozenConfig, info: Info, spent: int = 0) -> Parts:
   faults: list[str] = []
   attempt = functools.partial(_attempt, faults)
   _check_numbers(cell, info, faults)
+  in_range = not faults
   attempt(registry.check, 'fidelity', cell.fidelity, fidelity.PRESETS)
   chosen, options, augment = {}, {}, None
   for kind in _ORDER:
@@ -104,10 +106,10 @@ def build(cell: FrozenConfig, info: Info, spent: int = 0) -> Parts:
     attempt(fit.check_augment, cell.augment, augment, info)
   if ('model' in others or info.kind != 'images') and model:
     attempt(fit.check_model, cell.model, model, info)
-  if faults:
+  if not (in_range and augment and model and chosen['selector']):  # then there is no size to tell
     raise ValueError('\n'.join(faults))
   model = precision.of_model(model, cell.matmul_precision)
-  optimizer = precision.of_optimizer(optimizer, cell.matmul_precision)
+  optimizer = optimizer and precision.of_optimizer(optimizer, cell.matmul_precision)
   spec = Spec(
     num_examples=info.num_train,
     batch_size=cell.batch_size,
@@ -117,33 +119,59 @@ def build(cell: FrozenConfig, info: Info, spent: int = 0) -> Parts:
     parts=augment.parts,
     image_dtype='int32' if info.kind == 'tokens' else 'float32',
   )
+  made = attempt(_make_selector, cell, info, spec, chosen['selector'][0], options, spent)
+  # Where the method is refused, any other shows what else is wrong.
+  budget, scoring, selector = made or (None, None, make_selector('sgd', spec, 1.0))
+  if made and task:
+    attempt(check_asked, selector, task, f'selector {cell.selector!r}', cell.task)
+  attempt(_check_ghost, options['model'], cell.batch_size, selector.sizes)
+  if 'model' in others and selector.partial:
+    attempt(fit.check_model, cell.model, model, info, partial=True)
+  if 'features' in selector.facts.scan.wants:
+    attempt(fit.check_features, cell.selector, cell.model, model)
+  rates = cell.learning_rate, cell.final_learning_rate
+  table = chosen['schedule'] and attempt(
+    schedules.make_table, cell.schedule, selector.facts, spec, *rates, options['schedule']
+  )
+  if faults:
+    raise ValueError('\n'.join(faults))
+  return Parts(
+    spec, budget, model, augment, selector, optimizer, task, averaging, table, options, outside,
+    scoring,
+  )  # fmt: skip
+
+
+def _make_selector(
+  cell, info: Info, spec: Spec, part: Part, options: Mapping[str, Any], spent: int
+) -> tuple[Budget, Scoring, Selector]:
+  """The method, what it may spend, and how its candidates are scored.
+
+  Raises:
+    ValueError: what it refuses.
+  """
   scoring = _scoring(cell, info, options['model'])
-  network_of = getattr(chosen['selector'][0].factory, 'scored_by', lambda options: None)
-  scored_by = network_of(options['selector'])
+  scored_by = getattr(part.factory, 'scored_by', lambda options: None)(options['selector'])
   budget = as_budget(cell.budget, cell.budget_unit, spent)
   share = scoring.share(cell.epochs)
   if scored_by:  # by a network of the method's own
     share = _proxy_share(cell, info, options['model'], scored_by, scoring)
   budget = dataclasses.replace(budget, scoring=share)
   selector = make_selector(cell.selector, spec, budget, options['selector'])
-  selector = rescored(selector, spec, scoring)
-  _check_asked(cell, selector, task)
-  ghost = options['model'].get('bn_ghost_size') or cell.batch_size
-  for size in (cell.batch_size, *selector.sizes):
+  return budget, scoring, rescored(selector, spec, scoring)
+
+
+def _check_ghost(options: Mapping[str, Any], batch_size: int, sizes: Iterable[int]) -> None:
+  """Refuses ghost batches that do not divide every step.
+
+  Raises:
+    ValueError: naming the step.
+  """
+  ghost = options.get('bn_ghost_size') or batch_size
+  for size in (batch_size, *sizes):
     if size > ghost and size % ghost:
       raise ValueError(
         f'bn_ghost_size={ghost} is refused: allowed is a divisor of the {size} examples of a step'
       )
-  if 'model' in others and selector.partial:
-    fit.check_model(cell.model, model, info, partial=True)
-  if 'features' in selector.facts.scan.wants:
-    fit.check_features(cell.selector, cell.model, model)
-  rates = cell.learning_rate, cell.final_learning_rate
-  table = schedules.make_table(cell.schedule, selector.facts, spec, *rates, options['schedule'])
-  return Parts(
-    spec, budget, model, augment, selector, optimizer, task, averaging, table, options, outside,
-    scoring,
-  )  # fmt: skip
 
 
 def _check_cycled(chosen: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -205,20 +233,6 @@ _ORDER = (
 )  # fmt: skip
 
 
-def _check_asked(cell: FrozenConfig, selector: Selector, task: Task) -> None:
-  """Refuses a method that wants to know what the task cannot tell.
-
-  Raises:
-    ValueError: naming both, and what is missing.
-  """
-  missing = [one for one in selector.facts.asks if one not in task.capabilities]
-  if missing:
-    raise ValueError(
-      f'selector {cell.selector!r} asks for {" and ".join(missing)}, which task {cell.task!r} '
-      f'does not have (it has {", ".join(task.capabilities) or "losses only"})'
-    )
-
-
 def choose(cell: FrozenConfig, kind: str, mixes: bool = False) -> tuple[list[Part], dict[str, Any]]:
   """The factories of a kind that a cell names, and all their options.
 
@@ -260,12 +274,12 @@ def _attempt(faults: list[str], function: Callable, *args, **kwargs) -> Any:
     return None
 
 
-def _whole_numbers(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, int]]:
-  """All whole numbers of a config, by dotted key."""
+def _numbers(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, int | float]]:
+  """All numbers of a config, by dotted key."""
   for key, value in values.items():
     if isinstance(value, Mapping):
-      yield from _whole_numbers(value, f'{prefix}{key}.')
-    elif isinstance(value, int):
+      yield from _numbers(value, f'{prefix}{key}.')
+    elif isinstance(value, int | float):
       yield prefix + key, value
 
 
@@ -294,7 +308,7 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
   levels = provenance.OPTIMIZATION
   need('xla_optimization', lambda n: n in levels, ' or '.join(map(str, levels)))
   need('rows_per_call', lambda x: x >= 0, '0 (choose) or a number of rows')
-  need('checkpoint_every', lambda x: x > 0, 'a positive number of seconds')
+  need('checkpoint_every', lambda x: 0 < x < float('inf'), 'a positive number of seconds')
   need('score_every', lambda k: k >= 1, 'at least 1 epoch')
   height = info.image_shape[0] if info.kind == 'images' else 1
   need(
@@ -314,6 +328,11 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
     registry.check('tta', cell['tta'], TEST_TIME if info.kind == 'images' else ('none',))
   except ValueError as e:
     faults.append(str(e))
-  for key, value in _whole_numbers(cell):
-    if abs(value) >= 2**31 and not any(fault.startswith(f'{key}=') for fault in faults):
-      faults.append(f'{key}={value} is refused: whole numbers must be below 2**31')
+  for key, value in _numbers(cell):
+    if any(fault.startswith(f'{key}=') for fault in faults):
+      continue
+    if isinstance(value, int):
+      if abs(value) >= 2**31:
+        faults.append(f'{key}={value} is refused: whole numbers must be below 2**31')
+    elif not math.isfinite(value) and key.partition('.')[0] not in OPTION_KEYS.values():
+      faults.append(f'{key}={value!r} is refused: it must be finite')  # options: see `choose`
