@@ -129,7 +129,18 @@ def test_refusals_name_every_fault_and_write_nothing(images, tmp_path):
     api.run(dataset=images, **COMMON, budget=[0.5, 2.0], workdir=tmp_path / 'w')
   with pytest.raises(ValueError, match='workers=100000: at most'):
     api.run(dataset=images, **COMMON, workers=100_000, workdir=tmp_path / 'w')
+  for values, said in (
+    ({'workers': -1}, 'workers=-1'), ({'workers': 1.5}, 'workers=1.5'),
+    ({'resume': 'forced'}, "did you mean 'force'"),
+    ({'allow': 'devise'}, "'devise'; did you mean 'device'"),
+  ):  # fmt: skip
+    with pytest.raises(ValueError, match=said):
+      api.run(dataset=images, **COMMON, **values, workdir=tmp_path / 'w')
   assert not (tmp_path / 'w').exists()
+
+
+def test_a_text_to_allow_is_one_field(study):
+  assert api.load(study.path, allow='device').allow == ('device',)
 
 
 def test_nested_options_and_lists_are_alternatives():
@@ -144,6 +155,9 @@ def test_nothing_finished_is_nothing_to_plot(tmp_path):
 
 
 def test_a_notebook_shows_one_line_in_place(monkeypatch, capsys):
+  # Before there is a fake IPython, which packages would take for the real one.
+  digits = api.config_of(dataset='digits', model='resnet8', epochs=4, batch_size=32, seeds=2)
+  run, other = inputs.plan_runs(digits)[1]
   shown = []
 
   class Handle:
@@ -157,8 +171,6 @@ def test_a_notebook_shows_one_line_in_place(monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, 'IPython', ipython)
   console = types.SimpleNamespace(is_jupyter=True, quiet=False)
   monkeypatch.setattr(notebook, '_EVERY', 0.0)
-  digits = api.config_of(dataset='digits', model='resnet8', epochs=4, batch_size=32, seeds=2)
-  run, other = inputs.plan_runs(digits)[1]
   with progress.show(console, [run, other]) as bars:
     bars.begin(dataclasses.replace(run, run_id='<b>'))
     bars.update(1.0)

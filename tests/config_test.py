@@ -5,9 +5,11 @@ import itertools
 import pickle
 import re
 
+import numpy as np
 import pytest
 
-from jaxbudget import data
+from jaxbudget import data, factories
+from jaxbudget import options as options_lib
 from jaxbudget.lab import cells, config
 from jaxbudget.lab.frozen_config import FrozenConfig
 from jaxbudget.lab.run import build
@@ -121,6 +123,39 @@ def test_numbers_that_would_fill_the_memory_are_refused(values, said):
     grid.make_runs(config.defaults(dataset='digits', batch_size=32, **values))
 
 
+@pytest.mark.parametrize('number', [float('inf'), float('nan'), 10**400])
+@pytest.mark.parametrize(
+  'part, option',
+  [
+    ('selector.craig', 'memory_gib'), ('selector.rcap', 'temperature'),
+    ('selector.kakurenbo', 'confidence'), ('schedule.poly', 'power'), ('schedule.htd', 'upper'),
+    ('schedule.clr', 'max_momentum'), ('schedule.onecycle', 'final_div'),
+    ('schedule.airbench', 'start'),
+  ],
+)  # fmt: skip
+def test_options_are_finite_for_json_has_no_other_numbers(part, option, number):
+  kind, name = part.split('.')
+  said = refused(**{kind: name, f'{kind}_options.{option}': number})
+  assert re.search(f'option {option}={number} of {name} is refused: .*finite', said)
+
+
+def test_numbers_of_a_config_are_finite():
+  for key in ('checkpoint_every', 'slurm.confirm_hours', 'slurm.memory_gb', 'learning_rate'):
+    for number in (float('inf'), float('nan')):
+      assert f'{key}={number} is refused' in refused(**{key: number})
+
+
+def test_an_infinite_default_of_others_stays():
+  def endless(spec, budget, *, most: float = float('inf')):
+    del spec, budget, most
+
+  options = options_lib.of(endless)
+  part = factories.Part('selector', 'a:endless', 'endless', endless, options, {}, True)
+  assert part.fill(part.fill({})) == {'most': float('inf')}
+  with pytest.raises(ValueError, match='finite'):
+    part.fill({'most': float('1e999')})
+
+
 @pytest.mark.parametrize(
   'values, size',
   [
@@ -169,6 +204,50 @@ def test_every_fault_of_a_cell_is_named_at_once():
   for name in ('psgd', 'linar', 'budget=1.5', 'epochs=0', 'learning_rate=-1.0',
                'backwards', 'evaluate_every=0', 'rows_per_call=-1', 'mixp', 'adm'):  # fmt: skip
     assert name in text, name
+
+
+@pytest.mark.parametrize(
+  'values, told',
+  [
+    (
+      {'model_options.bn_ghost_size': 7, 'schedule': 'step', 'schedule_options.drop': -1.0},
+      ['bn_ghost_size=7', 'drop must be'],
+    ),
+    (
+      {'budget': 1e-9, 'schedule': 'step', 'schedule_options.drop': -1.0},
+      ['no batch fits', 'drop must be'],
+    ),
+    (
+      {'optimizer': 'sdg', 'budget': 1e-9, 'model_options.bn_ghost_size': 7},
+      ["unknown optimizer 'sdg'", 'no batch fits', 'bn_ghost_size=7'],
+    ),
+  ],
+)
+def test_a_fault_hides_no_other(values, told):
+  lines = refused(**values).splitlines()
+  assert len(lines) == len(told) and all(t in line for t, line in zip(told, lines, strict=True))
+
+
+@pytest.mark.parametrize('text', ['{[]:1}', '-' * 20_000 + '1', '(' * 5_000])
+def test_what_no_literal_can_be_is_text(text):
+  assert config.literal(text) == text
+
+
+@pytest.mark.parametrize(
+  'cell, said',
+  [
+    ({'budget': 10**400}, 'budget is refused: the number is too large'),
+    ({1: 2}, "unknown config key '1'"),
+    ({'selector_options': {1: 2}}, "unknown option of unif_sgd '1'"),
+    ({'selector_options': {'a': np.ones(2)}}, 'it must be None, a number, text or a tuple'),
+    ({'paper': 5}, 'paper=5 must be a tuple of dicts'),
+    ({'paper': [5]}, 'paper=[5] must be a tuple of dicts'),
+    ({'paper': ({},)}, "each with its 'table'"),
+  ],
+)
+def test_what_is_no_cell_is_refused_in_a_sentence(cell, said):
+  lines = refused(grid=(cell, {'budget': 2.0})).splitlines()
+  assert len(lines) == 2 and said in lines[0] and 'budget=2.0' in lines[1]
 
 
 def test_options_are_those_of_the_chosen_factory_and_of_its_types():

@@ -201,6 +201,29 @@ def test_all_faults_come_in_one_message(tmp_path, capsys):
   assert 'psgd' in error and 'budget=2.0' in error and 'no.npz' in error and '3 faults' in error
 
 
+def test_what_a_process_is_set_to_hides_no_fault(tmp_path, capsys):
+  values = {**TINY, 'threads': 5000, 'budget': 2.0, 'epochs': 0}
+  assert launcher.launch(config.defaults(**values), tmp_path / 'w') == 2
+  error = capsys.readouterr().err
+  assert '3 faults' in error and all(f'{key}=' in error for key in ('threads', 'budget', 'epochs'))
+  grid = ({'threads': 1}, {'threads': 2, 'budget': 2.0})
+  assert launcher.launch(config.defaults(**TINY, grid=grid), tmp_path / 'w') == 2
+  error = capsys.readouterr().err
+  assert '2 faults' in error and 'threads=[1, 2]' in error and 'budget=2.0' in error
+
+
+def test_fields_to_allow_are_checked_before_training(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(launcher.inputs, 'load_data', None)
+  for stage in ('all', 'train', 'plan'):
+    allow = ('device', 'devise', 'epoch')
+    assert launcher.launch(config.defaults(**TINY), tmp_path / 'w', stage, allow=allow) == 2
+    error = capsys.readouterr().err
+    assert '2 faults' in error and "'devise'; did you mean 'device'?" in error
+  assert not (tmp_path / 'w').exists()
+  allow = ('device', 'epochs', 'optimizer_options')
+  assert launcher.launch(config.defaults(**TINY), tmp_path / 'w', 'plan', allow=allow) == 0
+
+
 def test_unwritable_workdir_is_refused(tmp_path, capsys):
   (tmp_path / 'file').write_text('')
   assert launcher.launch(config.defaults(**TINY), tmp_path / 'file' / 'w') == 2

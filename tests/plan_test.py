@@ -10,6 +10,7 @@ from rich.console import Console
 
 from jaxbudget import data, registry
 from jaxbudget.lab import config as config_lib
+from jaxbudget.lab import launcher, plain
 from jaxbudget.lab.configs import methods
 from jaxbudget.lab.run import files
 from jaxbudget.lab.sweep import calibrate, grid, plan_file
@@ -190,6 +191,12 @@ def test_only_keeps_the_scoring_run_that_is_needed():
       grid.only(runs, wanted)
 
 
+def test_only_takes_a_recipe_by_its_name():
+  runs = runs_of({'recipe': 'airbench94'}, {}, model='resnet8')
+  assert {run.cell.recipe for run in grid.only(runs, 'recipe=airbench94')} == {'airbench94'}
+  assert {run.cell.recipe for run in grid.only(runs, "recipe=''")} == {''}
+
+
 def test_only_takes_alternatives_and_numbers_as_they_are_written():
   runs = runs_of(*({'selector': 'p_sgd', 'budget': b} for b in (0.1, 0.3, 0.5)))
   for wanted in ('budget=0.1|0.5', 'budget=.1|5e-1', 'budget=0.50|0.10', 'budget=0.5|0.1,seed=0'):
@@ -291,6 +298,16 @@ def test_estimate_is_planned_samples_times_measured_seconds():
   evaluations = 3  # after epochs 4, 8 and 9
   expected = planned.trained + 0.1 * (planned.scored + evaluations * 360) + 0.01 * planned.scored
   assert calibrate.estimate([run], MEASURED) == {run.run_id: pytest.approx(expected)}
+
+
+@pytest.mark.parametrize('found', [[1], 3, {'train': 3}, MEASURED | {'train': {'a': 'b'}}])
+def test_a_calibration_that_is_none_is_said(found, tmp_path, capsys):
+  with pytest.raises(ValueError, match='calibration.json is damaged'):
+    calibrate.estimate(runs_of({}), found)
+  (tmp_path / calibrate.FILE).write_text(json.dumps(found))
+  console = plain.make_console(width=300)
+  assert launcher.show_plan(runs_of({}), tmp_path, False, console) == 0
+  assert 'no times: calibration.json is damaged' in capsys.readouterr().out
 
 
 def test_estimate_refuses_what_was_not_measured():

@@ -53,6 +53,18 @@ def test_only_what_changed_is_drawn_again(tmp_path, drawn):
   assert drawn == [1.0, 2.0, 3.0, 1.0, 1.0]
 
 
+def test_no_digest_leads_out_of_the_report(tmp_path):
+  inside = tmp_path / 'report' / 'figures'
+  inside.mkdir(parents=True)
+  mine = tmp_path / 'mine.svg'
+  mine.write_text('')
+  names = ['../../mine', str(tmp_path / 'mine'), '..', 'ours']
+  (inside / drawings.DIGESTS).write_text(json.dumps(dict.fromkeys(names, 'x')))
+  assert drawings.known(inside) == {'ours': 'x'}
+  drawings.forget(names, inside)
+  assert mine.exists() and drawings.known(inside) == {}
+
+
 def test_figures_that_are_no_more_are_removed(tmp_path, drawn):
   drawings.save([drawing('a'), drawing('b')], tmp_path)
   (tmp_path / 'mine.svg').write_text('')

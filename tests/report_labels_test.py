@@ -179,3 +179,11 @@ def test_with_several_data_sets_each_is_named(tmp_path):
   assert 'Worst: p_sgd at budget 0.3 on svhn' in evidence
   assert 'above zero for p_sgd on cifar10 (1 of 1)' in evidence
   assert 'below it for p_sgd on svhn (1 of 1)' in evidence
+
+
+@pytest.mark.parametrize('warmup', ['x', [1], {'a': 1}, None, 2])
+def test_a_plan_may_say_anything_of_a_warmup(warmup, tmp_path):
+  plan = [workdirs.plan_run('p_sgd', 0.3, 0, epochs=2, options={'warmup': warmup})]
+  path = workdirs.write_workdir(tmp_path / 'w', plan)
+  assert plan[0]['fidelity'] == 'released'
+  assert report.load_workdir(path).runs['method'][0].startswith('p_sgd')

@@ -217,6 +217,7 @@ def workdir(linear_model, tmp_path):  # noqa: F811
     (directory / files.METRICS).write_text(2 * files.json_line(line) + '{"epoch": 3, "sec')
     files.write_json(directory / files.CONFIG, {})
   result = {'status': 'done', 'final_accuracy': 90.0, 'best_accuracy': 91.0, 'cost': {}}
+  files.write_sums(done, files.json_bytes(result))
   files.write_json(done / files.RESULT, result)
   files.write_json(diverged / files.RESULT, {'status': 'failed', 'error': 'not finite'})
   (broken / files.ERROR).write_text('Traceback\n  ...\nRuntimeError: [0] is odd\n')
@@ -260,6 +261,57 @@ def test_status_of_nothing_is_refused(tmp_path, capsys):
   assert launcher.launch(None, tmp_path, 'status') == 2
   assert 'holds no plan' in capsys.readouterr().err
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_plan_is_told_from_none(workdir, monkeypatch, capsys):
+  (workdir / plan_file.FILE).write_text('{"runs": [')
+  asked = []
+  monkeypatch.setattr(control.slurm, 'cancel', lambda *arguments: asked.append(arguments))
+  for stage in ('status', 'cancel'):
+    assert launcher.launch(None, workdir, stage) == 2
+    said = capsys.readouterr().err
+    assert f'{plan_file.FILE} is damaged' in said and 'no plan' not in said
+  assert asked == [], 'what is refused has done nothing'
+
+
+def test_files_of_wrong_types_stop_no_stage(workdir, capsys):
+  path = workdir / plan_file.FILE
+  plan = json.loads(path.read_text())
+  del plan['checksum'], plan['runs'][0]['cell_id']
+  wrong = {'cell_id': [1], 'epochs_run': [1], 'planned': 3, 'paper': 5, 'needs': 7}
+  plan['runs'][1] |= wrong
+  plan['runs'][2] |= {'epochs_run': 'x', 'planned': {'forward_equivalents': 'y'}}
+  plan['runs'].append({'run_id': 5})
+  path.write_text(json.dumps(plan))
+  metrics = workdir / 'runs' / plan['runs'][3]['run_id'] / files.METRICS
+  metrics.write_text('{"epoch": "3"}\n{"epoch": 2, "seconds": "x"}\n[1]\n{"epoch": [4]}\n')
+  standings = status.look(workdir)
+  assert [s.state for s in standings] == ['done', 'failed', 'failed', 'stopped', 'planned']
+  assert [s.cell_id for s in standings][:2] == [entry['run_id'] for entry in plan['runs'][:2]]
+  assert standings[1].epochs == standings[2].work == 0 and standings[3].epoch == 2
+  for stage in ('status', 'cancel', 'report'):
+    assert launcher.launch(None, workdir, stage, only='seed=0|1|2|3', figures='none') == 0
+  runs, _ = planned(settings(f'npz:{workdir / "tiny.npz"}', seeds=5))
+  plan_file.write(runs, workdir, 'again')
+
+
+def test_train_and_retry_agree_on_damage(linear_model, tmp_path, capsys):  # noqa: F811
+  values, work = settings(write_images(tmp_path / 'tiny.npz'), epochs=2), tmp_path / 'work'
+  assert launcher.launch(values, work, 'train') == 0
+  ((run_id,), runs) = [e['run_id'] for e in plan_file.entries(work)], work / 'runs'
+  for name in (files.COUNTS, files.SUMS, files.METRICS):
+    if name == files.METRICS:
+      (runs / run_id / name).write_text('{}')  # a look does not see it, for it does not read
+    else:
+      (runs / run_id / name).unlink()
+      assert status.look(work)[0].state == 'corrupt'
+      assert f'{name} is missing' in status.look(work)[0].error
+    assert launcher.launch(values, work, 'train') == 1
+    assert 'damaged: ' in capsys.readouterr().out
+    assert launcher.launch(values, work, 'retry') == 0
+    assert 'nothing has failed' not in capsys.readouterr().out
+    assert status.look(work)[0].state == 'done'
+  assert launcher.launch(values, work, 'train') == 0
 
 
 def test_retry_takes_what_failed_or_was_left_and_forgets_why(workdir):
@@ -322,6 +374,19 @@ def test_submitting_much_is_asked_about(workdir, monkeypatch, capsys):
     for known in (measured, None):
       with pytest.raises(ValueError, match='give --yes'):
         control.confirm(runs, known, False, console)
+
+
+@pytest.mark.usefixtures('linear_model')
+def test_what_is_not_wanted_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
+  values, work = settings(write_images(tmp_path / 'tiny.npz')), tmp_path / 'work'
+  monkeypatch.setattr(launcher, '_check_executor', lambda runs, options: None)
+  with open(os.devnull) as nobody:
+    monkeypatch.setattr(sys, 'stdin', nobody)
+    assert launcher.launch(values, work, 'train', executor='slurm') == 2
+  assert 'give --yes' in capsys.readouterr().err and not work.exists()
+  monkeypatch.setattr(control.slurm, 'submit', lambda *arguments: ['7'])
+  assert launcher.launch(values, work, 'train', executor='slurm', yes=True) == 0
+  assert 'submitted: 1 runs as SLURM arrays 7' in capsys.readouterr().out
 
 
 def test_finish_time_counts_tasks_at_a_time(workdir):

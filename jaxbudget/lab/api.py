@@ -9,6 +9,7 @@ The files are those of the launcher: a workdir may be begun here and finished th
 """
 
 import dataclasses
+import numbers
 import os
 import pathlib
 import sys
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxbudget import factories, paths
+from jaxbudget import factories, paths, registry
 from jaxbudget.lab import alternatives, launcher, plain
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import report as report_lib
@@ -83,10 +84,11 @@ class Study:
 
     Returns:
       One row a cell that is not baseline. `difference` (points of accuracy) is `accuracy` less
-      `baseline`, unif_sgd interpolated at the same `cost` seed by seed; `se`, `low`, `high` are
-      its standard error and 95% interval; `p` is of an exact two-sided sign-flip test, `p_holm`
-      the same after Holm's correction over all rows; `verdict` says what that amounts to. Where
-      there is no comparison `state` and `reason` say why.
+      `baseline`, unif_sgd interpolated at the same `cost` seed by seed, all means over the `seeds`
+      that are paired; `se`, `low`, `high` are its standard error and 95% interval; `p` is of an
+      exact two-sided sign-flip test, `p_holm` the same after Holm's correction over all rows;
+      `verdict` says what that amounts to. Where there is no comparison `state` and `reason` say
+      why; where one lacks seeds `reason` alone says so.
 
     Raises:
       ValueError: an unknown field in `allow`.
@@ -165,8 +167,13 @@ def load(workdir: str | os.PathLike, allow: Sequence[str] = ()) -> Study:
   Raises:
     ValueError: there is no such directory.
   """
-  path = paths.expand(workdir)
-  return Study(path, report_lib.load_workdir(path, tuple(allow)), tuple(allow))
+  path, allow = paths.expand(workdir), _listed(allow)
+  return Study(path, report_lib.load_workdir(path, allow), allow)
+
+
+def _listed(allow: str | Sequence[str]) -> tuple[str, ...]:
+  """Fields as a tuple; a text is one field, not its letters."""
+  return (allow,) if isinstance(allow, str) else tuple(allow)
 
 
 def run(
@@ -203,12 +210,11 @@ def run(
   """
   factories.search_last(os.curdir)
   inputs.use_compilation_cache()
+  allow = _listed(allow)
+  _check_call(allow, resume, workers)
   config = config_of(**values)
-  inputs.use_processor(config)
-  datasets, runs = inputs.plan_runs(config)
+  datasets, runs = inputs.begin(config)
   inputs.load_data(datasets, runs)
-  if workers > workers_lib.most():
-    raise ValueError(f'workers={workers}: at most {workers_lib.most()}')
   if workers > 1:
     outside.check(runs)
   # A reader of the output that leaves must not end what is trained.
@@ -230,6 +236,31 @@ def run(
   if code:
     warnings.warn(f'runs failed or were refused: {study}', stacklevel=2)
   return study
+
+
+def _check_call(allow: Sequence[str], resume: str, workers: int) -> None:
+  """Refuses what is said beside the config.
+
+  Raises:
+    ValueError: every fault, one a line.
+  """
+  from jaxbudget.lab.report import comparability
+
+  faults = []
+  for check, *arguments in (
+    (comparability.check_launched, allow),
+    (registry.check, 'resume', resume, ('auto', 'force')),
+  ):
+    try:
+      check(*arguments)
+    except ValueError as e:
+      faults.append(str(e))
+  if not isinstance(workers, numbers.Integral) or workers < 1:
+    faults.append(f'workers={workers!r}: it must be a whole number from 1 on')
+  elif workers > workers_lib.most():
+    faults.append(f'workers={workers}: at most {workers_lib.most()}')
+  if faults:
+    raise ValueError('\n'.join(faults))
 
 
 def config_of(**values: Any):

@@ -67,8 +67,11 @@ def lay_out(config: ConfigDict) -> list[Cell]:
   blank, found = pickle.dumps(ConfigDict(common)), []
   for values in grid:
     cell = pickle.loads(blank)  # in a sixth of the time that a ConfigDict takes to be made
-    values, faults = dict(values), []
-    paper = tuple(dict(place) for place in values.pop('paper', ()))
+    values, faults, paper = dict(values), [], ()
+    try:
+      paper = _places(values.pop('paper', ()))
+    except ValueError as e:
+      faults.append(str(e))
     steps = [(config_lib.apply, cell, values), (_name_recording, cell)]
     steps += [(options.settle, cell) for options in shared.values()]
     for step, *arguments in [*steps, (_identify_recording, cell)]:
@@ -79,6 +82,18 @@ def lay_out(config: ConfigDict) -> list[Cell]:
     found.append(Cell(FrozenConfig(cell.to_dict()), paper, tuple(faults)))
   unused = tuple(fault for options in shared.values() for fault in options.faults())
   return [cell._replace(faults=cell.faults + unused) for cell in found]
+
+
+def _places(given: Any) -> tuple[dict[str, Any], ...]:
+  """The paper's cells that a cell stands for.
+
+  Raises:
+    ValueError: they are none.
+  """
+  listed = isinstance(given, list | tuple)
+  if not listed or not all(isinstance(place, Mapping) and 'table' in place for place in given):
+    raise ValueError(f"paper={given!r} must be a tuple of dicts, each with its 'table'")
+  return tuple(dict(place) for place in given)
 
 
 class _Shared:

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxbudget import factories, recipes, registry
+from jaxbudget.lab.frozen_config import FrozenConfig
 
 # Keys that cannot change a number in a result: not part of a run's identity.
 INCIDENTAL = (
@@ -138,6 +139,21 @@ def parse_arg(arg: str | None) -> dict[str, Any]:
   Raises:
     ValueError: a part without `=`, a key given twice, or an unknown recipe.
   """
+  return expand(parse_pairs(arg))
+
+
+def parse_pairs(arg: str | None) -> dict[str, Any]:
+  """Reads `key=value,key=value` as it stands: a recipe is a value like any other.
+
+  Args:
+    arg: as for `parse_arg`.
+
+  Returns:
+    A dict in the order given.
+
+  Raises:
+    ValueError: a part without `=`, or a key given twice.
+  """
   parsed = {}
   for part in filter(None, split(arg or '')):
     key, equals, value = part.partition('=')
@@ -148,7 +164,7 @@ def parse_arg(arg: str | None) -> dict[str, Any]:
     if key in parsed:
       raise ValueError(f'config argument {key!r} is given twice')
     parsed[key] = literal(value)
-  return expand(parsed)
+  return parsed
 
 
 def expand(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,7 +225,8 @@ def literal(text: str) -> Any:
   """Reads a value that somebody typed: a Python literal, or else a string."""
   try:
     return ast.literal_eval(text)
-  except (SyntaxError, ValueError):
+  # Of keys that cannot be hashed, and of what is nested too deep for the parser.
+  except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
     return text
 
 
@@ -328,7 +345,10 @@ def _set_key(config, path, leaf, value) -> None:
   if kind in (int, float) and isinstance(value, bool):
     raise TypeError('a number is expected, not a truth value')
   if kind is float and isinstance(value, int):
-    value = float(value)
+    try:
+      value = float(value)
+    except OverflowError:
+      raise ValueError(f'{".".join((*path, leaf))} is refused: the number is too large') from None
   if leaf == 'seeds':
     value = seed_tuple(value)
   if leaf == 'dataset' and isinstance(value, str):
@@ -351,6 +371,10 @@ def _set_option(config, path, leaf, value) -> None:
   key = '.'.join([*path, leaf])
   if len(path) > 2 or not all([*path, leaf]):
     raise ValueError(f'{key} is no option: write {path[0]}.OPTION, or {path[0]}.PART.OPTION')
+  try:
+    hash(FrozenConfig({leaf: value}))  # as cells are told apart
+  except TypeError:
+    raise TypeError('it must be None, a number, text or a tuple of these') from None
   place = config[path[0]]
   with config.unlocked():
     if path[1:]:
@@ -385,13 +409,13 @@ def flatten(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, 
     prefix: of the keys.
 
   Yields:
-    Each pair.
+    Each pair; a key that is no text as it is written, which no config knows.
   """
   for key, value in values.items():
     if isinstance(value, Mapping) and (value or key in (*OPTION_KEYS.values(), 'slurm')):
       yield from flatten(value, f'{prefix}{key}.')
     else:
-      yield prefix + key, value
+      yield f'{prefix}{key}', value
 
 
 def seed_tuple(seeds: int | Iterable[int]) -> tuple[int, ...]:

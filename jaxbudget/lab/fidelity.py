@@ -133,5 +133,6 @@ def as_asked(preset: str, selector: str, options: Mapping[str, Any]) -> dict[str
   Returns:
     The options, the same under every preset.
   """
-  short = preset == 'released' and selector in WARMED and options.get('warmup')
-  return {**options, 'warmup': options['warmup'] + 1} if short else dict(options)
+  warmup = options.get('warmup')  # of a file, which may hold anything
+  short = preset == 'released' and selector in WARMED and isinstance(warmup, int) and warmup
+  return {**options, 'warmup': warmup + 1} if short else dict(options)

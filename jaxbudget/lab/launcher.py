@@ -157,8 +157,11 @@ def _launch(config, workdir, stage, options, console) -> int:
     with hosts.together():
       if stage != 'deviations':
         check_writable(workdir)
-      inputs.use_processor(config)
-      datasets, runs = inputs.plan_runs(config)
+      if options.allow:
+        from jaxbudget.lab.report import comparability  # pandas is slow to import
+
+        comparability.check_launched(options.allow)
+      datasets, runs = inputs.begin(config)
       wanted = asked = grid.only(runs, options.only)
       if stage == 'deviations':
         return show_deviations(wanted, console)
@@ -176,6 +179,8 @@ def _launch(config, workdir, stage, options, console) -> int:
         plain.say(console, f'note: {note}')
       if stage != 'plan':  # which may be made where the devices are not
         _check_executor(wanted, options)
+        if options.executor == 'slurm':
+          control.ask(wanted, workdir, options.yes, console, again=stage == 'retry')
       elif options.calibrate:
         parallel.all_devices()  # which raises if there are none to measure with
   except (ValueError, hosts.Elsewhere) as e:
@@ -233,7 +238,7 @@ def _execute(config, runs, datasets, workdir, options, console) -> int:
   """Trains runs where they are to be trained; once they are submitted, that is all."""
   if options.executor == 'slurm':
     try:
-      control.submit(config, runs, workdir, console, options.resume, options.yes)
+      control.submit(config, runs, workdir, console, options.resume)
       return DONE
     except ValueError as e:
       return refuse(str(e))

@@ -36,7 +36,12 @@ def fields(workdir: Workdir) -> tuple[str, ...]:
   Returns:
     Names, the most telling first.
   """
-  keys = dict.fromkeys((*_defaults(), *(k for c in workdir.configs.values() for k in c)))
+  return _fields(k for config in workdir.configs.values() for k in config)
+
+
+def _fields(found: Iterable[str] = ()) -> tuple[str, ...]:
+  """The same, of configs that have other keys than ours."""
+  keys = dict.fromkeys((*_defaults(), *found))
   return (*_OF_RUNS, *(key for key in keys if key not in _FREE), *conditions.POOL)
 
 
@@ -44,6 +49,25 @@ def fields(workdir: Workdir) -> tuple[str, ...]:
 def _defaults() -> dict[str, object]:
   """What a config meant that was written before a key existed."""
   return config_lib.defaults().to_dict()
+
+
+def check_launched(allow: Iterable[str]) -> None:
+  """Refuses, before there are runs, overrides of fields that the lock of new runs will not know.
+
+  Args:
+    allow: names of fields.
+
+  Raises:
+    ValueError: every unknown field, with the closest match, one a line.
+  """
+  faults = []
+  for field in allow:
+    try:
+      registry.check('field to allow', field, _fields())
+    except ValueError as e:
+      faults.append(str(e))
+  if faults:
+    raise ValueError('\n'.join(faults))
 
 
 def check_allowed(allow: Iterable[str], workdir: Workdir) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def equal_compute_table(compared: pd.DataFrame, notes: Sequence[str] = ()) -> Ta
 def _difference_cell(row: dict) -> Cell:
   if row['state']:
     return Cell(row['state'], None, row['reason'], state=row['state'])
-  details = [f'to {row["at"]}', row['overridden']]
+  details = [f'to {row["at"]}', row['overridden'], row['reason']]
   if row['curvature'] and not pd.isna(row['curvature']):
     details.insert(1, f'curvature {render.signed(row["curvature"])}')
   text = render.difference(row['mean'], row['se'])

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxbudget.lab.run import files
+from jaxbudget.paths import file_name
 
 DIGESTS = 'digests.json'
 KINDS = ('svg', 'pdf', 'png')
@@ -68,9 +69,10 @@ def save(drawings: Sequence[Drawing], directory: pathlib.Path) -> None:
 
 
 def known(directory: pathlib.Path) -> dict[str, str]:
-  """The figures in a directory: name -> digest of what it shows."""
+  """The figures in a directory: name -> digest of what it shows; no name leads out of it."""
   found = files.read_json(directory / DIGESTS)
-  return found if isinstance(found, dict) else {}
+  named = found.items() if isinstance(found, dict) else ()
+  return {name: digest for name, digest in named if file_name(name) == name}
 
 
 def forget(names: Iterable[str], directory: pathlib.Path) -> None:

@@ -75,7 +75,7 @@ def load_workdir(path, allow: Collection[str] = (), only: str = '') -> Workdir:
   planned, command = _read_plan(path, problems)
   reading.list_foreign(path, {run['run_id'] for run in planned}, problems)
   planned = reading.written_out(plan_file.narrow(planned, only) if only else planned)
-  needed = {run_id for run in planned for run_id in run_rows.needs(run)}
+  needed = {run_id for run in planned for run_id in plan_file.needs(run)}
   rows, configs, conditions = [], {}, {}
   for run in planned:
     directory = path / 'runs' / run['run_id']

@@ -72,8 +72,15 @@ def intact(file: pathlib.Path, root: pathlib.Path, problems: list[Problem]) -> b
 def read_result(
   directory: pathlib.Path, root: pathlib.Path, problems: list[Problem]
 ) -> tuple[dict, str, str]:
-  """Returns (result, how the run stands, why); a problem if the result is corrupt."""
+  """Returns (result, how the run stands, why); a problem if the result is corrupt.
+
+  A whole result beside which another file is lost is reported, as old ones without checksums are.
+  """
   state = run_state.look(directory)
+  if state.name == run_state.CORRUPT and state.result:
+    if (directory / files.SUMS).is_file():
+      note(problems, directory, root, state.why)
+    return state.result, run_state.DONE, ''
   if state.name == run_state.CORRUPT:
     note(problems, directory / files.RESULT, root, f'damaged and not used: {state.why}')
   return state.result, state.name, state.why

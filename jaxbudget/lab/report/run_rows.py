@@ -48,7 +48,7 @@ def run_row(run: dict, config: dict, result: dict, last: dict) -> dict:
     'cell_id': known['cell_id'] or run['run_id'],
     'options': options if isinstance(options, dict) else {},
     'parts': run.get('parts', config.get('parts')),
-    'paper': [entry for entry in run.get('paper') or [] if isinstance(entry, dict)],
+    'paper': [entry for entry in _listed(run.get('paper')) if isinstance(entry, dict)],
     **{name: reading.number(result.get(name)) for name in NUMBERS},
     **_scores(result),
     'class_accuracy': _class_accuracy(result),
@@ -82,10 +82,8 @@ def _class_accuracy(result: dict) -> tuple[float, ...]:
   return tuple(map(reading.number, given)) if isinstance(given, list) else ()
 
 
-def needs(run: dict) -> list[str]:
-  """The runs that a planned run needs; older plans name one without a list."""
-  given = run.get('needs') or []
-  return [str(name) for name in (given if isinstance(given, list) else [given])]
+def _listed(value) -> list:
+  return value if isinstance(value, list) else []
 
 
 def _scoring_cost(run: dict) -> float:

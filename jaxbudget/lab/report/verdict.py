@@ -10,7 +10,7 @@ from jaxbudget.lab.report.load import Workdir
 _NAMED = 6  # in one sentence
 _WHY = {
   'outside': 'that cost less or more than any unif_sgd or sgd run (nothing is extrapolated)',
-  'missing': 'whose runs or baseline have not finished',
+  'missing': 'whose runs or baseline have not finished or have no score',
   'refused': 'that differ from the baseline in more than the method',
 }
 

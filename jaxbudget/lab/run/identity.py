@@ -158,7 +158,9 @@ def data_content(
     facts = {field.name: getattr(table, field.name) for field in dataclasses.fields(Info)}
     default = {field.name: field.default for field in dataclasses.fields(Info)}
     found = [name, digest({k: v for k, v in facts.items() if v != default[k]})]
-    told = {k: v for k, v in (options or {}).items() if k not in _NO_PIXELS}
+    (defaults,) = part_defaults('dataset', name).values()
+    told = _told(options or {}, defaults, f'dataset.{name}.')
+    told = {k: v for k, v in told.items() if k not in _NO_PIXELS}
     return [*found, told] if told else found
   info = dataset.info
   found = {'content': dataset.fingerprint, 'flip': info.flip, 'pad': info.pad}

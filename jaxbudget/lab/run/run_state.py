@@ -19,8 +19,9 @@ class State(NamedTuple):
 
   Attributes:
     name: one of `STATES`. failed: it diverged or crashed; stopped: it was begun, and nobody is
-      at it; corrupt: its result is not what was written; planned: it was never begun.
-    result: the content of result.json, if done or diverged.
+      at it; corrupt: its result is not what was written, or another of its files is lost; planned:
+      it was never begun.
+    result: the content of result.json, if done or diverged, or if only other files are lost.
     why: of what it failed, or what is wrong with its result.
     owner: who is at it, see `lock.alive`, if it is running.
   """
@@ -51,7 +52,8 @@ def _look(directory: pathlib.Path) -> State:
   if result and result['status'] == 'failed':
     return State(FAILED, result, str(result.get('error') or ''))
   if result:
-    return State(DONE, result)
+    fault = _lost(directory)
+    return State(CORRUPT, result, fault) if fault else State(DONE, result)
   owner = lock.alive(directory)
   if owner:
     return State(RUNNING, owner=owner)
@@ -79,11 +81,24 @@ def _result(path: pathlib.Path) -> tuple[dict[str, Any], str]:
   return ({}, '; '.join(faults)) if faults else (result, '')
 
 
+def _lost(directory: pathlib.Path) -> str:
+  """Which files of a finished run are lost; '' if none is, as far as one sees without reading."""
+  sums = files.read_sums(directory)
+  if sums is None:
+    return f'{files.SUMS} is missing'
+  lost = [n for n in sums if n not in _WEIGHTS and not (directory / n).is_file()]
+  return '; '.join(f'{name} is missing' for name in lost)
+
+
+_WEIGHTS = (files.LAST, files.BEST)  # which people may delete
+
+
 def _implausible(result: dict[str, Any], run_id: str) -> list[str]:
   """Why this cannot be the result of a finished run."""
   faults = []
-  if result.get('status', 'done') != 'done':
-    faults.append(f'its status is {result["status"]!r}')
+  if result.get('status') != 'done':
+    known = 'status' in result
+    faults.append(f'its status is {result["status"]!r}' if known else 'it has no status')
   if result.get('run_id', run_id) != run_id:
     faults.append(f'it is the result of run {result["run_id"]!r}')
   # Of before tasks had names, or of a task that counts right answers.
@@ -156,7 +171,7 @@ def damaged(directory: pathlib.Path) -> list[str]:
   sums = files.read_sums(directory)
   faults = [f'{directory / files.SUMS} is missing'] if sums is None else []
   for name in sums or ():
-    if name not in (files.LAST, files.BEST):
+    if name not in _WEIGHTS:
       try:
         files.verify(directory / name)
       except files.Damaged as e:

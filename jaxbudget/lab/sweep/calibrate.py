@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import engine, schedules
-from jaxbudget.evaluation import TEST_TIME, Evaluation, evaluate
+from jaxbudget.evaluation import Evaluation, evaluate, num_views
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.columns import Columns
 from jaxbudget.lab.config import OPTION_KEYS
@@ -61,9 +61,22 @@ def estimate(runs: Iterable[Run], calibration: dict[str, Any]) -> dict[str, floa
     Seconds by run_id.
 
   Raises:
-    ValueError: a run of a kind that was not measured.
+    ValueError: a run of a kind that was not measured, or the calibration is none.
   """
+  if not _is_calibration(calibration):
+    raise ValueError(f'{FILE} is damaged')
   return {run.run_id: _estimate(run, calibration) for run in runs}
+
+
+def _is_calibration(found: Any) -> bool:
+  """Whether it is what `calibrate` gives, for a file may hold anything."""
+  if not isinstance(found, dict) or not isinstance(found.get('device'), str):
+    return False
+  tables = [found.get(kind) for kind in ('train', 'forward', 'augment')]
+  return all(
+    isinstance(table, dict) and all(type(s) in (int, float) for s in table.values())
+    for table in tables
+  )
 
 
 def _estimate(run, calibration):
@@ -75,7 +88,7 @@ def _estimate(run, calibration):
   except KeyError as e:
     raise ValueError(f'no calibration for {e} of run {run.run_id}: calibrate again') from None
   evaluations = -(-facts.epochs // cell.evaluate_every)
-  views = 0 if cell.tta == 'none' else TEST_TIME[cell.tta]
+  views = 0 if cell.tta == 'none' else num_views(cell.tta, run.info.flip > 0)
   return (
     cost.trained * train
     + (cost.scored + (evaluations + views) * run.info.num_test) * forward

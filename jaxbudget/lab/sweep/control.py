@@ -25,20 +25,18 @@ def submit(
   workdir: pathlib.Path,
   console: Console,
   resume: str = 'auto',
-  yes: bool = False,
 ) -> None:
-  """Submits to SLURM what is neither finished nor submitted already.
+  """Submits to SLURM what is neither finished nor submitted already, see `ask`.
 
   Args:
     config: of the launch.
     runs: those wanted.
     workdir: with plan.json.
-    console: to say what was done, and to ask.
+    console: to say what was done.
     resume: `auto` or `force`.
-    yes: it is wanted, whatever it costs.
 
   Raises:
-    ValueError: it is not wanted.
+    ValueError: a file of an earlier job is damaged.
     slurm.Unwilling: SLURM does not accept it.
   """
   directory = workdir / jobs.DIRECTORY
@@ -51,7 +49,6 @@ def submit(
     if not new:
       plain.say(console, 'nothing to submit')
       return
-    confirm(new, files.read_json(workdir / calibrate.FILE), yes, console)
     name = f'jaxbudget-{config.name or workdir.name}'
     arrays = slurm.submit(config, new, workdir, name, resume)
   plain.say(console, f'submitted: {len(new)} runs as SLURM arrays {", ".join(arrays)}')
@@ -59,6 +56,29 @@ def submit(
     console,
     f'--workdir={workdir} with --stage=status, report, cancel: how far it is, what came out, stop',
   )
+
+
+def ask(
+  runs: list[Run], workdir: pathlib.Path, yes: bool, console: Console, again: bool = False
+) -> None:
+  """Makes sure that what `submit` would submit is wanted; nothing is written.
+
+  Args:
+    runs: those wanted.
+    workdir: of the launch; may be missing.
+    yes: it is wanted, whatever it costs.
+    console: to ask.
+    again: they are to be trained although they have failed.
+
+  Raises:
+    ValueError: it is not wanted, or a file of an earlier job is damaged.
+    slurm.Unwilling: SLURM does not answer.
+  """
+  pending = slurm.waiting(workdir)
+  left = runs if again else unfinished(runs, workdir)
+  new = [run for run in left if run.run_id not in pending]
+  if new:
+    confirm(new, files.read_json(workdir / calibrate.FILE), yes, console)
 
 
 def unfinished(runs: list[Run], workdir: pathlib.Path) -> list[Run]:
@@ -121,7 +141,7 @@ _LEFT = (run_state.FAILED, run_state.CORRUPT, run_state.STOPPED)
 
 
 def failed(runs: list[Run], workdir: pathlib.Path) -> list[Run]:
-  """Those of a plan that failed, lost their result, or were begun and left.
+  """Those of a plan that failed, lost or damaged a file, or were begun and left.
 
   Args:
     runs: of the plan.
@@ -131,7 +151,14 @@ def failed(runs: list[Run], workdir: pathlib.Path) -> list[Run]:
     The runs to try again.
   """
   states = {s.run_id: s.state for s in status.look(workdir)}
-  return [run for run in runs if states.get(run.run_id) in _LEFT]
+
+  def wants(run):
+    state = states.get(run.run_id)
+    # What train says of a finished run, which looks at more than one look does.
+    hurt = state == run_state.DONE and run_state.damaged(workdir / 'runs' / run.run_id)
+    return hurt or state in _LEFT
+
+  return [run for run in runs if wants(run)]
 
 
 def forget_failures(runs: list[Run], workdir: pathlib.Path) -> None:
@@ -160,19 +187,19 @@ def cancel(workdir: pathlib.Path, console: Console, only: str = '') -> None:
     ValueError: there is no plan, or no such part.
     slurm.Unwilling: SLURM does not answer.
   """
-  chosen = {seen.run_id for seen in status.look(workdir, only)} if only else None
-  tasks = slurm.cancel(workdir, chosen)
+  there = [seen.run_id for seen in status.look(workdir, only)]
+  tasks = slurm.cancel(workdir, set(there) if only else None)
   if tasks:
     plain.say(console, f'cancelled: {len(tasks)} tasks of SLURM, which save their state first')
   owners = {}
-  for seen in status.look(workdir, only):
-    owner = lock.alive(workdir / 'runs' / seen.run_id)
-    if owner:
-      owners[owner.get('host'), owner.get('pid')] = seen.run_id
+  for run_id in there:
+    owner = lock.alive(workdir / 'runs' / run_id)
+    if owner and isinstance(owner.get('pid'), int) and owner['pid'] > 1:  # less are not one process
+      owners[str(owner.get('host')), owner['pid']] = run_id
   for (host, pid), run_id in owners.items():
     if host == socket.gethostname():
       with contextlib.suppress(ProcessLookupError):
-        os.kill(int(pid), signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)
       plain.say(console, f'stopped: process {pid}, at run {run_id}')
     elif not tasks:
       plain.say(console, f'on host {host}, stop there: process {pid}, at run {run_id}')

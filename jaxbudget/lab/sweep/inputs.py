@@ -45,13 +45,35 @@ def use_processor(config: ConfigDict) -> None:
     ('xla_optimization', provenance.limit_optimization),
   ):
     given = [cell.get(key, config[key]) for cell in grid if isinstance(cell, Mapping)]
-    # What is no number is refused, with all other faults, where runs are planned.
+    # What is no number, or none that can be, is refused with all other faults by `plan_runs`.
     whole = (v for v in given if isinstance(v, numbers.Integral) and not isinstance(v, bool))
-    values = set(whole)
+    values = {v for v in whole if 0 <= v <= provenance.MOST_THREADS}
     if len(values) > 1:
       raise ValueError(f'{key}={sorted(values)}: a process has one number, for all cells alike')
     for value in values:
       limit(value)
+
+
+def begin(config: ConfigDict) -> tuple[dict[Any, data.Dataset], list[Run]]:
+  """Sets how this process computes, and plans: `use_processor` and `plan_runs`.
+
+  Raises:
+    ValueError: every fault of both, one a line.
+  """
+  faults = []
+  try:
+    use_processor(config)
+  except ValueError as e:
+    faults = str(e).splitlines()
+  try:
+    planned = plan_runs(config)
+  except ValueError as e:
+    if not faults:
+      raise
+    faults += str(e).splitlines()
+  if faults:
+    raise ValueError('\n'.join(faults))
+  return planned
 
 
 def plan_runs(config: ConfigDict) -> tuple[dict[Any, data.Dataset], list[Run]]:

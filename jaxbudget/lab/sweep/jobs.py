@@ -85,7 +85,8 @@ def read(directory: pathlib.Path) -> dict[str, Any]:
     ValueError: it is damaged.
   """
   content = files.read_json(directory / FILE)
-  if not isinstance(content, dict) or not files.seal_holds(content):
+  whole = isinstance(content, dict) and files.seal_holds(content)
+  if not whole or not isinstance(content.get('tasks'), list):
     raise ValueError(f'{directory / FILE} is damaged')
   return content
 
@@ -109,8 +110,7 @@ def work(
     job = read(directory)
     factories.search_last(job.get('folder') or os.curdir)
     config = config_lib.from_record(job['config'])
-    inputs.use_processor(config)
-    datasets, runs = inputs.plan_runs(config)
+    datasets, runs = inputs.begin(config)
     mine = _order(runs, job['tasks'], task, job['help_others'])
     inputs.load_data(datasets, mine)
   except ValueError as e:

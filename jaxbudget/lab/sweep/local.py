@@ -218,7 +218,8 @@ def _train_owned(
 ) -> None:
   """Trains a run that is ours, as `check` knows."""
   hosts.first(files.remove_temporaries, directory)
-  hosts.first((directory / files.SUMS).unlink, missing_ok=True)
+  for name in (files.RESULT, files.SUMS):  # in this order: what is not whole may look so without
+    hosts.first((directory / name).unlink, missing_ok=True)
   place = _place_key(run)
   if place not in session.placed:
     session.placed.clear()  # one data set on the device at a time

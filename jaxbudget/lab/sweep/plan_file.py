@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxbudget import registry
-from jaxbudget.lab.config import literal, parse_arg
+from jaxbudget.lab.config import literal, parse_pairs
 from jaxbudget.lab.run import files, lock
 from jaxbudget.lab.run.run import Run
 
@@ -33,7 +33,7 @@ def write(runs: list[Run], workdir: pathlib.Path, command: str, whole: Iterable[
       run_id = entry['run_id']
       if run_id in new:
         places = new[run_id]['paper']
-        places += [place for place in entry.get('paper') or () if place not in places]
+        places += [place for place in entry.get('paper', ()) if place not in places]
       elif run_id in known or (workdir / 'runs' / run_id / files.CONFIG).exists():
         new[run_id] = entry
     content = {'command': command, 'runs': list(new.values())}
@@ -59,16 +59,36 @@ def of_before(workdir: pathlib.Path) -> int:
 
 
 def entries(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """Entries of plan.json; none if it is damaged, for its runs are planned again or forgotten."""
+  """Entries of plan.json; none if it is damaged, for its runs are planned again or forgotten.
+
+  What is of a wrong type in an entry is left out; `cell_id` is always there.
+  """
   content = files.read_json(workdir / FILE)
   if not isinstance(content, dict) or not files.seal_holds(content):
     return []
   found = content.get('runs')
   return [
-    entry
+    _checked(entry)
     for entry in (found if isinstance(found, list) else ())
-    if isinstance(entry, dict) and _RUN_ID.fullmatch(str(entry.get('run_id', '')))
+    if isinstance(entry, dict)
+    and isinstance(entry.get('run_id'), str)
+    and _RUN_ID.fullmatch(entry['run_id'])
   ]
+
+
+_TYPES = {'epochs_run': int, 'planned': dict, 'paper': list}
+
+
+def _checked(entry: dict[str, Any]) -> dict[str, Any]:
+  """An entry without what is of a wrong type; without a cell it is one of its own."""
+  kept = {k: v for k, v in entry.items() if isinstance(v, _TYPES.get(k, object))}
+  return kept if isinstance(kept.get('cell_id'), str) else {**kept, 'cell_id': kept['run_id']}
+
+
+def needs(entry: dict[str, Any]) -> list[str]:
+  """The runs that a planned run needs; older plans name one without a list."""
+  given = entry.get('needs') or []
+  return [str(name) for name in (given if isinstance(given, list) else [given])]
 
 
 def narrow(entries: Sequence[dict[str, Any]], only: str) -> list[dict[str, Any]]:
@@ -85,7 +105,7 @@ def narrow(entries: Sequence[dict[str, Any]], only: str) -> list[dict[str, Any]]
     ValueError: a key or a value that no entry has, or values that none has together.
   """
   wanted = {}
-  for key, value in parse_arg(only).items():
+  for key, value in parse_pairs(only).items():
     registry.check('key of --only', key, entries[0] if entries else ())
     seen = sorted({str(entry.get(key)) for entry in entries}, key=registry.by_number)
     # A value of that very name is no list of alternatives.
@@ -102,7 +122,7 @@ def narrow(entries: Sequence[dict[str, Any]], only: str) -> list[dict[str, Any]]
     raise ValueError(f'--only={only} leaves no run: none of the plan has all of these')
   for entry in reversed(entries):
     if entry['run_id'] in kept:
-      kept |= set(entry.get('needs') or ())
+      kept |= set(needs(entry))
   return [entry for entry in entries if entry['run_id'] in kept]
 
 

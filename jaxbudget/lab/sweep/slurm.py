@@ -198,7 +198,8 @@ def _names(directory: pathlib.Path) -> list[str]:
   if not path.exists():
     return []
   content = files.read_json(path)
-  if not isinstance(content, dict) or not files.seal_holds(content):
+  whole = isinstance(content, dict) and files.seal_holds(content)
+  if not whole or not isinstance(content.get('tasks'), list):
     raise ValueError(f'{path} is damaged; remove {directory} once squeue shows none of its tasks')
   return content['tasks']
 

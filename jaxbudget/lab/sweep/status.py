@@ -66,6 +66,9 @@ def look(workdir: pathlib.Path, only: str = '') -> list[Standing]:
   """
   entries = plan_file.entries(workdir)
   if not entries:
+    path = workdir / plan_file.FILE
+    if path.exists():
+      raise ValueError(f'{path} is damaged: launch again, or --stage=plan, which writes it anew')
     raise ValueError(f'workdir {str(workdir)!r} holds no plan: launch or --stage=plan first')
   entries = plan_file.narrow(entries, only) if only else entries
   tasks = slurm.waiting(workdir)
@@ -73,7 +76,7 @@ def look(workdir: pathlib.Path, only: str = '') -> list[Standing]:
 
 
 def _look(directory: pathlib.Path, entry: dict[str, Any], task) -> Standing:
-  epochs = int(entry.get('epochs_run') or 0)
+  epochs = entry.get('epochs_run', 0)
   lines = _metrics(directory) if directory.is_dir() else []
   epoch, where, left = (lines[-1]['epoch'] if lines else 0), '', float('nan')
   found = run_state.look(directory)
@@ -85,7 +88,8 @@ def _look(directory: pathlib.Path, entry: dict[str, Any], task) -> Standing:
   elif task and not found.result:
     name, where = QUEUED, f'task {task.name} ({task.state.lower()})'
   ids = entry['run_id'], entry['cell_id']
-  work = int((entry.get('planned') or {}).get('forward_equivalents') or 0)
+  work = entry.get('planned', {}).get('forward_equivalents')
+  work = work if isinstance(work, int) else 0
   return Standing(*ids, name, where, epoch, epochs, left, found.why, work, seconds)
 
 
@@ -103,9 +107,10 @@ def _metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
     return []
   found = []
   for line in lines[-_PACE_OF - 1 :]:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
       found.append(json.loads(line))
-  return [line for line in found if isinstance(line, dict) and 'epoch' in line][-_PACE_OF:]
+  whole = (one for one in found if isinstance(one, dict) and isinstance(one.get('epoch'), int))
+  return list(whole)[-_PACE_OF:]
 
 
 def _pace(lines: list[dict[str, Any]]) -> float:
