@@ -154,6 +154,74 @@ def test_only_seeds_in_common_are_paired(tmp_path):
   assert row['n'] == 2 and row['mean'] == pytest.approx(1) and row['se'] == pytest.approx(0)
 
 
+def test_what_is_shown_is_of_the_seeds_that_are_paired(tmp_path):
+  plan = plan_of(('p_sgd', 0.1), seeds=range(5)) + plan_of(('unif_sgd', 0.1), seeds=range(3))
+  accuracy = lambda run: 70 + run['seed'] ** 2 + 5 * (run['selector'] == 'p_sgd')
+  path = workdirs.write_workdir(tmp_path / 'w', plan, accuracy)
+  edit(path, plan[1], 'result.json', status='failed', error='loss is not finite')
+  row = row_of(path, 'p_sgd')
+  assert (row['n'], row['accuracy'], row['baseline'], row['mean']) == (2, 77, 72, 5)
+  assert row['reason'] == '1 failed, 2 of 4 finished seeds not paired' and not row['state']
+  compared = frontier.equal_compute(report.load_workdir(path))
+  (shown,) = comparison_tables.equal_compute_table(compared).rows
+  assert any('1 failed' in cell.detail for cell in shown)
+
+
+def at_costs(run, *costs):
+  """A run whose cost is that of its seed."""
+  full = run['epochs'] * run['num_train']
+  spent = {'forward_scored': 0, 'forward_equivalents': round(3 * full * costs[run['seed']])}
+  return {**run, 'planned': run['planned'] | spent}
+
+
+def test_a_seed_beyond_the_baseline_is_left_out_and_others_lie_where_they_cost(tmp_path):
+  plan = plan_of(*BASELINE, seeds=range(5))
+  plan += [at_costs(run, 0.05, 0.4, 0.4, 0.2, 0.3)
+           for run in plan_of(('selective_backprop', 0.1), seeds=range(5))]  # fmt: skip
+  path = workdirs.write_workdir(tmp_path / 'w', plan, known_accuracy)
+  row = row_of(path, 'selective_backprop')
+  line = [np.interp(cost, [0.1, 0.3, 1.0], [80 + s, 90 + 2 * s, 97])
+          for s, cost in enumerate([0.05, 0.4, 0.4, 0.2, 0.3]) if s]  # fmt: skip
+  assert row['n'] == 4 and row['baseline'] == pytest.approx(np.mean(line), abs=1e-3)
+  assert row['cost'] == pytest.approx(0.325, abs=1e-4)
+  assert row['at'] == 'unif_sgd 0.1 – unif_sgd 0.3 – sgd 1'
+  assert row['reason'] == '1 of 5 finished seeds not paired'
+
+
+@pytest.mark.parametrize(
+  ('selector', 'state', 'reason'),
+  [
+    ('p_sgd', 'missing', 'none of its runs has a score'),
+    ('unif_sgd', 'missing', 'no run of the baseline has a score'),
+  ],
+)
+def test_runs_without_a_score_are_told_from_seeds_that_differ(tmp_path, selector, state, reason):
+  plan = plan_of(('unif_sgd', 0.1), ('p_sgd', 0.1))
+  path = workdirs.write_workdir(tmp_path / 'w', plan, lambda run: 80)
+  for run in plan:
+    if run['selector'] == selector:
+      edit(path, run, 'result.json', final_accuracy=None, best_accuracy=None, score_name='r2')
+  row = row_of(path, 'p_sgd')
+  assert (row['state'], row['reason']) == (state, reason)
+
+
+def test_the_baseline_of_the_same_machine_is_found_though_it_is_set_apart(tmp_path):
+  """p_sgd has most seeds on the GPU, its baseline on the CPU."""
+  plan = plan_of(*BASELINE, ('p_sgd', 0.3), ('selective_backprop', 0.1), seeds=range(5))
+  path = workdirs.write_workdir(tmp_path / 'w', plan, known_accuracy)
+  gpu = {'p_sgd': 3, 'selective_backprop': 3, 'unif_sgd': 2, 'sgd': 2}
+  for run in plan:
+    if run['seed'] < gpu[run['selector']]:
+      edit(path, run, 'result.json', conditions={**workdirs.CONDITIONS, 'device': 'gpu A'})
+  table = frontier.equal_compute(report.load_workdir(path))
+  assert list(table['state']) == [''] * 4
+  for rule in ('p_sgd', 'selective_backprop'):
+    own = table[table['rule'] == rule].set_index('variant')
+    assert own['n'].to_dict() == {'': 2, 'device=cpu': 2}
+    assert own.loc['', 'reason'].endswith('1 of 3 finished seeds not paired')
+    assert 'device=gpu A' in own.loc['', 'at'] and 'device' not in own.loc['device=cpu', 'at']
+
+
 def edit(path, run, name, **values):
   file = path / 'runs' / run['run_id'] / name
   file.write_text(json.dumps(json.loads(file.read_text()) | values))

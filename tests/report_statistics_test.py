@@ -37,6 +37,32 @@ def test_sign_flip_p_by_hand(differences, expected):
   assert enumerate_sign_flips(differences) == pytest.approx(expected)
 
 
+# Accuracies in hundredths: differences 1, 0, 0, -1, -1, 2, and one more up than down of fifteen.
+SIX = [(82.64, 82.63), (92.46, 92.46), (98.9, 98.9), (76.26, 76.27), (69.98, 69.99), (77.73, 77.71)]
+FIFTEEN = [
+  (48.46, 48.45), (52.44, 52.45), (71.73, 71.72), (49.0, 49.01), (61.79, 61.78), (69.07, 69.08),
+  (77.15, 77.14), (47.6, 47.61), (33.39, 33.38), (44.21, 44.22), (62.77, 62.76), (82.65, 82.66),
+  (69.46, 69.45), (66.43, 66.44), (31.92, 31.91),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('pairs', [SIX, FIFTEEN, [(70.1 - 70.0, 0.1)] * 3])
+def test_sums_that_only_rounding_tells_apart_are_equal(pairs):
+  d = [own - other for own, other in pairs]
+  assert statistics.sign_flip_p(d) == pytest.approx(1, abs=0.05)  # from 14 pairs on drawn
+
+
+def test_a_pair_without_a_figure_is_none():
+  d = [1.0, 2.0, 3.5]
+  holed = [1.0, math.nan, 2.0, 3.5, math.nan]
+  assert statistics.sign_flip_p(holed) == statistics.sign_flip_p(d) == 0.25
+  assert statistics.paired(holed) == statistics.paired(d)
+  assert statistics.paired_interval(holed) == statistics.paired_interval(d)
+  assert statistics.mean_interval(holed) == statistics.mean_interval(d)
+  assert statistics.paired([1.0, math.nan]).n == 1 and statistics.paired([math.nan]).n == 0
+  assert math.isnan(statistics.mean_interval([1.0, math.nan])[0])
+
+
 @pytest.mark.parametrize('n', [2, 3, 5, 8, 10, 13])
 def test_sign_flip_p_equals_enumeration(n):
   d = np.random.default_rng(n).normal(0.5, 1, n)
@@ -54,6 +80,18 @@ def test_six_seeds_are_enough_for_one_comparison_but_not_for_two():
   test = statistics.paired([1.0, 1.1, 0.9, 1.2, 1.3, 0.8])
   assert statistics.verdicts([test]) == ['better']
   assert statistics.verdicts([test, test]) == ['too few seeds', 'too few seeds']
+
+
+def test_few_seeds_are_enough_beside_more_that_come_first():
+  """Holm's second p is corrected by less: six seeds reach .031, the first of two .002."""
+  few = statistics.paired([1.0, 1.1, 0.9, 1.2, 1.3, -0.8])
+  clear = statistics.paired([1.0, 1.1, 0.9, 1.2, 1.3, 0.8])
+  many = statistics.paired(np.linspace(0.5, 1.5, 10))
+  unclear = statistics.paired(np.linspace(-1, 1.1, 10))
+  assert statistics.verdicts([clear, many]) == ['better', 'better']
+  assert statistics.verdicts([few, many]) == ['undecided', 'better']
+  assert statistics.verdicts([few, unclear]) == ['undecided', 'undecided']
+  assert statistics.verdicts([few, few, many]) == ['too few seeds', 'too few seeds', 'better']
 
 
 def test_verdicts_name_the_direction_and_leave_rows_without_a_test_empty():

@@ -61,8 +61,9 @@ def bracket(cost: float, knots: Sequence[float]) -> Bracket | None:
 def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
   """Compares every cell with the baseline at the same cost, paired by seed.
 
-  For each seed the baseline is interpolated between that seed's own runs, so the spread of
-  the paired differences already holds the uncertainty of the interpolation.
+  For each seed the baseline is interpolated at that seed's own cost between its own runs, so the
+  spread of the paired differences already holds the uncertainty of the interpolation. A seed that
+  costs less or more than every point is left out.
 
   Args:
     workdir: a loaded workdir.
@@ -70,10 +71,12 @@ def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
 
   Returns:
     One row per cell that is not baseline. `state` is empty, or says why there is no number
-    (`missing`, `outside`, `refused`), with a `reason`. `baseline` is the interpolated
-    accuracy, `at` names its points; the fields of `statistics.Paired`; `curvature` and the
-    test-set `floor` in points; `same_budget` is the difference at equal B instead; `p_holm`
-    and `verdict` are over all rows.
+    (`missing`, `outside`, `refused`), with a `reason`; of a comparison `reason` says which seeds
+    it lacks. `baseline` is the interpolated accuracy, `at` names its points; it, `accuracy`,
+    `cost` and `curvature` are means over the seeds that are paired, or over all of a cell without
+    a comparison; the fields of `statistics.Paired`; `curvature` and the test-set `floor` in
+    points; `same_budget` is the difference at equal B instead; `p_holm` and `verdict` are over
+    all rows.
 
   Raises:
     ValueError: an unknown field in `allow`.
@@ -116,40 +119,60 @@ def _seeds(runs: pd.DataFrame) -> dict[str, dict[float | None, Seed]]:
 def _finder(baseline: pd.DataFrame, done, lock) -> Callable[[dict], list[dict]]:
   """Gives what finds a cell's knots: the baseline's points nearest in setting, one per budget.
 
-  They are of one variant, for a line joins only points that differ in their budget alone, and stand
-  by rising cost. Cells of a variant share them: in a sweep of thousands each is found once.
+  They stand by rising cost, and are of one variant, for a line joins only points that differ in
+  their budget alone. Seeds that were set apart for their conditions are a variant of their own: of
+  those it is that of the cell's conditions, whatever its name. Cells of a variant share points: in
+  a sweep of thousands each is found once.
   """
   setting = (*cells.SETTING, *cells.SCALE, 'batch_size')
   columns = [baseline[name].to_numpy() for name in setting]
+  names, variants, apart = (baseline[c].tolist() for c in ('cell_id', 'variant', 'apart'))
+  alike: dict[tuple, list[int]] = {}
+  for place, name in enumerate(names):
+    if name in done:
+      alike.setdefault(_locked(lock, _run_ids(done, name)), []).append(place)
 
   @functools.cache
-  def nearest(values: tuple, variant: str) -> pd.DataFrame:
+  def nearest(values: tuple, variant: str) -> list[int]:
     differs = np.stack([c != value for c, value in zip(columns, values, strict=True)], axis=1)
     unlike = [tuple(row) for row in differs.tolist()]
     least = min(unlike)
-    found = baseline[[row == least for row in unlike]]
-    same = found['variant'] == variant
-    return found[same] if same.any() else found
+    found = [place for place, row in enumerate(unlike) if row == least]
+    return [place for place in found if variants[place] == variant] or found
 
   @functools.cache
-  def line(values: tuple, variant: str, order: tuple[int, ...]) -> list[dict]:
-    found = nearest(values, variant).iloc[list(order)]
-    found = found[found['variant'] == found['variant'].iloc[0]]  # differ in budget alone
+  def line(places: tuple[int, ...]) -> list[dict]:
     # unif_sgd at budget 1 would be sgd: either stands for it.
-    return found.drop_duplicates('budget').sort_values('expected').to_dict('records')
+    found = baseline.iloc[list(places)].drop_duplicates('budget')
+    return found.sort_values('expected').to_dict('records')
 
   def knots(cell: dict) -> list[dict]:
     if baseline.empty:
       return []
-    near = tuple(cell[name] for name in setting), cell['variant']
     own = _run_ids(done, cell['cell_id'])
-    faults = [
-      (name not in done, len(comparability.differing(lock, own + _run_ids(done, name))))
-      for name in nearest(*near)['cell_id']
+
+    def differing(place: int) -> int:
+      return len(comparability.differing(lock, own + _run_ids(done, names[place])))
+
+    fair = [
+      place
+      for place in alike.get(_locked(lock, own), ())
+      if variants[place] == cell['variant'] or cell['apart'] or apart[place]
+      if own and not differing(place)
     ]
-    return line(*near, tuple(sorted(range(len(faults)), key=faults.__getitem__)))
+    fair.sort(key=lambda place: variants[place] != cell['variant'])
+    near = nearest(tuple(cell[name] for name in setting), cell['variant'])
+    near = sorted(near, key=lambda place: (names[place] not in done, differing(place)))
+    near = [place for place in near if variants[place] == variants[near[0]]]
+    return line(tuple(dict.fromkeys((*fair, *near))))
 
   return knots
+
+
+def _locked(lock, run_ids: list[str]) -> tuple:
+  """What the lock says of runs, but for the preset, which may be empty; () if they differ."""
+  said = {tuple((k, v) for k, v in lock[name].items() if k != 'fidelity') for name in run_ids}
+  return said.pop() if len(said) == 1 else ()
 
 
 def _run_ids(done, cell_id: str) -> list[str]:
@@ -166,51 +189,79 @@ def _compare(cell: dict, knots: list[dict], done, lock, allow) -> dict:
     return row | {'state': 'missing', 'reason': cells.state(cell)}
   if not knots:
     return row | {'state': 'missing', 'reason': 'no unif_sgd in the plan'}
-  place = bracket(cell['cost'], [knot['expected'] for knot in knots])
-  if place is None:
+  own, costs = done[cell['cell_id']], [knot['expected'] for knot in knots]
+  places = {seed: bracket(run.cost, costs) for seed, run in own.items()}
+  places = {seed: place for seed, place in places.items() if place}
+  if not places:
     low, high = knots[0]['expected'], knots[-1]['expected']
     reason = f'the baseline costs {render.span(low, high, ".3g")}, and nothing is extrapolated'
     return row | {'state': 'outside', 'reason': reason}
-  pair = [knots[i] for i in sorted({place.left, place.right})]
-  absent = [_point(knot, ' at ') for knot in pair if not knot['done']]
-  if absent:
+  absent = [_point(knot, ' at ') for knot in _points(knots, places) if not knot['done']]
+  places = {s: p for s, p in places.items() if knots[p.left]['done'] and knots[p.right]['done']}
+  if not places:
     return row | {'state': 'missing', 'reason': f'{" and ".join(absent)} has not finished'}
-  used = [run for c in (cell, *pair) for run in _run_ids(done, c['cell_id'])]
+  points = _points(knots, places)
+  runs = _run_ids(done, cell['cell_id'])
+  used = runs + [run for knot in points for run in _run_ids(done, knot['cell_id'])]
   refused, row['overridden'] = comparability.refusal(comparability.differing(lock, used), allow)
   if refused:
     return row | {'state': 'refused', 'reason': refused}
-  own = done[cell['cell_id']]
-  curve = _interpolated(own, done[pair[0]['cell_id']], done[pair[-1]['cell_id']])
+  curve = _interpolated(own, places, [done.get(knot['cell_id'], {}) for knot in knots])
   difference = {s: own[s].accuracy - at for s, at in curve.items()}
   known = [seed for seed, value in difference.items() if not math.isnan(value)]
   if not known:
-    return row | {'state': 'refused', 'reason': 'no seed in common with the baseline'}
+    return row | _unpaired([own[seed].accuracy for seed in places], curve)
   row |= statistics.paired([difference[seed] for seed in known])._asdict()
-  row['baseline'] = float(np.mean([curve[seed] for seed in known]))
-  row['at'] = ' – '.join(map(_point, pair))
+  row |= {
+    'cost': float(np.mean([own[seed].cost for seed in known])),
+    'accuracy': float(np.mean([own[seed].accuracy for seed in known])),
+    'baseline': float(np.mean([curve[seed] for seed in known])),
+    'at': ' – '.join(map(_point, points)),
+  }
+  row['floor'] = statistics.noise_floor(row['accuracy'], cell['num_test'])
+  left = f'{len(own) - len(known)} of {len(own)} finished seeds not paired'
+  row['reason'] = ', '.join(filter(None, (cells.state(cell), left * (len(known) < len(own)))))
   finished = [knot for knot in knots if knot['done']]
-  row['curvature'] = _curvature(cell['cost'], finished, place)
+  curvatures = [_curvature(own[seed].cost, finished, places[seed]) for seed in known]
+  row['curvature'] = float(np.mean(curvatures))
   same = next((knot for knot in finished if knot['budget'] == cell['budget']), None)
-  if same:
+  used = runs + _run_ids(done, same['cell_id']) if same else []
+  if same and not comparability.refusal(comparability.differing(lock, used), allow)[0]:
     other = done[same['cell_id']]
-    at_budget = [own[s].accuracy - other[s].accuracy for s in own if s in other]
-    at_budget = statistics.paired([d for d in at_budget if not math.isnan(d)])
+    at_budget = statistics.paired([own[s].accuracy - other[s].accuracy for s in own if s in other])
     row |= {'same_budget': at_budget.mean, 'same_budget_se': at_budget.se}
   return row
+
+
+def _points(knots: list[dict], places: dict[float | None, Bracket]) -> list[dict]:
+  """The points between which seeds lie, by rising cost."""
+  return [knots[i] for i in sorted({i for p in places.values() for i in (p.left, p.right)})]
+
+
+def _unpaired(scores: list[float], curve: dict[float | None, float]) -> dict[str, str]:
+  """Why no seed of a cell could be paired, though its baseline is there and alike."""
+  if np.isnan(scores).all():
+    return {'state': 'missing', 'reason': 'none of its runs has a score'}
+  if curve and np.isnan([*curve.values()]).all():
+    return {'state': 'missing', 'reason': 'no run of the baseline has a score'}
+  return {'state': 'refused', 'reason': 'no seed in common with the baseline'}
 
 
 def _point(knot: dict, joint: str = ' ') -> str:
   return f'{knot["method"]}{joint}{layout.plain(knot["budget"])}'
 
 
-def _interpolated(own: dict, left: dict, right: dict) -> dict[float | None, float]:
-  """The baseline at a cell's cost, of the seeds that have all three runs."""
+def _interpolated(
+  own: dict, places: dict[float | None, Bracket], runs: list[dict]
+) -> dict[float | None, float]:
+  """The baseline at each seed's cost, of the seeds that have runs at both of their points."""
   found = {}
-  for seed in (seed for seed in own if seed in left and seed in right):
-    low, high = left[seed], right[seed]
-    span = high.cost - low.cost
-    weight = (own[seed].cost - low.cost) / span if span else 0.0
-    found[seed] = low.accuracy + weight * (high.accuracy - low.accuracy)
+  for seed, place in places.items():
+    low, high = (runs[i].get(seed) for i in (place.left, place.right))
+    if low and high:
+      span = high.cost - low.cost
+      weight = (own[seed].cost - low.cost) / span if span else 0.0
+      found[seed] = low.accuracy + weight * (high.accuracy - low.accuracy)
   return found
 
 
