@@ -39,6 +39,10 @@ def changed(rows, **places):
 HIGH, LOW = {'word': 'higher', 'mean': 2.0}, {'word': 'lower', 'mean': -2.0}
 EQUAL = {'word': 'equal', 'mean': 0.1}
 WIDE = {'half': 3.0}
+RARE = {'n': 2, 'word': 'too few seeds'}
+PAYING = [{'name': m, 'budget': b} for m in study.PAYING for b in claims.EQUAL_COST]
+PAYING.remove({'name': 'rho_loss', 'budget': 0.1})  # does not fit
+RHO = {'name': 'rho_loss', 'budget': 0.3}
 
 
 @pytest.mark.parametrize(
@@ -72,10 +76,18 @@ WIDE = {'half': 3.0}
     ('B', [{'name': 'selective_backprop + ricap', **LOW}] * 2, claims.SUPPORTED),
     ('B', [{'name': 'selective_backprop + ricap', **EQUAL}] * 2, claims.REFUTED),
     ('B', [{'name': 'selective_backprop + mixup', **LOW}] * 3, claims.OPEN),
-    ('D', [HIGH, HIGH, {'name': 'rs2'}], claims.SUPPORTED),
-    ('D', [HIGH, {}, {'name': 'rs2'}], claims.OPEN),
-    ('D', [{}, LOW, {'name': 'rs2'}], claims.REFUTED),
-    ('D', [{}, WIDE], claims.OPEN),
+    ('D', PAYING, claims.REFUTED),
+    ('D', changed(PAYING, at1=LOW), claims.REFUTED),
+    ('D', changed(PAYING, at1=HIGH), claims.OPEN),
+    ('D', changed(PAYING, at0=HIGH, at1=HIGH), claims.SUPPORTED),
+    ('D', changed(PAYING, at1=WIDE), claims.OPEN),
+    ('D', changed(PAYING, at1=RARE), claims.OPEN),
+    ('D', PAYING[1:], claims.OPEN),  # not trained is not known
+    ('D', PAYING[:1], claims.OPEN),
+    ('D', [{**PAYING[0], **HIGH}], claims.OPEN),  # it fits at .3 too
+    ('D', [{**PAYING[0], **HIGH}, {**PAYING[1], **RARE}], claims.OPEN),
+    ('D', [{**PAYING[0], **HIGH}, {**PAYING[1], **HIGH}], claims.SUPPORTED),
+    ('D', [{**RHO, **HIGH}], claims.SUPPORTED),  # the one at which it fits
   ],
 )
 def test_a_verdict_is_what_the_protocol_says(claim, rows, verdict):
@@ -86,8 +98,15 @@ def test_a_method_beats_uniform_sampling_only_if_it_does_everywhere():
   sets, budgets = ('cifar', 'fashion'), claims.EQUAL_COST
   every = [{'where': s, 'budget': b, 'word': ''} for s in sets for b in budgets]
   verdict = lambda *rows: claims.something_beats(family(*rows))
+  others = [{**row, 'name': f'm{i}', 'mean': 0.2} for row in every for i in range(34)]
   assert verdict(*({**row, 'mean': 0.6} for row in every)) == claims.SUPPORTED
-  assert verdict(*({**row, 'mean': 0.2} for row in every)) == claims.REFUTED
+  assert verdict(*others, *({**row, 'mean': 0.2} for row in every)) == claims.REFUTED
+  two = [{**row, 'mean': 0.2} for row in every if row['budget'] == 0.3]  # at which it fits
+  assert verdict(*others, *two) == claims.REFUTED
+  assert verdict(*others, *two[:1]) == claims.OPEN
+  # Of one method bounded nothing follows for those that were not trained, or with few seeds.
+  assert verdict(*two) == verdict(*others) == claims.OPEN
+  assert verdict(*({**row, 'n': 5} for row in others), *two) == claims.OPEN
   assert verdict(*({**row, 'mean': 0.6} for row in every[:2])) == claims.OPEN  # one set only
   mixed = [{**every[0], 'mean': 0.2}, *({**row, 'mean': 0.6} for row in every[1:])]
   assert verdict(*mixed) == claims.OPEN
@@ -129,6 +148,31 @@ def test_costs_are_read_off_the_line_seed_by_seed_and_nothing_is_extrapolated():
   assert compare.at_equal_cost(own.assign(machine='other'), line).empty
 
 
+def test_a_seed_without_a_knot_that_its_cost_needs_is_left_out():
+  line = pd.concat([rows_of(50 + 10 * c, range(3), cost=c) for c in (0.05, 0.1, 0.3, 1.0)])
+  lacks = line[(line['seed'] != 1) | (line['cost'] != 0.1)]
+  at = lambda cost: compare.at_equal_cost(rows_of(55.0, range(3), cost=cost), lacks).index.tolist()
+  assert at(0.16) == at(0.07) == at(0.1) == [0, 2]  # not read off the chord from .05 to .3
+  assert at(0.3) == at(0.6) == [0, 1, 2]
+  unscored = line.assign(final_accuracy=line['final_accuracy'].where(line.index != 1))
+  assert compare.at_equal_cost(rows_of(55.0, range(3), cost=0.6), unscored).index.tolist() == [0, 2]
+
+
+def test_a_pair_without_a_figure_is_none():
+  spent = pd.DataFrame({'cost': [0.1], 'realised_budget': [0.1]})
+  pairs = pd.DataFrame({'own': [51.0, 53.0, math.nan, 9.0], 'other': [50.0, 51.0, 1.0, math.nan]})
+  found = compare.measure('i', 'cifar', 'm', 0.1, 'x', spent, pairs)
+  assert (found.n, found.value, found.against, found.mean, found.p) == (2, 52, 50.5, 1.5, 0.5)
+  assert compare.judge([found])[0].word == 'too few seeds'
+  many = pd.DataFrame({'own': 50.0 + np.arange(10) % 2, 'other': 50.5})
+  many.loc[3, 'own'] = math.nan
+  (word,) = [c.word for c in compare.judge([compare.measure('i', '', '', 0.1, '', spent, many)])]
+  assert word in ('equal', 'open')
+  own = pd.concat([rows_of([math.nan], [0], 'a'), rows_of([51.0], [0], 'b')])
+  other = pd.concat([rows_of([50.0], [0], 'a'), rows_of([50.0], [0], 'b')])
+  assert compare.paired(own, other).to_dict('index') == {0: {'own': 51.0, 'other': 50.0}}
+
+
 def test_words_follow_from_holm_and_the_margin():
   random = np.random.default_rng(1)
   noise = random.normal(0, 0.3, 10)
@@ -148,8 +192,32 @@ def test_words_follow_from_holm_and_the_margin():
 def test_what_choosing_left_to_train_on_stands_in_tables_at_equal_cost():
   for claim, shown in (('i', False), ('B', False), ('C', True), ('D', True), ('cheaper', True)):
     head, rule, row = report.evidence(family({}, claim=claim)).split('\n')
-    assert head.count('|') == rule.count('|') == row.count('|') == 11 + shown
+    assert head.count('|') == rule.count('|') == row.count('|') == 11 + 3 * shown
     assert ('| trained, % |' in head) == shown and ('| 5 |' in row) == shown
+  stale = report.evidence([made('C')._replace(every=7), made('C', mean=2.0), made('C', mean=-2.0)])
+  assert [row.split('|')[3].strip() for row in stale.split('\n')[2:]] == ['7 epochs', '', '']
+  assert [row.split('|')[-2].strip() for row in stale.split('\n')[2:]] == ['', 'above', 'below']
+
+
+def test_a_claim_names_its_sets_and_what_does_not_fit():
+  rows = [{'name': f'm{i}', 'budget': b} for i in range(20) for b in claims.EQUAL_COST]
+  whole = family(*rows, {'name': 'rho_loss', 'budget': 0.3}, claim='C')
+  (verdict,) = claims.verdicts(whole)
+  assert report.sets_of(verdict) == 'CIFAR-10, 16 px'
+  assert report._unfit(whole) == 'rho_loss at B = 0.1'
+  assert report._unfit(whole[:11]) == '', 'half of a plan is no plan that does not fit'
+
+
+def test_of_several_cells_of_a_method_the_one_with_most_seeds_counts():
+  line = pd.concat([rows_of(50.0, cost=0.05), rows_of(60.0, cost=1.0)])
+  few = {'cell': 'few', 'score_every': 4, 'options': '{}'}
+  many = {'cell': 'many', 'score_every': 7, 'options': '{"every": 2}'}
+  own = pd.concat([rows_of(10.0, range(6)).assign(**few), rows_of(20.0).assign(**many)])
+  own = own.assign(
+    selector='rho_loss', budget=0.3, set='cifar_noise', score_size=0, realised_budget=0.1
+  )
+  (found,) = families._charged(own, line, 'D', 'cifar_noise')
+  assert (found.value, found.n, found.every) == (20.0, 10, 7)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +231,7 @@ def test_what_choosing_left_to_train_on_stands_in_tables_at_equal_cost():
 def test_the_sentence_of_part_d_follows_its_verdict(told, said):
   half = 3.0 if 'open' in told else 0.5
   rows = [{'budget': b, 'word': w, 'half': half} for b, w in zip((0.1, 0.3), told, strict=True)]
+  rows += [{**row, 'mean': -0.2} for row in PAYING[2:]]
   rows += [{'budget': 0.3, 'name': 'few', 'mean': 9.0, 'n': 2, 'word': 'too few seeds'}]
   found = family(*rows, claim='D', where='cifar_noise')
   (sentence,) = words.sentences(found)
@@ -194,9 +263,14 @@ def write_runs(runs, workdir, accuracy):
       'versions': {'commit': ''},
       'conditions': dict.fromkeys(results._TOLD, 'x'),
     }  # fmt: skip
-    files.write_json(directory / files.RESULT, result)
     line = {'epoch': 1, 'rows': 1, 'train_loss': 1.0, 'train_accuracy': 1.0, 'test_accuracy': score}
     (directory / files.METRICS).write_text(json.dumps(line) + '\n')
+    seal(directory, result)
+
+
+def seal(directory, result):
+  files.write_sums(directory, files.json_bytes(result))
+  files.write_json(directory / files.RESULT, result)
 
 
 @pytest.fixture(scope='module')
@@ -262,6 +336,81 @@ def test_every_claim_finds_its_cells_and_the_page_tells_them(tmp_path, folder, m
   again = report.with_summary(readme, runs, found)
   assert 'old' not in again and again.startswith('# top') and again.endswith('rest\n')
   assert report.with_summary(again, runs, found) == again
+
+
+@pytest.fixture
+def written(tmp_path, folder):
+  """A workdir of uniform sampling at B = .1 with seeds 0 to 4: its directories, by seed."""
+  runs = inputs.plan_runs(study.get_config(f'part=A,data={folder},sets=cifar,seeds=5'))[1]
+  own = [r for r in runs if (r.cell.selector, r.cell.budget) == ('unif_sgd', 0.1)]
+  own = [r for r in own if (r.cell.augment, r.cell.schedule) == ('standard', 'linear')]
+  write_runs(own, tmp_path / 'w', lambda run: 50.0 + run.seed)
+  return {run.seed: tmp_path / 'w' / 'runs' / run.run_id for run in own}
+
+
+def test_what_is_damaged_is_left_out_and_said(written, tmp_path):
+  result = files.read_json(written[0] / files.RESULT)
+  (written[0] / files.RESULT).write_text(json.dumps(result | {'final_accuracy': 99.0}))
+  (written[1] / files.CONFIG).unlink()
+  (written[2] / files.METRICS).unlink()
+  (written[3] / files.CONFIG).write_text('{}')
+  said = []
+  runs, curves = results.read([tmp_path / 'w'], say=said.append)
+  assert set(runs['seed']) <= {2, 4} and set(curves['seed']) == {4}
+  assert len(said) == 4 and all(any(str(d) in line for line in said) for s, d in written.items()
+                                if s != 4)  # fmt: skip
+
+
+def test_a_figure_that_is_not_known_is_no_text(written, tmp_path):
+  result = files.read_json(written[0] / files.RESULT)
+  seal(written[0], result | {'entropy_nats': None})
+  report.gather([tmp_path / 'w'], tmp_path / 'out')
+  runs = results.load(tmp_path / 'out')
+  assert runs['entropy_nats'].isna().sum() == 1 and runs['entropy_nats'].dtype == float
+  assert set(runs['commit']) == {''}
+  before = (tmp_path / 'out' / results.RESULTS).read_bytes()
+  report.gather([], tmp_path / 'out')
+  assert (tmp_path / 'out' / results.RESULTS).read_bytes() == before
+
+
+@pytest.mark.parametrize('key', ['epochs', 'model', 'data_fingerprint', 'cell_id'])
+def test_runs_of_two_studies_are_not_mixed(written, tmp_path, key, capsys):
+  directory = written[4]
+  config, result = (files.read_json(directory / name) for name in (files.CONFIG, files.RESULT))
+  if key == 'data_fingerprint':
+    result['conditions'][key] = 'another'
+  elif key == 'cell_id':  # which hangs on all that a run is
+    result[key] = 'another'
+  else:
+    config[key] = {'epochs': 40, 'model': 'resnet9'}[key]
+  files.write_json(directory / files.CONFIG, config)
+  seal(directory, result)
+  readme = tmp_path / 'README.md'
+  readme.write_text('x')
+  with pytest.raises(SystemExit):
+    report.main([str(tmp_path / 'w'), f'--out={tmp_path / "out"}', f'--readme={readme}'])
+  assert 'differ in' in (said := capsys.readouterr().err) or '20 and 40' in said
+  assert not (tmp_path / 'out').exists()
+
+
+def test_two_cells_are_not_taken_for_one():
+  columns = {'selector': 'unif_sgd', 'budget': 0.1, 'needed': False, 'options': '{}',
+             'fidelity': 'corrected', **families._PLAIN}  # fmt: skip
+  runs = rows_of(50.0, range(2)).assign(**columns, cell=['one', 'another'])
+  with pytest.raises(ValueError, match='one, another'):
+    families._cell(runs, 'unif_sgd', 0.1)
+
+
+def test_a_workdir_of_failed_runs_alone_is_refused(tmp_path, capsys):
+  failed = tmp_path / 'w' / 'runs' / 'a'
+  failed.mkdir(parents=True)
+  files.write_json(failed / files.RESULT, {'status': 'failed', 'error': 'not finite'})
+  readme = tmp_path / 'README.md'
+  readme.write_text('x')
+  with pytest.raises(SystemExit):
+    report.main([str(tmp_path / 'w'), f'--out={tmp_path / "out"}', f'--readme={readme}'])
+  assert 'no workdir with a finished run' in capsys.readouterr().err
+  assert not (tmp_path / 'out').exists()
 
 
 def test_the_page_and_the_readme_are_those_of_the_files(monkeypatch):

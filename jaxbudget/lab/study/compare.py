@@ -12,6 +12,7 @@ from jaxbudget.lab.report import statistics
 
 MARGIN, ENTROPY_MARGIN = 1.0, 0.005  # points of accuracy, nats
 FEWEST = 6  # seeds below which nothing can be told
+_SLACK = 1e-6  # in cost, of which the tables hold six digits
 WORDS = ('higher', 'lower', 'equal', 'open', 'too few seeds')
 
 
@@ -35,6 +36,7 @@ class Comparison(NamedTuple):
     word: one of `WORDS`.
     cost: of the first, in full trainings.
     trained: of the samples that a full training back-propagates, the share of the first.
+    every: epochs from one scoring pass of its own to the next.
   """
 
   claim: str
@@ -53,6 +55,7 @@ class Comparison(NamedTuple):
   word: str
   cost: float
   trained: float
+  every: int = 1
 
   @property
   def enough(self) -> bool:
@@ -93,13 +96,17 @@ def paired(own: pd.DataFrame, other: pd.DataFrame, column: str = 'final_accuracy
     `own` and `other` by seed; a seed that was trained on several machines counts once.
   """
   columns = ['seed', 'machine', column]
-  both = own[columns].merge(other[columns], on=['seed', 'machine'], suffixes=('', '_other'))
+  own, other = (rows[columns].dropna() for rows in (own, other))
+  both = own.merge(other, on=['seed', 'machine'], suffixes=('', '_other'))
   both = both.sort_values(['seed', 'machine']).drop_duplicates('seed').set_index('seed')
   return both.rename(columns={column: 'own', f'{column}_other': 'other'})[['own', 'other']]
 
 
 def at_equal_cost(own: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
   """Pairs runs with uniform sampling that costs the same, seed by seed.
+
+  The line's knots are those that any of its seeds has: a seed that lacks one of the two that its
+  cost lies between is left out, for between others the line would be another.
 
   Args:
     own: rows of a cell.
@@ -109,21 +116,42 @@ def at_equal_cost(own: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
     As `paired`; nothing is extrapolated.
   """
   found = {}
-  knots = {key: rows.sort_values('cost') for key, rows in line.groupby(['seed', 'machine'])}
+  costs = _distinct(line['cost'])
+  scored = line[line['final_accuracy'].notna()]
+  points = {key: rows.sort_values('cost') for key, rows in scored.groupby(['seed', 'machine'])}
   for run in own.sort_values(['seed', 'machine']).to_dict('records'):
-    points = knots.get((run['seed'], run['machine']))
-    if run['seed'] in found or points is None:
+    there = points.get((run['seed'], run['machine']))
+    if run['seed'] in found or there is None or math.isnan(run['final_accuracy']):
       continue
-    cost, slack = points['cost'].to_numpy(), 1e-9
-    if cost[0] - slack <= run['cost'] <= cost[-1] + slack:
-      baseline = float(np.interp(run['cost'], cost, points['final_accuracy']))
+    near = costs[_neighbours(costs, run['cost'])]
+    ends = [there[(there['cost'] - knot).abs() <= _SLACK] for knot in near]
+    if ends and all(map(len, ends)):
+      ends = pd.concat(ends)
+      baseline = float(np.interp(run['cost'], ends['cost'], ends['final_accuracy']))
       found[run['seed']] = (run['final_accuracy'], baseline)
   return pd.DataFrame.from_dict(found, orient='index', columns=['own', 'other'])
 
 
+def _distinct(costs: pd.Series) -> np.ndarray:
+  """Costs that differ by more than rounding, rising."""
+  found = np.sort(costs.dropna().unique())
+  return found[np.diff(found, prepend=-math.inf) > _SLACK]
+
+
+def _neighbours(knots: np.ndarray, cost: float) -> list[int]:
+  """The knots that a cost lies between; the one that it is at, none beyond the ends."""
+  at = np.flatnonzero(np.abs(knots - cost) <= _SLACK).tolist()
+  right = int(np.searchsorted(knots, cost))
+  return at or ([right - 1, right] if 0 < right < len(knots) else [])
+
+
 def measure(claim: str, where: str, name: str, budget: float, baseline: str, own: pd.DataFrame,
             pairs: pd.DataFrame) -> Comparison:  # fmt: skip
-  """A comparison before its family is known: without corrected p, and without a word."""
+  """A comparison before its family is known: without corrected p, and without a word.
+
+  A pair of which a figure is not known is none, in means as in tests.
+  """
+  pairs = pairs.dropna()
   found = statistics.paired(pairs['own'] - pairs['other'])
   means = pairs['own'].mean(), pairs['other'].mean()
   figures = found.n, found.mean, found.low, found.high, found.p, math.nan, ''

@@ -18,6 +18,8 @@ TITLES = {
 _COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7')  # Okabe and Ito's
 _MARKERS = ('o', 's', '^', 'D')
 _ROW = 0.17  # inches
+_FAR, _LINEAR = 10.0, 2.0  # points: an axis that goes farther is linear up to there
+_TICKS = (-30, -10, -4, -2, -1, 0, 1, 2, 4, 10, 30)
 
 
 _OF = {  # the claims that a figure shows
@@ -72,29 +74,46 @@ def _forests(comparisons: Sequence[Comparison], label: str) -> bytes:
   def panel(axes: Iterable[Axes]) -> None:
     for ax, name in zip(axes, sets, strict=True):
       own = [c for c in comparisons if c.set == name]
-      _forest(ax, own, budgets)
+      _forest(ax, own, comparisons, budgets)
       ax.set_title(TITLES[name])
       ax.set_xlabel(label)
 
   return _svg(size, len(sets), panel)
 
 
-def _forest(ax: Axes, comparisons: Sequence[Comparison], budgets: Sequence[float]) -> None:
+def _forest(
+  ax: Axes,
+  comparisons: Sequence[Comparison],
+  shown: Sequence[Comparison],
+  budgets: Sequence[float],
+) -> None:
+  """A panel; its axis has room for all that is `shown` in the figure."""
   names = list(dict.fromkeys(c.name for c in comparisons))
   best = {n: max(c.mean for c in comparisons if c.name == n) for n in names}
   if len(names) > 12:  # of many the order says more than the list does
     names = sorted(names, key=best.get, reverse=True)
   ax.axvspan(-MARGIN, MARGIN, color='#8C8C8C', alpha=0.2, linewidth=0)
   ax.axvline(0, color='#000000', linewidth=0.8)
+
+  def aside(c):  # the budgets of a method stand around its name
+    there = sorted({other.budget for other in comparisons if other.name == c.name})
+    return (there.index(c.budget) - (len(there) - 1) / 2) * 0.8 / len(budgets)
+
   for i, b in enumerate(budgets):
     own = [c for c in comparisons if c.budget == b]
-    aside = (i - (len(budgets) - 1) / 2) * 0.8 / len(budgets)
-    place = [names.index(c.name) + aside for c in own]
+    place = [names.index(c.name) + aside(c) for c in own]
     errors = [[c.mean - c.low for c in own], [c.high - c.mean for c in own]]
     style = {'color': _COLOURS[i % 4], 'marker': _MARKERS[i % 4], 'linestyle': 'none'}
     ax.errorbar([c.mean for c in own], place, xerr=errors, label=f'B = {b:g}', ms=3.5, **style)
   ax.set_yticks(range(len(names)), names)
   ax.set_ylim(len(names) - 0.5, -0.5)
+  low = min(-MARGIN, *(c.low for c in shown))
+  high = max(MARGIN, *(c.high for c in shown))
+  if max(-low, high) > _FAR:  # large losses leave room for what is near 0
+    ax.set_xscale('symlog', linthresh=_LINEAR)
+    ticks = [t for t in _TICKS if 1.25 * low <= t <= 1.25 * high]
+    ax.set_xticks(ticks, [f'{t:g}'.replace('-', '\N{MINUS SIGN}') for t in ticks])
+    ax.minorticks_off()
 
 
 def _accuracies(runs: pd.DataFrame) -> bytes:

@@ -17,13 +17,14 @@ import jinja2
 import pandas as pd
 
 from jaxbudget.lab import plain
-from jaxbudget.lab.run import files
+from jaxbudget.lab.run import files, run_state
 from jaxbudget.lab.study import claims, compare, families, figures, results, words
 from jaxbudget.lab.study.compare import Comparison
 
 COMPARISONS, PAGE = 'comparisons.csv', 'README.md'
 _TEMPLATE = pathlib.Path(__file__).with_name('page.md')
 _AT_EQUAL_COST = ('C', 'D', 'cheaper')  # claims that show what choosing left to train on
+_BY_INTERVAL = ('v', 'C')  # claims whose rules ask for intervals
 _MARKS = ('<!-- study: written by jaxbudget.lab.study.report -->', '<!-- end of study -->')
 
 
@@ -38,10 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
   fault = _fault(told)
   if fault:
     parser.error(plain.text(fault))
-  if told.workdirs or not (told.out / results.RESULTS).exists():
-    gather(told.workdirs, told.out, told.commit)
-  runs = results.load(told.out)
-  made = compare.table(families.compared(runs))
+  try:
+    if told.workdirs or not (told.out / results.RESULTS).exists():
+      gather(told.workdirs, told.out, told.commit)
+    runs = results.load(told.out)
+    results.check(runs)
+    made = compare.table(families.compared(runs))
+  except ValueError as e:  # of several studies
+    parser.error(plain.text(str(e)))
   files.write_bytes(told.out / COMPARISONS, made.to_csv(index=False, float_format='%.6g').encode())
   comparisons = read_comparisons(told.out)
   for name, svg in figures.draw(runs, comparisons).items():
@@ -56,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _fault(told: argparse.Namespace) -> str:
   """Why there can be no page; nothing has been written then."""
   for workdir in told.workdirs:
-    if not any(workdir.glob('runs/*/result.json')):
+    states = (run_state.look(directory).name for directory in workdir.glob('runs/*'))
+    if run_state.DONE not in states:
       return f'{workdir}: no workdir with a finished run'
   if not told.workdirs and not (told.out / results.RESULTS).exists():
     return f'{told.out / results.RESULTS} is not there yet, and no workdir is named'
@@ -70,6 +76,9 @@ def gather(workdirs: Sequence[pathlib.Path], out: pathlib.Path, commit: str = ''
     workdirs: of the launcher.
     out: folder of the tables.
     commit: of the code, where the runs could not know it.
+
+  Raises:
+    ValueError: they are runs of several studies; nothing is written then.
   """
   runs, curves = results.read(workdirs, commit)
   if (out / results.RESULTS).exists():
@@ -77,6 +86,7 @@ def gather(workdirs: Sequence[pathlib.Path], out: pathlib.Path, commit: str = ''
     runs = _together(before[0], runs, ['cell', 'seed', 'machine'])
     curves = _together(before[1], curves, ['cell', 'seed', 'machine', 'epoch'])
   runs = runs.sort_values(['part', 'set', 'cell', 'seed', 'machine'])
+  results.check(runs)
   results.write(out, runs, curves.sort_values(['cell', 'seed', 'machine', 'epoch']))
 
 
@@ -105,7 +115,7 @@ def page(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
   )
   environment.filters |= {'title': words.title, 'points': words.points}
-  environment.globals |= {'evidence': evidence, 'counts': counts}
+  environment.globals |= {'evidence': evidence, 'counts': counts, 'sets_of': sets_of}
   return (
     environment.from_string(_TEMPLATE.read_text(encoding='utf-8')).render(_facts(runs, comparisons))
     + '\n'
@@ -138,6 +148,8 @@ def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, A
     'figures': figures.names(comparisons),
     'accuracy': _accuracy(results.once(trained)),
     'titles': figures.TITLES,
+    'unfit': _unfit(by_claim['C']),
+    'sets': set(runs['set']),
   }
 
 
@@ -157,7 +169,7 @@ def counts(verdict: claims.Verdict) -> str:
   family = verdict.family
   said = collections.Counter(c.word for c in family)
   found = [said[word] for word in ('higher', 'lower', 'equal', 'open')]
-  if verdict.claim.key == 'C':
+  if verdict.claim.key in _BY_INTERVAL:
     family = [c for c in family if c.enough]
     found = [sum(c.low > 0 for c in family), sum(c.high < 0 for c in family), '', '']
   return ' | '.join(map(str, found))
@@ -198,21 +210,52 @@ def evidence(family: Sequence[Comparison]) -> str:
   unit = 'nats' if family[0].claim == 'vi' else 'points'
   charged = family[0].claim in _AT_EQUAL_COST
   lines = [
-    f'| what | B |{" trained, % |" * charged} less | mean | {unit} | 95 % interval | p | Holm '
-    '| seeds | |',
-    f'|---|---:|{"---:|" * charged}---|---:|---:|---|---:|---:|---:|---|',
+    f'| what | B |{" scores every | spent, % | trained, % |" * charged} minus | mean | {unit} '
+    '| 95 % interval | p | Holm | seeds | |',
+    f'|---|---:|{"---:|---:|---:|" * charged}---|---:|---:|---|---:|---:|---:|---|',
   ]
   several = len({c.set for c in family}) > 1
   for c in family:
     where = f' on {words.title(c.set)}' if several else ''
     digits = 4 if unit == 'nats' else 2
-    share = f' {100 * c.trained:.2g} |' * charged
+    share = f' {_epochs(c.every)} | {100 * c.cost:.3g} | {100 * c.trained:.2g} |' * charged
     found = f'{c.value:.{digits}f} | {words.points(c.mean, digits)} | {words.interval(c)}'
     lines.append(
       f'| {c.name}{where} | {c.budget:g} |{share} {c.baseline} | {found} | {words.p_text(c.p)} '
-      f'| {words.p_text(c.p_holm)} | {c.n} | {c.word} |'
+      f'| {words.p_text(c.p_holm)} | {c.n} | {_said(c)} |'
     )
   return '\n'.join(lines)
+
+
+def _epochs(every: int) -> str:
+  return '' if every == 1 else f'{every} epochs'
+
+
+def _said(c: Comparison) -> str:
+  """The word of a comparison; of those that are judged by intervals where that lies."""
+  if c.claim not in _BY_INTERVAL or not c.enough:
+    return c.word
+  return 'above' if c.low > 0 else 'below' if c.high < 0 else ''
+
+
+def sets_of(verdict: claims.Verdict) -> str:
+  """The sets that a verdict is about, in words: of (C) those on which anything was trained."""
+  there = dict.fromkeys(c.set for c in verdict.family)
+  return ' and '.join(words.title(name) for name in there)
+
+
+def _unfit(family: Sequence[Comparison]) -> str:
+  """Methods of part C that do not fit at a budget at which nearly all others were trained."""
+  missing = {}
+  for where in {c.set for c in family}:
+    own = {
+      b: {c.name for c in family if (c.set, c.budget) == (where, b)} for b in claims.EQUAL_COST
+    }
+    everybody = set().union(*own.values())
+    for b, there in own.items():
+      if len(there) > 0.9 * len(everybody):
+        missing |= {f'{name} at B = {b:g}': None for name in sorted(everybody - there)}
+  return ', '.join(missing)
 
 
 if __name__ == '__main__':

@@ -5,12 +5,14 @@ import hashlib
 import io
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from jaxbudget.lab.run import files
+from jaxbudget.lab import plain
+from jaxbudget.lab.run import files, run_state
 
 # Runs that others need have seeds of their own, counted down from the largest there is.
 _NEEDED = 2**30
@@ -29,38 +31,118 @@ _CURVE = ('epoch', 'rows', 'train_loss', 'train_accuracy', 'test_accuracy')
 RESULTS, CURVES = 'results.csv', 'curves.csv.gz'
 
 
-def read(workdirs: Iterable[pathlib.Path], commit: str = '') -> tuple[pd.DataFrame, pd.DataFrame]:
-  """Reads finished runs; what is not finished is left out.
+def tell(text: str) -> None:
+  """Says something beside what a command prints."""
+  print(plain.text(text), file=sys.stderr)
+
+
+def read(
+  workdirs: Iterable[pathlib.Path], commit: str = '', say: Callable[[str], None] = tell
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+  """Reads finished runs; what is not finished is left out, and what is damaged.
 
   Args:
     workdirs: of the launcher, or copies of theirs without weights.
     commit: of the code, where the runs could not know it.
+    say: told of damage.
 
   Returns:
     (runs, curves). `runs` has a row a run: `part`, `set`, `cell`, `seed`, what it was, `options` of
     its method as JSON, figures, `cost` in full trainings with all that is charged, `machine` (a
     digest of everything it was computed under), `commit`, `command`. `curves` has a row an epoch
     that was evaluated.
+
+  Raises:
+    ValueError: one name stands for several sets of images, or for several networks on one.
   """
-  runs, curves = [], []
+  runs, curves, settings = [], [], {}
   for workdir in workdirs:
     for directory in sorted(pathlib.Path(workdir).glob('runs/*')):
-      result = files.read_json(directory / files.RESULT)
-      if not isinstance(result, dict) or result.get('status') != 'done':
+      state = run_state.look(directory)
+      if state.name == run_state.CORRUPT:
+        say(f'{directory}: not used: {state.why}')
+      if state.name != run_state.DONE:
         continue
-      config = files.read_json(directory / files.CONFIG)
-      row = _row(config, result, commit)
+      try:
+        config = _config(directory)
+        row = _row(config, state.result, commit)
+      except files.Damaged as e:
+        say(f'{directory}: not used: {e}')
+        continue
+      except KeyError as e:
+        say(f'{directory}: not used: a run of the study would tell {e}')
+        continue
+      if not row['needed']:
+        own = directory, _setting(config, state.result)
+        _check_alike(row['set'], own, settings.setdefault(row['set'], own))
       runs.append(row)
-      for line in (directory / files.METRICS).read_text(encoding='utf-8').splitlines():
-        epoch = json.loads(line)
-        if epoch['test_accuracy'] is not None:
-          curves.append([row['cell'], row['seed'], row['machine'], *(epoch[k] for k in _CURVE)])
+      try:
+        curves += [[row['cell'], row['seed'], row['machine'], *e] for e in _curve(directory)]
+      except (OSError, ValueError, KeyError, TypeError) as e:
+        say(f'{directory}: its epochs are not used: {e}')
   order = ['part', 'set', 'cell', 'seed', 'machine']
   found = pd.DataFrame(runs, columns=_columns()).drop_duplicates(order[2:])
   curves = pd.DataFrame(curves, columns=['cell', 'seed', 'machine', *_CURVE])
   curves = curves.drop_duplicates(['cell', 'seed', 'machine', 'epoch'])
   found, curves = found.sort_values(order), curves.sort_values(['cell', 'seed', 'epoch'])
   return found.reset_index(drop=True), curves.reset_index(drop=True)
+
+
+def _config(directory: pathlib.Path) -> dict[str, Any]:
+  """The config of a finished run, as it was written."""
+  path = directory / files.CONFIG
+  files.verify(path)
+  config = files.read_json(path)
+  if not isinstance(config, dict):
+    raise files.Damaged(f'{path} is missing, or no JSON object')
+  return config
+
+
+def _curve(directory: pathlib.Path) -> list[list[Any]]:
+  """The epochs of a finished run that were evaluated."""
+  path = directory / files.METRICS
+  files.verify(path)
+  epochs = [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
+  return [[e[key] for key in _CURVE] for e in epochs if e['test_accuracy'] is not None]
+
+
+def _setting(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+  """What all runs on a set share, and no column tells."""
+  network = {k: v for k, v in (config.get('model_options') or {}).items() if k != 'conv'}
+  return {
+    'the content of their images': result['conditions'].get('data_fingerprint'),
+    'dataset_options': config.get('dataset_options'),
+    'model': config.get('model'),
+    'model_options': network,  # without what moves no more than rounding
+  }
+
+
+def _check_alike(name: str, own: tuple, first: tuple) -> None:
+  differ = [key for key, value in own[1].items() if value != first[1][key]]
+  if differ:
+    raise ValueError(f'{name} of {own[0]} and of {first[0]} differ in {", ".join(differ)}')
+
+
+def check(runs: pd.DataFrame) -> None:
+  """Refuses runs of several studies in one table, which comparisons would mix.
+
+  Args:
+    runs: of `read` or `load`.
+
+  Raises:
+    ValueError: runs on a set differ in their length or in the size of batches, or two cells differ
+      in nothing that a column tells.
+  """
+  runs = runs[~runs['needed'].astype(bool)]
+  for name, own in runs.groupby('set'):
+    for key in ('epochs', 'batch_size'):
+      seen = sorted(own[key].unique())
+      if len(seen) > 1:
+        raise ValueError(f'{name}: runs of {key} {" and ".join(map(str, seen))} in one table')
+  for _, own in runs.groupby(['set', *_KEYS, 'options']):
+    seen = own['cell'].unique()
+    if len(seen) > 1:
+      raise ValueError(f'{seen[0]} and {seen[1]} differ in what no column tells')
 
 
 def _columns() -> list[str]:
@@ -98,6 +180,7 @@ def _row(config: Mapping[str, Any], result: Mapping[str, Any], commit: str) -> d
 def _machine(conditions: Mapping[str, Any]) -> str:
   """A digest of all that a run was computed under, its code and its data apart."""
   told = {k: v for k, v in conditions.items() if k not in ('source', 'data_fingerprint')}
+  told['engine'] = 1  # a number of the code; that of the first runs, whose digests stay
   return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -115,7 +198,10 @@ def write(directory: pathlib.Path, runs: pd.DataFrame, curves: pd.DataFrame) -> 
 def load(directory: pathlib.Path) -> pd.DataFrame:
   """Reads the runs that `write` wrote."""
   text = dict.fromkeys(('cell', 'machine', 'commit', 'options', 'host', 'part', 'set'), str)
-  return pd.read_csv(directory / RESULTS, dtype=text, keep_default_na=False, na_values=['nan'])
+  seconds = (f'seconds_{name}' for name in _SECONDS)
+  numbers = (*_FIGURES, 'realised_budget', 'cost', *_COSTS, *seconds)  # an empty one is not known
+  unknown = {name: ['', 'nan'] for name in numbers}
+  return pd.read_csv(directory / RESULTS, dtype=text, keep_default_na=False, na_values=unknown)
 
 
 def once(runs: pd.DataFrame) -> pd.DataFrame:

@@ -73,6 +73,7 @@ def _of_compute(verdict: claims.Verdict) -> str:
   family = verdict.family
   seeds, names = max(c.n for c in family), {c.name for c in family}
   above, below = sum(c.low > 0 for c in family), sum(c.high < 0 for c in family)
+  where = _listed(f'{title(s)}, B = {_budgets(family, s)}' for s in {c.set for c in family})
   always = [n for n in names if all(c.low > 0 for c in family if c.name == n)]
   said = {
     claims.SUPPORTED: f'{_listed(always)} gained in every comparison',
@@ -80,9 +81,14 @@ def _of_compute(verdict: claims.Verdict) -> str:
     claims.OPEN: 'no method is shown to gain consistently',
   }[verdict.verdict]
   return (
-    f'Once everything is charged, {said}: of {len(family)} comparisons of {len(names)} methods at '
-    f'equal compute ({seeds} seeds), {above} intervals lie above zero and {below} below.'
+    f'Once everything is charged, {said}: of {len(family)} comparisons of {len(names)} methods and '
+    f'core-sets at equal compute ({seeds} seeds; {where}), {above} intervals lie above zero and '
+    f'{below} below.'
   )
+
+
+def _budgets(family: Sequence[Comparison], where: str) -> str:
+  return ' and '.join(f'{b:g}' for b in sorted({c.budget for c in family if c.set == where}))
 
 
 def _of_paying(verdict: claims.Verdict) -> str:
