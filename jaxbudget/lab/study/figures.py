@@ -31,11 +31,11 @@ _OF = {  # the claims that a figure shows
   'paying.svg': ('D', 'cheaper'),
 }
 _LABELS = {
-  'methods.svg': 'points above uniform sampling at equal B',
+  'methods.svg': 'points above uniform, at equal B',
   'schedules.svg': 'linear less step schedule, points',
   'released.svg': 'released less corrected, points',
 }
-_CHARGED = 'points above uniform sampling of equal cost'
+_CHARGED = 'points above uniform, at equal cost'
 
 
 def names(comparisons: Sequence[Comparison]) -> list[str]:
