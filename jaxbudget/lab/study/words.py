@@ -73,7 +73,7 @@ def _of_compute(verdict: claims.Verdict) -> str:
   family = verdict.family
   seeds, names = max(c.n for c in family), {c.name for c in family}
   above, below = sum(c.low > 0 for c in family), sum(c.high < 0 for c in family)
-  where = _listed(f'{title(s)}, B = {_budgets(family, s)}' for s in {c.set for c in family})
+  where = '; '.join(f'{title(s)}: {_budgets(family, s)}' for s in sorted({c.set for c in family}))
   always = [n for n in names if all(c.low > 0 for c in family if c.name == n)]
   said = {
     claims.SUPPORTED: f'{_listed(always)} gained in every comparison',
@@ -88,7 +88,8 @@ def _of_compute(verdict: claims.Verdict) -> str:
 
 
 def _budgets(family: Sequence[Comparison], where: str) -> str:
-  return ' and '.join(f'{b:g}' for b in sorted({c.budget for c in family if c.set == where}))
+  there = collections.Counter(c.budget for c in family if c.set == where)
+  return ', '.join(f'{count} at B = {b:g}' for b, count in sorted(there.items()))
 
 
 def _of_paying(verdict: claims.Verdict) -> str:
