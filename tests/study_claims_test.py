@@ -10,7 +10,7 @@ import pytest
 
 from jaxbudget.lab.configs import study
 from jaxbudget.lab.run import files
-from jaxbudget.lab.study import claims, compare, families, figures, report, results, words
+from jaxbudget.lab.study import claims, compare, families, figures, report, results, tables, words
 from jaxbudget.lab.study.compare import Comparison
 from jaxbudget.lab.sweep import inputs, local
 
@@ -191,10 +191,10 @@ def test_words_follow_from_holm_and_the_margin():
 
 def test_what_choosing_left_to_train_on_stands_in_tables_at_equal_cost():
   for claim, shown in (('i', False), ('B', False), ('C', True), ('D', True), ('cheaper', True)):
-    head, rule, row = report.evidence(family({}, claim=claim)).split('\n')
+    head, rule, row = tables.evidence(family({}, claim=claim)).split('\n')
     assert head.count('|') == rule.count('|') == row.count('|') == 11 + 3 * shown
     assert ('| trained, % |' in head) == shown and ('| 5 |' in row) == shown
-  stale = report.evidence([made('C')._replace(every=7), made('C', mean=2.0), made('C', mean=-2.0)])
+  stale = tables.evidence([made('C')._replace(every=7), made('C', mean=2.0), made('C', mean=-2.0)])
   assert [row.split('|')[3].strip() for row in stale.split('\n')[2:]] == ['7 epochs', '', '']
   assert [row.split('|')[-2].strip() for row in stale.split('\n')[2:]] == ['', 'above', 'below']
 
@@ -203,9 +203,9 @@ def test_a_claim_names_its_sets_and_what_does_not_fit():
   rows = [{'name': f'm{i}', 'budget': b} for i in range(20) for b in claims.EQUAL_COST]
   whole = family(*rows, {'name': 'rho_loss', 'budget': 0.3}, claim='C')
   (verdict,) = claims.verdicts(whole)
-  assert report.sets_of(verdict) == 'CIFAR-10, 16 px'
-  assert report._unfit(whole) == 'rho_loss at B = 0.1'
-  assert report._unfit(whole[:11]) == '', 'half of a plan is no plan that does not fit'
+  assert tables.sets_of(verdict) == 'CIFAR-10, 16 px'
+  assert tables.unfit(whole) == 'rho_loss at B = 0.1'
+  assert tables.unfit(whole[:11]) == '', 'half of a plan is no plan that does not fit'
 
 
 def test_of_several_cells_of_a_method_the_one_with_most_seeds_counts():

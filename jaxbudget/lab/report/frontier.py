@@ -7,15 +7,15 @@ curve: it flatters the method, never the baseline. How much shows in `curvature`
 if a monotone cubic through the same points (PCHIP) replaced the chord.
 """
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from jaxbudget.lab.report import cells, comparability, layout, render, statistics
+from jaxbudget.lab.report import baselines, cells, comparability, layout, render, statistics
+from jaxbudget.lab.report.baselines import run_ids
 from jaxbudget.lab.report.layout import SAME_COST
 from jaxbudget.lab.report.load import Workdir
 
@@ -87,8 +87,8 @@ def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
   frame['expected'] = frame['cost'].fillna(frame['planned_cost'])
   is_baseline = frame['rule'].eq('unif_sgd') | (frame['rule'].eq('sgd') & frame['budget'].eq(1))
   baseline = frame[is_baseline]
-  done = _seeds(workdir.runs)
-  knots = _finder(baseline, done, lock)
+  done = baselines.seeds(workdir.runs)
+  knots = baselines.finder(baseline, done, lock)
   others = frame[~is_baseline & ~frame['is_scoring'].astype(bool)].to_dict('records')
   rows = [_compare(cell, knots(cell), done, lock, allow) for cell in others]
   table = pd.DataFrame(rows, columns=_COLUMNS)
@@ -96,87 +96,6 @@ def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
   table['p_holm'] = statistics.holm(table['p'].astype(float))
   table['verdict'] = statistics.verdicts(tests)
   return table
-
-
-class Seed(NamedTuple):
-  """A finished run of a cell."""
-
-  run_id: str
-  cost: float
-  accuracy: float
-
-
-def _seeds(runs: pd.DataFrame) -> dict[str, dict[float | None, Seed]]:
-  """cell_id -> seed -> its finished run, in rising order: plain values, for there are thousands."""
-  done = cells.first_of_each_seed(runs[runs['status'] == 'done']).sort_values('seed')
-  columns = ('cell_id', 'seed', 'run_id', 'cost', 'final_accuracy')
-  found: dict[str, dict[float | None, Seed]] = {}
-  for cell_id, seed, *rest in done[list(columns)].itertuples(index=False):
-    found.setdefault(cell_id, {})[None if math.isnan(seed) else seed] = Seed(*rest)
-  return found
-
-
-def _finder(baseline: pd.DataFrame, done, lock) -> Callable[[dict], list[dict]]:
-  """Gives what finds a cell's knots: the baseline's points nearest in setting, one per budget.
-
-  They stand by rising cost, and are of one variant, for a line joins only points that differ in
-  their budget alone. Seeds that were set apart for their conditions are a variant of their own: of
-  those it is that of the cell's conditions, whatever its name. Cells of a variant share points: in
-  a sweep of thousands each is found once.
-  """
-  setting = (*cells.SETTING, *cells.SCALE, 'batch_size')
-  columns = [baseline[name].to_numpy() for name in setting]
-  names, variants, apart = (baseline[c].tolist() for c in ('cell_id', 'variant', 'apart'))
-  alike: dict[tuple, list[int]] = {}
-  for place, name in enumerate(names):
-    if name in done:
-      alike.setdefault(_locked(lock, _run_ids(done, name)), []).append(place)
-
-  @functools.cache
-  def nearest(values: tuple, variant: str) -> list[int]:
-    differs = np.stack([c != value for c, value in zip(columns, values, strict=True)], axis=1)
-    unlike = [tuple(row) for row in differs.tolist()]
-    least = min(unlike)
-    found = [place for place, row in enumerate(unlike) if row == least]
-    return [place for place in found if variants[place] == variant] or found
-
-  @functools.cache
-  def line(places: tuple[int, ...]) -> list[dict]:
-    # unif_sgd at budget 1 would be sgd: either stands for it.
-    found = baseline.iloc[list(places)].drop_duplicates('budget')
-    return found.sort_values('expected').to_dict('records')
-
-  def knots(cell: dict) -> list[dict]:
-    if baseline.empty:
-      return []
-    own = _run_ids(done, cell['cell_id'])
-
-    def differing(place: int) -> int:
-      return len(comparability.differing(lock, own + _run_ids(done, names[place])))
-
-    fair = [
-      place
-      for place in alike.get(_locked(lock, own), ())
-      if variants[place] == cell['variant'] or cell['apart'] or apart[place]
-      if own and not differing(place)
-    ]
-    fair.sort(key=lambda place: variants[place] != cell['variant'])
-    near = nearest(tuple(cell[name] for name in setting), cell['variant'])
-    near = sorted(near, key=lambda place: (names[place] not in done, differing(place)))
-    near = [place for place in near if variants[place] == variants[near[0]]]
-    return line(tuple(dict.fromkeys((*fair, *near))))
-
-  return knots
-
-
-def _locked(lock, run_ids: list[str]) -> tuple:
-  """What the lock says of runs, but for the preset, which may be empty; () if they differ."""
-  said = {tuple((k, v) for k, v in lock[name].items() if k != 'fidelity') for name in run_ids}
-  return said.pop() if len(said) == 1 else ()
-
-
-def _run_ids(done, cell_id: str) -> list[str]:
-  return [run.run_id for run in done.get(cell_id, {}).values()]
 
 
 def _compare(cell: dict, knots: list[dict], done, lock, allow) -> dict:
@@ -201,8 +120,8 @@ def _compare(cell: dict, knots: list[dict], done, lock, allow) -> dict:
   if not places:
     return row | {'state': 'missing', 'reason': f'{" and ".join(absent)} has not finished'}
   points = _points(knots, places)
-  runs = _run_ids(done, cell['cell_id'])
-  used = runs + [run for knot in points for run in _run_ids(done, knot['cell_id'])]
+  runs = run_ids(done, cell['cell_id'])
+  used = runs + [run for knot in points for run in run_ids(done, knot['cell_id'])]
   refused, row['overridden'] = comparability.refusal(comparability.differing(lock, used), allow)
   if refused:
     return row | {'state': 'refused', 'reason': refused}
@@ -225,7 +144,7 @@ def _compare(cell: dict, knots: list[dict], done, lock, allow) -> dict:
   curvatures = [_curvature(own[seed].cost, finished, places[seed]) for seed in known]
   row['curvature'] = float(np.mean(curvatures))
   same = next((knot for knot in finished if knot['budget'] == cell['budget']), None)
-  used = runs + _run_ids(done, same['cell_id']) if same else []
+  used = runs + run_ids(done, same['cell_id']) if same else []
   if same and not comparability.refusal(comparability.differing(lock, used), allow)[0]:
     other = done[same['cell_id']]
     at_budget = statistics.paired([own[s].accuracy - other[s].accuracy for s in own if s in other])

@@ -8,6 +8,7 @@ seeds, is no method that did not fit.
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from jaxbudget.lab.configs import methods as every_method
 from jaxbudget.lab.configs import study
 from jaxbudget.lab.study.compare import MARGIN, Comparison
 
@@ -17,9 +18,9 @@ EQUAL_COST = (0.1, 0.3)
 AUGMENTS = ('ricap', 'mixup', 'randaugment')
 METHODS = ('p_sgd', 'c_sgd', 'selective_backprop', 'scan_sgd', 'ordered_sgd')
 COLLAPSE = 5.0  # points
-# Part C has 33 methods beside uniform sampling, and two core-sets more; of these and of part D all
-# fit at both budgets, but RHO at the larger alone.
-_OF_C = 35
+# Part C has all methods beside uniform sampling, and core-sets more; of these and of part D all fit
+# at both budgets, but RHO at the larger alone.
+_OF_C = len(every_method.METHODS) - 1 + len(study.CORESETS)
 _OF_D = {(name, b) for name in study.PAYING for b in EQUAL_COST} - {('rho_loss', EQUAL_COST[0])}
 
 

@@ -18,13 +18,11 @@ import pandas as pd
 
 from jaxbudget.lab import plain
 from jaxbudget.lab.run import files, run_state
-from jaxbudget.lab.study import claims, compare, families, figures, results, words
+from jaxbudget.lab.study import claims, compare, families, figures, results, tables, words
 from jaxbudget.lab.study.compare import Comparison
 
 COMPARISONS, PAGE = 'comparisons.csv', 'README.md'
 _TEMPLATE = pathlib.Path(__file__).with_name('page.md')
-_AT_EQUAL_COST = ('C', 'D', 'cheaper')  # claims that show what choosing left to train on
-_BY_INTERVAL = ('v', 'C')  # claims whose rules ask for intervals
 _MARKS = ('<!-- study: written by jaxbudget.lab.study.report -->', '<!-- end of study -->')
 
 
@@ -115,7 +113,7 @@ def page(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
     undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
   )
   environment.filters |= {'title': words.title, 'points': words.points}
-  environment.globals |= {'evidence': evidence, 'counts': counts, 'sets_of': sets_of}
+  environment.globals |= {name: getattr(tables, name) for name in ('evidence', 'counts', 'sets_of')}
   return (
     environment.from_string(_TEMPLATE.read_text(encoding='utf-8')).render(_facts(runs, comparisons))
     + '\n'
@@ -131,6 +129,7 @@ def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, A
   by_claim = collections.defaultdict(list)
   for c in comparisons:
     by_claim[c.claim].append(c)
+  bound = trained[trained['selector'] == 'gradient_bound']
   ranked = sorted((c for c in by_claim['C'] if c.enough), key=lambda c: -c.mean)
   return {
     'claims': claims.CLAIMS.values(),
@@ -148,8 +147,9 @@ def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, A
     'figures': figures.names(comparisons),
     'accuracy': _accuracy(results.once(trained)),
     'titles': figures.TITLES,
-    'unfit': _unfit(by_claim['C']),
+    'unfit': tables.unfit(by_claim['C']),
     'sets': set(runs['set']),
+    'unscored': not bound.empty and not bound['forward_scored'].any(),
   }
 
 
@@ -162,17 +162,6 @@ def _accuracy(runs: pd.DataFrame) -> list[tuple[str, list[str]]]:
     means = rows.groupby('budget')['final_accuracy'].mean()
     found.append((name, [f'{means[b]:.1f}' if b in means else '' for b in (*claims.BUDGETS, 1.0)]))
   return found
-
-
-def counts(verdict: claims.Verdict) -> str:
-  """Of how many comparisons each word is said; cells of a row."""
-  family = verdict.family
-  said = collections.Counter(c.word for c in family)
-  found = [said[word] for word in ('higher', 'lower', 'equal', 'open')]
-  if verdict.claim.key in _BY_INTERVAL:
-    family = [c for c in family if c.enough]
-    found = [sum(c.low > 0 for c in family), sum(c.high < 0 for c in family), '', '']
-  return ' | '.join(map(str, found))
 
 
 def summary(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
@@ -203,59 +192,6 @@ def with_summary(readme: str, runs: pd.DataFrame, comparisons: Sequence[Comparis
   told = summary(runs, comparisons) if comparisons else ''
   block = '\n'.join(filter(None, (_MARKS[0], told, _MARKS[1])))
   return re.sub(f'{begin}.*{end}', lambda _: block, readme, flags=re.S)
-
-
-def evidence(family: Sequence[Comparison]) -> str:
-  """Comparisons as a table in Markdown."""
-  unit = 'nats' if family[0].claim == 'vi' else 'points'
-  charged = family[0].claim in _AT_EQUAL_COST
-  lines = [
-    f'| what | B |{" scores every | spent, % | trained, % |" * charged} minus | mean | {unit} '
-    '| 95 % interval | p | Holm | seeds | |',
-    f'|---|---:|{"---:|---:|---:|" * charged}---|---:|---:|---|---:|---:|---:|---|',
-  ]
-  several = len({c.set for c in family}) > 1
-  for c in family:
-    where = f' on {words.title(c.set)}' if several else ''
-    digits = 4 if unit == 'nats' else 2
-    share = f' {_epochs(c.every)} | {100 * c.cost:.3g} | {100 * c.trained:.2g} |' * charged
-    found = f'{c.value:.{digits}f} | {words.points(c.mean, digits)} | {words.interval(c)}'
-    lines.append(
-      f'| {c.name}{where} | {c.budget:g} |{share} {c.baseline} | {found} | {words.p_text(c.p)} '
-      f'| {words.p_text(c.p_holm)} | {c.n} | {_said(c)} |'
-    )
-  return '\n'.join(lines)
-
-
-def _epochs(every: int) -> str:
-  return '' if every == 1 else f'{every} epochs'
-
-
-def _said(c: Comparison) -> str:
-  """The word of a comparison; of those that are judged by intervals where that lies."""
-  if c.claim not in _BY_INTERVAL or not c.enough:
-    return c.word
-  return 'above' if c.low > 0 else 'below' if c.high < 0 else ''
-
-
-def sets_of(verdict: claims.Verdict) -> str:
-  """The sets that a verdict is about, in words: of (C) those on which anything was trained."""
-  there = dict.fromkeys(c.set for c in verdict.family)
-  return ' and '.join(words.title(name) for name in there)
-
-
-def _unfit(family: Sequence[Comparison]) -> str:
-  """Methods of part C that do not fit at a budget at which nearly all others were trained."""
-  missing = {}
-  for where in {c.set for c in family}:
-    own = {
-      b: {c.name for c in family if (c.set, c.budget) == (where, b)} for b in claims.EQUAL_COST
-    }
-    everybody = set().union(*own.values())
-    for b, there in own.items():
-      if len(there) > 0.9 * len(everybody):
-        missing |= {f'{name} at B = {b:g}': None for name in sorted(everybody - there)}
-  return ', '.join(missing)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,74 @@
+"""Comparisons and verdicts of the study as tables in Markdown."""
+
+import collections
+from collections.abc import Sequence
+
+from jaxbudget.lab.study import claims, words
+from jaxbudget.lab.study.compare import Comparison
+
+_AT_EQUAL_COST = ('C', 'D', 'cheaper')  # claims that show what choosing left to train on
+_BY_INTERVAL = ('v', 'C')  # claims whose rules ask for intervals
+
+
+def counts(verdict: claims.Verdict) -> str:
+  """Of how many comparisons each word is said; cells of a row."""
+  family = verdict.family
+  said = collections.Counter(c.word for c in family)
+  found = [said[word] for word in ('higher', 'lower', 'equal', 'open')]
+  if verdict.claim.key in _BY_INTERVAL:
+    family = [c for c in family if c.enough]
+    found = [sum(c.low > 0 for c in family), sum(c.high < 0 for c in family), '', '']
+  return ' | '.join(map(str, found))
+
+
+def evidence(family: Sequence[Comparison]) -> str:
+  """Comparisons as a table in Markdown."""
+  unit = 'nats' if family[0].claim == 'vi' else 'points'
+  charged = family[0].claim in _AT_EQUAL_COST
+  lines = [
+    f'| what | B |{" scores every | spent, % | trained, % |" * charged} minus | mean | {unit} '
+    '| 95 % interval | p | Holm | seeds | |',
+    f'|---|---:|{"---:|---:|---:|" * charged}---|---:|---:|---|---:|---:|---:|---|',
+  ]
+  several = len({c.set for c in family}) > 1
+  for c in family:
+    where = f' on {words.title(c.set)}' if several else ''
+    digits = 4 if unit == 'nats' else 2
+    share = f' {_epochs(c.every)} | {100 * c.cost:.3g} | {100 * c.trained:.2g} |' * charged
+    found = f'{c.value:.{digits}f} | {words.points(c.mean, digits)} | {words.interval(c)}'
+    lines.append(
+      f'| {c.name}{where} | {c.budget:g} |{share} {c.baseline} | {found} | {words.p_text(c.p)} '
+      f'| {words.p_text(c.p_holm)} | {c.n} | {_said(c)} |'
+    )
+  return '\n'.join(lines)
+
+
+def _epochs(every: int) -> str:
+  return '' if every == 1 else f'{every} epochs'
+
+
+def _said(c: Comparison) -> str:
+  """The word of a comparison; of those that are judged by intervals where that lies."""
+  if c.claim not in _BY_INTERVAL or not c.enough:
+    return c.word
+  return 'above' if c.low > 0 else 'below' if c.high < 0 else ''
+
+
+def sets_of(verdict: claims.Verdict) -> str:
+  """The sets that a verdict is about, in words: of (C) those on which anything was trained."""
+  there = dict.fromkeys(c.set for c in verdict.family)
+  return ' and '.join(words.title(name) for name in there)
+
+
+def unfit(family: Sequence[Comparison]) -> str:
+  """Methods of part C that do not fit at a budget at which nearly all others were trained."""
+  missing = {}
+  for where in sorted({c.set for c in family}):
+    own = {
+      b: {c.name for c in family if (c.set, c.budget) == (where, b)} for b in claims.EQUAL_COST
+    }
+    everybody = set().union(*own.values())
+    for b, there in own.items():
+      if len(there) > 0.9 * len(everybody):
+        missing |= {f'{name} at B = {b:g}': None for name in sorted(everybody - there)}
+  return ', '.join(missing)
