@@ -1,12 +1,16 @@
-"""One image file as 8-bit pixels, whatever its mode, orientation and size."""
+"""One image file as 8-bit pixels, whatever its mode, orientation and size.
+
+Pillow is imported where a file is decoded: whoever only trains need not have it.
+"""
 
 import pathlib
 from collections.abc import Callable
-from typing import BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import numpy as np
-import PIL.Image
-import PIL.ImageOps
+
+if TYPE_CHECKING:
+  import PIL.Image
 
 # From (height, width) to (corner, size), rows and columns, of the part of an image that is shown.
 Box = Callable[[tuple[int, int]], tuple[tuple[int, int], tuple[int, int]]]
@@ -65,6 +69,8 @@ def read(
   Returns:
     The picture, or what is wrong with the file.
   """
+  import PIL.Image
+
   try:
     with PIL.Image.open(content or file) as opened:
       return _read(opened, look, box)
@@ -72,7 +78,10 @@ def read(
     return f'{file} cannot be decoded: {error}'
 
 
-def _read(image: PIL.Image.Image, look: Look, box: Box | None) -> Picture:
+def _read(image: 'PIL.Image.Image', look: Look, box: Box | None) -> Picture:
+  import PIL.Image
+  import PIL.ImageOps
+
   changes = []
   image.load()
   turned = PIL.ImageOps.exif_transpose(image)
@@ -107,8 +116,10 @@ def _read(image: PIL.Image.Image, look: Look, box: Box | None) -> Picture:
 _ORIENTATION = 0x0112  # in EXIF
 
 
-def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
+def _eight_bits(image: 'PIL.Image.Image') -> 'PIL.Image.Image':
   """The high byte of 16 bits, which Pillow takes of colours by itself."""
+  import PIL.Image
+
   values = np.asarray(image)
   if values.min() < 0 or values.max() > 0xFFFF:
     raise ValueError(
@@ -118,7 +129,7 @@ def _eight_bits(image: PIL.Image.Image) -> PIL.Image.Image:
   return PIL.Image.fromarray((values >> 8).astype(np.uint8))
 
 
-def _to_size(image: PIL.Image.Image, look: Look) -> PIL.Image.Image:
+def _to_size(image: 'PIL.Image.Image', look: Look) -> 'PIL.Image.Image':
   """A square. Shrunk, a pixel is the mean of those that it covers; enlarged, it is interpolated."""
   if look.fit == 'center':
     return _center(image, look.size)
@@ -133,8 +144,10 @@ def _to_size(image: PIL.Image.Image, look: Look) -> PIL.Image.Image:
   return image.resize((size, size), _filter(height, size))
 
 
-def _center(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
+def _center(image: 'PIL.Image.Image', size: int) -> 'PIL.Image.Image':
   """Torchvision's Resize(256), CenterCrop(224), in proportion."""
+  import PIL.Image
+
   short, (width, height) = round(size * 256 / 224), image.size
   wide, tall = (
     (short, int(short * height / width))
@@ -146,5 +159,7 @@ def _center(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
   return image.crop((left, top, left + size, top + size))
 
 
-def _filter(side: int, wanted: int) -> PIL.Image.Resampling:
+def _filter(side: int, wanted: int) -> 'PIL.Image.Resampling':
+  import PIL.Image
+
   return PIL.Image.Resampling.BOX if side > wanted else PIL.Image.Resampling.BILINEAR
