@@ -84,7 +84,7 @@ def test_mixup_against_numpy(mix_image, fold):
   np.testing.assert_array_equal(got.image, mixed)
   expected = numpy_parts(batch, [np.arange(7), pi], [lam, np.float32(1) - lam])
   chex.assert_trees_all_equal((got.target, *got[5:]), expected)
-  chex.assert_trees_all_equal((got.index, got.label, got.weight), (batch[0], batch[2], batch[4]))
+  chex.assert_trees_all_equal((got.index, got.label), (batch.index, batch.label))
 
 
 def test_folding_keeps_the_larger_share_at_home():
@@ -182,6 +182,24 @@ def test_soft_target_loss_is_the_weighted_sum_of_criteria(name):
   ]
   loss = optax.softmax_cross_entropy(logits, got.target)
   np.testing.assert_allclose(loss, sum(criteria), rtol=1e-5)
+
+
+STAGES = (mix.mixup(1.0), mix.ricap(1.0), cutmix.cutmix(1.0, probability=1.0))
+
+
+@pytest.mark.parametrize('stage', STAGES, ids=['mixup', 'ricap', 'cutmix'])
+def test_a_picture_weighs_what_its_samples_do(stage):
+  """methods_online.md E7; equal weights stay what they are, and padding stays padding."""
+  batch = make_batch()
+  for seed in range(5):
+    got = stage(jax.random.key(seed), batch)
+    table = np.zeros(14)
+    table[np.asarray(batch.index)] = np.asarray(batch.weight)
+    expected = (np.asarray(got.part_share) * table[np.asarray(got.part_index)]).sum(1)
+    expected[np.asarray(batch.weight) == 0] = 0
+    np.testing.assert_allclose(got.weight, expected, rtol=1e-5, atol=1e-6)
+    alike = batch._replace(weight=jnp.full(7, 1.7, jnp.float32))
+    np.testing.assert_array_equal(stage(jax.random.key(seed), alike).weight, alike.weight)
 
 
 def test_parts_name_each_sample_once_in_all():
