@@ -204,9 +204,10 @@ def _carve(dataset: Dataset, validation: int) -> Dataset:
   per_class = _per_class(info, validation)
   image, label = dataset.train_image, dataset.train_label
   kept, held = hold_out(np.zeros(len(label), int) if info.label_mean else label, per_class)
-  images = (
-    (image.part(kept), image.part(held)) if dataset.is_encoded else (image[kept], image[held])
-  )
+  if dataset.is_encoded:  # what is tested on must be there
+    images = image.part(kept), image.part(held, skips=False)
+  else:
+    images = image[kept], image[held]
   arrays = images[0], label[kept], images[1], label[held]
   note = (
     f'validation={validation}: {len(held)} of the {len(label)} training images, '
