@@ -19,6 +19,7 @@ from jaxbudget.data.dataset import (
   fingerprint,
   hold_out,
   no_progress,
+  pixel_statistics,
 )
 from jaxbudget.registry import data_name
 
@@ -208,6 +209,7 @@ def _carve(dataset: Dataset, validation: int) -> Dataset:
     images = image.part(kept), image.part(held, skips=False)
   else:
     images = image[kept], image[held]
+    info = _normalised(info, image, images[0])
   arrays = images[0], label[kept], images[1], label[held]
   note = (
     f'validation={validation}: {len(held)} of the {len(label)} training images, '
@@ -223,6 +225,16 @@ def _carve(dataset: Dataset, validation: int) -> Dataset:
     (*dataset.notes, note),
     dataset.where,
   )
+
+
+def _normalised(info: Info, image: np.ndarray, kept: np.ndarray) -> Info:
+  """Constants that were computed of all training images become those of the ones that are kept."""
+  if info.kind != 'images' or info.name in tables.INFO:
+    return info
+  if (tuple(info.mean), tuple(info.std)) != pixel_statistics(image):  # somebody's own
+    return info
+  mean, std = pixel_statistics(kept)
+  return dataclasses.replace(info, mean=mean, std=std)
 
 
 def _joined(dataset: Dataset, *chosen: np.ndarray) -> str:
