@@ -243,3 +243,32 @@ def test_labels_need_no_run(dataset, tmp_path):
   assert counts.sum() == 4 * 24
   assert [counts[label == c].sum() for c in range(4)] == pytest.approx([24] * 4, abs=4)
   assert result['cost']['forward_scored'] == 0
+
+
+@pytest.mark.parametrize(
+  'values',
+  [
+    {'selector': 'coreset', 'selector_options': {'score': 'el2n', 'scoring': 1.0, 'runs': 1}},
+    {'selector': 'curriculum', 'selector_options': {'balanced': False}},
+  ],
+  ids=lambda values: values['selector'],
+)
+def test_what_a_part_of_the_data_needs_is_of_that_part(values, dataset, tmp_path):
+  runs, _ = launch(tmp_path, dataset, train_part=(1, 2), batch_size=4, **values)
+  first, run = runs
+  assert first.cell.train_part == run.cell.train_part == (1, 2)
+  assert first.info.num_train == run.info.num_train == 24
+  # All that was trained on is in the books: nothing was named that the part does not have.
+  counts = np.load(tmp_path / run.run_id / 'counts.npy')
+  assert counts.sum() == run.planned.trained > 0
+
+
+def test_parts_of_a_part_are_refused(dataset):
+  with pytest.raises(ValueError, match=r"train_part=\(0, 2\) is refused: selector 'held_out'"):
+    faulty.planned(faulty.settings(dataset, selector='held_out', train_part=(0, 2)))
+
+
+def test_what_is_of_other_samples_is_not_taken(dataset, tmp_path):
+  (run,), _ = faulty.planned(faulty.settings(dataset, selector='rcap'))
+  with pytest.raises(ValueError, match=r'needs label of each of its 48 samples.* shape \(45,\)'):
+    needs.prepare(run, tmp_path, toys.data(45))

@@ -22,10 +22,11 @@ from jaxbudget.lab.run import fit, flops, provenance
 from jaxbudget.ledger import Budget, as_budget
 from jaxbudget.models import for_data
 from jaxbudget.optimizers import make_optimizer
+from jaxbudget.parts import WHOLE
 from jaxbudget.parts import check as check_part
 from jaxbudget.placement import PLACEMENTS
 from jaxbudget.rows import Row
-from jaxbudget.selectors import make_selector
+from jaxbudget.selectors import make_selector, needs
 from jaxbudget.selectors.rescored import Scoring, rescored
 from jaxbudget.step import check_asked
 from jaxbudget.task import Task, make_task
@@ -122,6 +123,7 @@ def build(cell: FrozenConfig, info: Info, spent: int = 0) -> Parts:
   made = attempt(_make_selector, cell, info, spec, chosen['selector'][0], options, spent)
   # Where the method is refused, any other shows what else is wrong.
   budget, scoring, selector = made or (None, None, make_selector('sgd', spec, 1.0))
+  attempt(_check_halves, cell, options['selector'])
   if made and task:
     attempt(check_asked, selector, task, f'selector {cell.selector!r}', cell.task)
   attempt(_check_ghost, options['model'], cell.batch_size, selector.sizes)
@@ -158,6 +160,20 @@ def _make_selector(
   budget = dataclasses.replace(budget, scoring=share)
   selector = make_selector(cell.selector, spec, budget, options['selector'])
   return budget, scoring, rescored(selector, spec, scoring)
+
+
+def _check_halves(cell, options: Mapping[str, Any]) -> None:
+  """Refuses a part of the data for a method whose needed runs divide them once more.
+
+  Raises:
+    ValueError: naming both.
+  """
+  divides = any(need.part != WHOLE for need in needs(cell.selector, options))
+  if divides and tuple(cell.train_part) != WHOLE:
+    raise ValueError(
+      f'train_part={cell.train_part!r} is refused: selector {cell.selector!r}, with these options, '
+      f'needs runs on parts of the data of its own; allowed is {WHOLE}'
+    )
 
 
 def _check_ghost(options: Mapping[str, Any], batch_size: int, sizes: Iterable[int]) -> None:

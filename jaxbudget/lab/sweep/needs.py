@@ -24,7 +24,8 @@ from jaxbudget.lab.frozen_config import FrozenConfig
 from jaxbudget.lab.run import build, files, fit
 from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.run.run import Run
-from jaxbudget.parts import part_index
+from jaxbudget.parts import WHOLE, part_index
+from jaxbudget.placement import part as part_of
 from jaxbudget.scoring import trained
 from jaxbudget.selectors import make_selector
 from jaxbudget.selectors import needs as needs_of
@@ -56,7 +57,7 @@ def cell_of(need: Need, cell: FrozenConfig) -> FrozenConfig:
 
   Returns:
     What the need says, with the standard augmentation, or none if the cell has none, else as the
-    cell.
+    cell. What is to be of the whole data is of the cell's part, if it has one.
   """
   settings = {
     'selector': need.selector,
@@ -65,7 +66,7 @@ def cell_of(need: Need, cell: FrozenConfig) -> FrozenConfig:
     'augment': cell.augment if cell.augment == 'none' else 'standard',
     'schedule': need.schedule,
     'tta': 'none',
-    'train_part': need.part,
+    'train_part': cell.train_part if need.part == WHOLE else need.part,
     'shared_by': 1,
     'score_every': 1,
     'score_size': 0,
@@ -240,18 +241,38 @@ def prepare(
 
 def _take(need: Need, needed: Run | None, directory, run: Run, data: Data, between) -> Any:
   """What a finished run leaves to another one: an array, or several by name."""
+  own = tuple(run.cell.train_part)
+  if own != WHOLE:
+    data = part_of(data, part_index(data.label.shape[0], own))
   found: dict[str, Any] = {}
   for kind in need.taken:
     if kind == 'label':
-      place = part_index(data.label.shape[0], run.cell.train_part)
-      found[kind] = np.asarray(data.label)[place]
+      found[kind] = np.asarray(data.label)
     elif kind in _FILES:
       path = _left(directory, run, needed, _FILES[kind])
       found[kind] = recording.read(str(path)) if kind == 'recording' else _read(path)
   looks = tuple(kind for kind in need.taken if kind in _LOOKS)
   if looks:
     found |= _look(looks, needed, _left(directory, run, needed, files.LAST), data, between)
+  for kind, values in found.items():
+    _check_size(kind, np.shape(values), run)
   return found[need.takes] if isinstance(need.takes, str) else found
+
+
+def _check_size(kind: str, shape: tuple[int, ...], run: Run) -> None:
+  """Refuses what is not of the run's own samples; else they would be given what is of others.
+
+  Raises:
+    ValueError: saying of how many it is to be.
+  """
+  count = run.parts.spec.num_examples
+  # A record of epochs has the samples last, all else first; scores are either.
+  ends = {'recording': shape[-1:], 'scores': shape[:1] + shape[-1:]}.get(kind, shape[:1])
+  if count not in ends:
+    raise ValueError(
+      f'{run.run_id} needs {kind} of each of its {count} samples, but was left an array of shape '
+      f'{shape}'
+    )
 
 
 def _left(directory: pathlib.Path, run: Run, needed: Run, name: str) -> pathlib.Path:
