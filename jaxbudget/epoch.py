@@ -16,7 +16,7 @@ import optax
 from jaxbudget import averaging as averaging_lib
 from jaxbudget import ledger, parallel
 from jaxbudget.averaging import Averaging
-from jaxbudget.feeding import fetch, present, stand_ins
+from jaxbudget.feeding import fetch, present
 from jaxbudget.keys import derive
 from jaxbudget.rows import Row, as_row
 from jaxbudget.state import RowMetrics, TrainState, check_size
@@ -209,8 +209,7 @@ def _row(program, state, data, values, root, drawn):
   index, weight = state.plan.index[row], state.plan.weight[row]
   image, there = fetch(data.image, row, index), present(data.image, row)
   if there is not None:
-    place, weight = stand_ins(there), jnp.where(there, weight, jnp.float32(0))
-    index, image = index[place], image[place]
+    weight = jnp.where(there, weight, jnp.float32(0))
   batch = plain_batch(data, index, weight, program.num_classes, image)
   parts = program.selector, program.model, program.optimizer, program.augment
   rest = program.task, program.mesh, program.averaging

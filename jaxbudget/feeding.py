@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget import parallel
@@ -78,16 +77,6 @@ def present(images: Any, row: jax.Array) -> jax.Array | None:
   if not isinstance(images, Chunk) or images.present is None:
     return None
   return jax.lax.dynamic_index_in_dim(images.present, row - images.first, keepdims=False)[:, 0] > 0
-
-
-def stand_ins(there: jax.Array) -> jax.Array:
-  """Who is shown in each place of a row, i32[K]: itself, or in turn one that is `there`, bool[K].
-
-  So nobody is mixed with an image that is missing.
-  """
-  place = jnp.arange(len(there), dtype=jnp.int32)
-  first = jnp.argsort(~there, stable=True).astype(jnp.int32)  # those that are there
-  return jnp.where(there, place, first[place % jnp.maximum(jnp.sum(there, dtype=jnp.int32), 1)])
 
 
 @dataclasses.dataclass

@@ -50,8 +50,8 @@ def make_step(
     task: what is learned.
     mesh: devices to split batches over.
     averaging: of the weights, after the step.
-    gaps: candidates of weight 0 are stand-ins for images that are missing: BatchNorm leaves them
-      out and nobody pays for them. A row of nothing else is no step.
+    gaps: images of candidates of weight 0 are missing: BatchNorm leaves them out and nobody pays
+      for them. A row of nothing else is no step.
 
   Returns:
     `(state, batch[K], row, root, drawn=None) -> (state, metrics)`: a step on the plan row
@@ -116,19 +116,34 @@ def check_asked(
     )
 
 
+def _stand_ins(real: jax.Array) -> jax.Array:
+  """Who is shown in each place of a row, i32[K]: itself, or in turn one that is `real`, bool[K].
+
+  Padding and what is missing are so mixed with nobody: their weight is 0 again afterwards.
+  """
+  place = jnp.arange(len(real), dtype=jnp.int32)
+  first = jnp.argsort(~real, stable=True).astype(jnp.int32)  # those that are real
+  return jnp.where(real, place, first[place % jnp.maximum(jnp.sum(real, dtype=jnp.int32), 1)])
+
+
 @functools.lru_cache(maxsize=64)
 def _make(selector, model, optimizer, augment, task, mesh, averaging, gaps) -> Step:
   """The step, for row hooks."""
   optimizer = optax.with_extra_args_support(optimizer)
+  holes = gaps or selector.partial  # places of a row may hold nobody
 
   def step(state: TrainState, batch: Batch, row, root, drawn: Any = None):
-    row = as_row(row)
+    row, real = as_row(row), batch.weight > 0
+    if holes:
+      place = _stand_ins(real)
+      batch = jax.tree.map(lambda x: x[place], batch)
     if augment is not None:
       key = derive(root, 'augment', state.epoch, state.row)
       batch = with_epoch(augment.train, key, state.epoch, batch, drawn)
-    if gaps:  # nobody has a share in the picture of a stand-in, which tells it, wherever it goes
-      share = jnp.where(batch.weight[:, None] > 0, batch.part_share, jnp.float32(0))
-      batch = batch._replace(part_share=share)
+    if holes:  # nobody has a share in the picture of a stand-in, which tells it, wherever it goes
+      share = jnp.where(real[:, None], batch.part_share, jnp.float32(0))
+      weight = jnp.where(real, batch.weight, jnp.float32(0))
+      batch = batch._replace(weight=weight, part_share=share)
     batch = parallel.share(batch, mesh)
     if selector.select is take_all:
       state, metrics = (train_prefix if gaps else train)(state, batch, row)

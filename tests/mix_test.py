@@ -1,5 +1,6 @@
 """Mixup and RICAP against NumPy, with recorded draws."""
 
+import dataclasses
 import functools
 from collections import Counter
 
@@ -10,12 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toys
 from hypothesis import strategies as st
 from scipy import stats
+from selectors_common_test import VARIANTS
 
 from jaxbudget import augment as augment_lib
+from jaxbudget import engine
 from jaxbudget.augment import Stages, augmix, chain, cutmix, make_augment, mix
 from jaxbudget.data.dataset import Info
+from jaxbudget.optimizers import make_optimizer
+from jaxbudget.selectors import make_selector
 from jaxbudget.types import Data, plain_batch
 
 CLASSES = 5
@@ -283,3 +289,25 @@ def test_options_reach_the_stage_and_are_checked():
         make_augment(name, INFO, alpha=alpha)
   with pytest.raises(ValueError, match="did you mean 'mix_image'"):
     make_augment('mixup', INFO, miximage=True)
+
+
+@pytest.mark.parametrize('variant', ['infobatch_original', 'seta_original'])
+def test_nobody_is_mixed_with_padding(variant):
+  """Rows are padded with samples that the epoch leaves out: nothing may be learned of them."""
+  spec = dataclasses.replace(toys.SPEC, parts=2)
+  selector = make_selector(VARIANTS[variant][0], spec, 1.0, VARIANTS[variant][1])
+  stage = mix.mixup(1.0)
+  augment = toys.AUGMENT._replace(
+    train=lambda key, batch: stage(key, toys.AUGMENT.train(key, batch)), parts=2
+  )
+  run = engine.start(spec, toys.MODEL, augment, selector, make_optimizer(), 1.0)
+  left_out = 0
+  for e in range(spec.epochs):
+    run = engine.begin_epoch(run, e)
+    plan, before = jax.device_get((run.state.plan, run.state.selector))
+    chosen = plan.index[plan.weight > 0]
+    absent = np.setdiff1d(np.arange(spec.num_examples), chosen)
+    run, _ = engine.train_rows(run, toys.data(), 0.1)
+    np.testing.assert_array_equal(np.asarray(run.state.selector)[absent], before[absent])
+    left_out += len(absent)
+  assert left_out
