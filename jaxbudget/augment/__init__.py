@@ -95,7 +95,8 @@ def assemble(info: Info, *stages: Stages) -> Augment:
     The augmentation.
 
   Raises:
-    ValueError: more than one replaces the crop, or the flip.
+    ValueError: more than one replaces the crop, or the flip, or cuts pictures together: of what is
+      cut twice the shares would not be areas.
   """
   before, after = (one.before for one in stages), (one.after for one in stages)
   parts = math.prod(one.parts for one in stages)
@@ -107,6 +108,11 @@ def assemble(info: Info, *stages: Stages) -> Augment:
   for what, found in (('crop', crops), ('flip', flips)):
     if len(found) > 1:
       raise ValueError(f'two of these augmentations replace the {what}: allowed is one')
+  if sum(one.cuts for one in stages) > 1:
+    raise ValueError(
+      'two of these augmentations cut pictures together, so that targets would not be the areas '
+      'that are shown: allowed is one, and mixup beside it'
+    )
   order = [
     *before,
     *(crops or [random_crop(info.pad)]),
