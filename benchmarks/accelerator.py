@@ -28,7 +28,7 @@ import time
 
 import jax
 from on_device import ROOT, fast, rights, several, trace, whole
-from on_device.book import Book
+from on_device.book import TITLES, Book
 from on_device.here import conditions
 from on_device.sizes import sizes
 
@@ -41,10 +41,11 @@ def main(given: list[str] | None = None) -> int:
   parser = parser_of_flags()
   flags = parser.parse_args(given)
   wanted = flags.only.split(',')
-  named = {*wanted, *(what.partition('|')[0] for what in flags.again)}
-  unknown = sorted(named - {*PARTS})
-  if unknown:
-    parser.error(f'no such part: {", ".join(unknown)}; there are {", ".join(PARTS)}')
+  again = [what.partition('|')[0] for what in flags.again]
+  for flag, named, there in (('only', wanted, PARTS), ('again', again, TITLES)):
+    unknown = [part for part in named if part not in there]
+    if unknown:
+      parser.error(f'--{flag}: no such part: {", ".join(unknown)}; there are {", ".join(there)}')
   if flags.render:
     print(Book(flags.out / 'accelerator.json').render())
     return 0
@@ -61,10 +62,8 @@ def main(given: list[str] | None = None) -> int:
       'has it (make gpu GPU_PYTHON=...); --smoke runs tiny sizes on the CPU'
     )
   flags.out.mkdir(parents=True, exist_ok=True)
-  # `later` goes on with the table of `fast`.
-  again = [what.replace('later', 'fast', 1) if what.startswith('later') else what
-           for what in flags.again]  # fmt: skip
-  book = Book(flags.out / 'accelerator.json', conditions(flags.commit), flags.resume, again)
+  kept = flags.resume, flags.again
+  book = Book(flags.out / 'accelerator.json', conditions(flags.commit), *kept)
   share_programs()
   bench(book, wanted, flags)
   print(book.render())
@@ -102,8 +101,8 @@ def parser_of_flags() -> argparse.ArgumentParser:
 
 def bench(book: Book, wanted: list[str], flags) -> None:
   """Runs the parts that are wanted, in the order in which they are."""
-  limit = flags.limit or (math.inf if flags.smoke else LIMIT)
-  until, told = time.time() + limit, set()
+  usual = math.inf if flags.smoke else LIMIT
+  until, told = time.time() + (usual if flags.limit is None else flags.limit), set()
   small, made = flags.smoke, sizes(flags.smoke)
   repeats = 1 if small else 5
 
@@ -118,8 +117,8 @@ def bench(book: Book, wanted: list[str], flags) -> None:
     for setting in settings:
       attempt('fast', setting.title, fast.row, setting, repeats, not small)
 
-  def traced() -> None:
-    for setting in made.trace:
+  def traced(settings) -> None:
+    for setting in settings:
       attempt('trace', setting.title, trace.measure, setting)
 
   def overheads() -> None:
@@ -141,14 +140,18 @@ def bench(book: Book, wanted: list[str], flags) -> None:
     for setting in made.whole:
       attempt('whole', f'{setting.title}, {where}', whole.measure, setting, flags.data)
 
+  def later() -> None:
+    traced(made.trace_later)
+    beside_torch(made.later)
+
   parts = {
     'right': lambda: rights.check(book, until, SMOKE if small else None),
-    'trace': traced,
+    'trace': lambda: traced(made.trace),
     'fast': lambda: beside_torch(made.fast),
     'overheads': overheads,
     'whole': wholes,
     'several': together,
-    'later': lambda: beside_torch(made.later),
+    'later': later,
   }
   for part in wanted:
     parts[part]()

@@ -17,6 +17,7 @@ class Sizes(NamedTuple):
     fast: in turns with PyTorch.
     later: the same, for when the rest is done.
     trace: what is profiled.
+    trace_later: the same, of programs that the overheads have compiled.
     several: (setting, counts of runs at a time).
     whole: runs from first epoch to last.
   """
@@ -27,6 +28,7 @@ class Sizes(NamedTuple):
   fast: list[Setting]
   later: list[Setting]
   trace: list[Setting]
+  trace_later: list[Setting]
   several: list[tuple[Setting, tuple[int, ...]]]
   whole: list[Whole]
 
@@ -40,7 +42,7 @@ def sizes(small: bool) -> Sizes:
     tiny = (('model', 'mlp'), ('batch_size', 8), ('epochs', 2))
     return Sizes(
       plain, {name: made[name] for name in names}, (256,), [plain],
-      [plain._replace(batch=16)], [plain], [(plain, (1, 2))],
+      [plain._replace(batch=16)], [plain], [], [(plain, (1, 2))],
       [Whole(others=tiny, side=8, examples=64, tested=64)],
     )  # fmt: skip
   plain = Setting()
@@ -52,17 +54,15 @@ def sizes(small: bool) -> Sizes:
   wide = plain._replace(batch=1024)
   later = [s._replace(format=f) for s in (large, wide) for f in ('bfloat16', 'tf32')]
   later += [s._replace(format='float32') for s in (*batches, wide, large)]
-  looked_at = (
-    'selective_backprop', 'p_sgd', 'ordered_sgd compact, q = s/16', 'a row that takes no step',
-    'randaugment', 'ricap',
-  )  # fmt: skip
+  names = 'ordered_sgd compact, q = s/16', 'a row that takes no step', 'randaugment', 'ricap'
   return Sizes(
     plain=plain,
     methods=made,
     plans=(50_000, 1_000_000, 10_000_000),
     fast=fast,
     later=later,
-    trace=[*(made[name] for name in looked_at[:2]), tiny, *(made[n] for n in looked_at[2:])],
+    trace=[made['selective_backprop'], made['p_sgd'], tiny],
+    trace_later=[made[name] for name in names],
     several=[
       (tiny, (1, 2, 4, 8)),
       (plain, (1, 2)),  # and what memory a run takes, beside the analysis
