@@ -213,6 +213,7 @@ def test_a_core_set_under_compute_is_charged_for_its_scores_or_a_stated_share():
   scoring, run = runs_of({**charged, 'shared_by': 10})
   full = scoring.planned.forward_equivalents
   assert run.parts.budget.spent == -(-full // 10)
+  assert run.selection['forward_equivalents_charged'] == run.parts.budget.spent
   left = 0.3 - run.parts.budget.spent / (3 * 9 * 1437)
   assert run.parts.selector.facts.rows == int(left * 1437) // 32
   total = run.planned.forward_equivalents + run.parts.budget.spent
