@@ -145,7 +145,7 @@ def noise_floor(accuracy: float, n: float) -> float:
     n: test images.
 
   Returns:
-    Points of accuracy; NaN when n is not known, and of a score that is no share.
+    Points of accuracy; NaN when n is not known, or the accuracy.
   """
   p = accuracy / 100
   return 100 * math.sqrt(p * (1 - p) / n) if n > 0 and 0 <= p <= 1 else math.nan
