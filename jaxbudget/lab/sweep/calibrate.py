@@ -22,6 +22,8 @@ from jaxbudget.selectors import make_selector
 from jaxbudget.types import Augment, Data, plain_batch, with_epoch
 
 FILE = 'calibration.json'  # in the workdir
+# What a row's time depends on beside the network.
+_USUAL = {'optimizer': 'sgd', 'averaging': 'none', 'matmul_precision': ''}
 _ROWS = 16  # the most that are timed
 
 
@@ -99,7 +101,9 @@ def _estimate(run, calibration):
 def _network_kind(run: Run) -> str:
   cell, shape = run.cell, 'x'.join(map(str, run.info.image_shape))
   options = _in_words(run.parts.options['model'])
-  return f'{cell.model} {shape} {cell.batch_size} {options}'.strip()
+  usual = _USUAL.items()  # unsaid: measurements of before know no other
+  others = ' '.join(f'{key}={cell[key]}' for key, value in usual if cell[key] != value)
+  return ' '.join(f'{cell.model} {shape} {cell.batch_size} {options} {others}'.split())
 
 
 def _augment_kind(run: Run) -> str:
