@@ -30,8 +30,8 @@ class Workdir:
     runs: one row per planned run: the columns of `run_rows.IDENTITY`, `options`, `parts` and
       `paper` of the plan, `status` (one of `run_state.STATES`), accuracies in percent, the costs
       of `run_rows.COST` in samples, `planned_*`, `seconds_*`, versions, and `cost`: forward
-      equivalents, with those of the scoring run it needs (`scoring_...`), in units of a full
-      run of T epochs over N samples (`full_cost` = 3TN). `method` is a label that tells cells
+      equivalents, with those that it is charged for runs it needs (`scoring_...`), in units of a
+      full run of T epochs over N samples (`full_cost` = 3TN). `method` is a label that tells cells
       apart, `rule` and `variant` its parts, see `labels.method_labels`. `has_metrics`: whether
       there are epochs to load (`load_epochs`).
     cells: `runs` aggregated over seeds, see `cells.cells`.
