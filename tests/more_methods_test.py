@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from online_methods_test import KEY, batch_of, said, spec, used
 
-from jaxbudget import sampling, scores
+from jaxbudget import ledger, sampling, scores
 from jaxbudget.selectors import (
   auto_assist,
   class_sampling,
@@ -195,6 +195,22 @@ def test_classes_join_in_stages():
     if not exact:
       assert sorted(late.tolist()) == list(range(40)) and len(set(early.tolist())) == 20
   assert selector.facts.planned.trained == 3 * 20 + 3 * 40
+
+
+def test_classes_that_join_alike_pay_for_the_run_that_tells_them():
+  sizes, options = _classes(240, 8, 4), {'join': 'alike'}
+  full = 3 * sizes.epochs * 240
+  for share, spent in ((0.5, full // 4), (0.5, 0), (1.0, full // 4)):
+    budget = ledger.Budget(share, 'compute', spent)
+    facts = make_selector('local_to_global', sizes, budget, options).facts
+    assert facts.rows == (share - spent / full) * 240 // 8
+    assert facts.planned.forward_equivalents <= ledger.cap(sizes, budget, facts)
+  budget = ledger.Budget(0.2, 'compute', full // 4)
+  with pytest.raises(ValueError, match='the runs that come first alone cost 0.25'):
+    make_selector('local_to_global', sizes, budget, options)
+  budget, options = ledger.Budget(1.0, 'compute', full // 4), {'join': 'alike', 'exact': False}
+  with pytest.raises(ValueError, match="exact=False is refused with join='alike'"):
+    make_selector('local_to_global', sizes, budget, options)
 
 
 def test_classes_join_that_are_told_by_the_known():
