@@ -106,7 +106,8 @@ def _samples(spec, budget, candidates):
   budget = ledger.left_of(spec, budget)
   if budget.unit == 'backward':
     return ledger.share(spec.num_examples, budget)
-  row = candidates * budget.scoring + 3 * spec.batch_size
+  looks = budget.looks(range(spec.epochs)) / spec.epochs
+  row = candidates * looks + 3 * spec.batch_size
   rows = math.floor(3 * budget.fraction * spec.num_examples / row)
   return rows * spec.batch_size
 

@@ -146,10 +146,11 @@ def rho_loss(
   budget = ledger.left_of(spec, budget)
   count, size = spec.num_examples, spec.batch_size
   chosen = max(1, ledger.share(spec.epochs, until))  # epochs that choose
-  looks = 0 if score == 'irreducible' else chosen
+  scoring = range(0 if score == 'irreducible' else chosen)
+  looks = len(scoring)
   share = budget.fraction
   if budget.unit == 'compute':  # N forward passes an epoch to score, the rest to train
-    price = budget.scoring * looks / (3 * spec.epochs)
+    price = budget.looks(scoring) / (3 * spec.epochs)
     share = budget.fraction - price
     if share <= 0:
       raise ValueError(
@@ -165,6 +166,7 @@ def rho_loss(
     candidates=candidates,
     planned=facts.planned._replace(scored=looks * facts.rows * candidates),
     row_cost=facts.row_cost._replace(scored=candidates if looks else 0),
+    scoring=scoring,
     uniform_on_ties=not knows or missing or bool(np.ptp(crossed(first, second)) == 0),
     asks=('gradient_norm',) if score == 'bound' else (),
   )

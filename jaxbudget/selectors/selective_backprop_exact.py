@@ -45,26 +45,25 @@ def _select(size: int):
   return select
 
 
-def _facts(spec, acceptance, measured):
+def _facts(spec, acceptance, staleness):
   facts = plain_facts(spec, spec.epochs, ledger.share(spec.num_examples, acceptance))
   candidates = spec.num_examples // facts.rows
+  scoring = range(0, spec.epochs, staleness)
   return facts._replace(
     candidates=candidates,
-    planned=facts.planned._replace(scored=measured * facts.rows * candidates),
+    planned=facts.planned._replace(scored=len(scoring) * facts.rows * candidates),
     row_cost=facts.row_cost._replace(scored=candidates),
+    scoring=scoring,
   )
 
 
-def exact_form(
-  spec: Spec, acceptance: Fraction, power: float, measured: int, staleness: int
-) -> Selector:
+def exact_form(spec: Spec, acceptance: Fraction, power: float, staleness: int) -> Selector:
   """The method, its options resolved.
 
   Args:
     spec: sizes of the run.
     acceptance: share of the samples that an epoch trains on.
     power: b.
-    measured: epochs that score.
     staleness: epochs that one scoring pass serves.
 
   Returns:
@@ -73,7 +72,7 @@ def exact_form(
   Raises:
     ValueError: no full batch fits.
   """
-  facts = _facts(spec, acceptance, measured)
+  facts = _facts(spec, acceptance, staleness)
 
   def init(key):
     del key
