@@ -13,7 +13,7 @@ from toy_methods import held_out, loss_scan, spendthrift
 from jaxbudget import ledger
 from jaxbudget.selectors.sgd import unif_sgd
 from jaxbudget.testing import SPEC, Unsound, check_selector, data
-from jaxbudget.types import Cost, Selector
+from jaxbudget.types import Cost, Plan, Selector
 
 N = SPEC.num_examples
 
@@ -78,6 +78,28 @@ def looking_first(spec, budget, *, scoring=None):
     return (state[0], epoch < 2), plain.plan((), key, epoch)[1]
 
   return Selector(facts, lambda key: (jnp.int32(0), jnp.array(True)), plan, select=_look_first())
+
+
+@functools.cache
+def _first():
+  def select(state, key, batch, forward):
+    del key, forward
+    return state, jax.tree.map(lambda x: x[:8], batch), {'scored': jnp.int32(0)}
+
+  return select
+
+
+def taking_the_first(spec, budget):
+  """Trains on the first 8 of each 16 candidates, there or not."""
+  plain = unif_sgd(spec, ledger.as_budget(1))
+  half = Cost(0, 96, 96)
+  facts = plain.facts._replace(rows=3, candidates=16, planned=half, row_cost=Cost(0, 8, 8))
+
+  def plan(state, key, epoch):
+    index, weight, _ = plain.plan((), key, epoch)[1]
+    return state, Plan(index.reshape(3, 16), weight.reshape(3, 16), jnp.int32(3))
+
+  return plain._replace(facts=facts, plan=plan, select=_first())
 
 
 def with_plan(change, **facts):
@@ -208,6 +230,9 @@ BROKEN = {
   ),
   'a plan that forgets the runs before it': (
     spendthrift, "at most 375 are allowed, after 57 that the runs before it have cost",
+  ),
+  'candidates that are not there': (
+    taking_the_first, 'select takes candidates of weight 0, whose images are not there, before',
   ),
   'sizes that cannot be hashed': (
     lambda spec, budget: unif_sgd(spec, budget)._replace(sizes=[4, 8]), 'must be a tuple',

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxbudget import ledger, registry
 from jaxbudget.ledger import Budget, as_budget
-from jaxbudget.sampling import shuffle
+from jaxbudget.sampling import present_first, shuffle
 from jaxbudget.selectors import fifo, measuring
 from jaxbudget.selectors.fifo import Fifo
 from jaxbudget.selectors.measuring import Memory, percentile
@@ -105,10 +105,14 @@ def _select_sampled(size: int, tail: str, label_weights: str):
   def select(state, key, batch, forward):
     memory, loss, scored = measuring.measure(state.memory, batch, forward)
 
-    history = jnp.concatenate([state.history[size:], loss])
-    filled = jnp.minimum(state.filled + size, history.shape[0])
+    real = batch.weight > 0
+    count = jnp.sum(real, dtype=jnp.int32)
+    latest = jnp.concatenate([state.history, loss[present_first(batch.weight)]])
+    history = jax.lax.dynamic_slice_in_dim(latest, count, state.history.shape[0])
+    filled = jnp.minimum(state.filled + count, history.shape[0])
     chance = percentile(history, filled, loss) ** state.power
     accepted = state.priming | (jax.random.uniform(key, (size,), jnp.float32) < chance)
+    accepted &= real
 
     queue = fifo.push(state.queue, batch, accepted)
     flushed = tail == 'flush' and state.rows_left == 1
@@ -125,7 +129,7 @@ def _select_sampled(size: int, tail: str, label_weights: str):
       filled=jnp.where(state.priming, state.filled, filled),
       queue=queue,
       rows_left=state.rows_left - 1,
-      considered=state.considered + size,
+      considered=state.considered + count,
       accepted=state.accepted + jnp.sum(accepted, dtype=jnp.int32),
       head=head,
     )
@@ -258,7 +262,9 @@ def selective_backprop(
   else:
     facts = _sampled_facts(spec, budget, stationary_acceptance(b, history), primed, scoring)
     selector = _sampled_form(spec, facts, b, history, primed, staleness, tail, label_weights)
-  return selector._replace(facts=selector.facts._replace(lr_ahead=int(lr_ahead)))
+  relabels = label_weights == 'head' and not exact  # by class: a task of numbers has none
+  asks = ('probabilities',) if relabels else ()
+  return selector._replace(facts=selector.facts._replace(lr_ahead=int(lr_ahead), asks=asks))
 
 
 def _sampled_form(spec, facts, b, history, primed, staleness, tail, label_weights) -> Selector:

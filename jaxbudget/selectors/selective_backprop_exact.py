@@ -31,14 +31,15 @@ def _select(size: int):
 
   def select(state, key, batch, forward):
     memory, loss, scored = measuring.measure(state.memory, batch, forward)
-    count = loss.shape[0]
-    quantile = percentile(loss, jnp.int32(count), loss)
+    count, real = loss.shape[0], batch.weight > 0
+    pool = jnp.where(real, loss, jnp.nan)
+    quantile = percentile(pool, jnp.sum(real, dtype=jnp.int32), loss)
     # Gumbel top-k on log weights. Weight 0 (the lowest loss) is chosen last of all, and at
     # random among ties, so that there is a full batch whatever the losses are.
     impossible = (quantile == 0) & (state.power > 0)
     log_weight = state.power * jnp.log(jnp.maximum(quantile, jnp.float32(0.5 / count)))
     clock = -(log_weight + jax.random.gumbel(key, (count,), jnp.float32))
-    order = jnp.lexsort((clock, impossible))
+    order = jnp.lexsort((clock, impossible, ~real))
     chosen = jax.tree.map(lambda x: x[order[:size]], batch)
     return state._replace(memory=memory), chosen, {'scored': scored}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxbudget import ledger
 from jaxbudget import options as options_lib
-from jaxbudget.testing import hooks, runs
+from jaxbudget.testing import absent, hooks, runs
 from jaxbudget.testing.toy import SPEC
 from jaxbudget.types import Selector
 
@@ -34,8 +34,8 @@ def check_selector(
   budget, and no more is planned than is left by the runs that come first, `scored` counts the
   calls of `forward`, the state keeps its structure and dtypes, jit changes nothing, budgets and
   seeds share one program, the same seed gives the same bits, also from a checkpoint, what it was
-  trained on can be recorded and replayed, and nothing is moved to or from the device inside an
-  epoch.
+  trained on can be recorded and replayed, samples whose images are not there are taken last, and
+  nothing is moved to or from the device inside an epoch.
 
   Args:
     factory: `(spec, budget, **needed, **options) -> Selector`.
@@ -57,7 +57,8 @@ def check_selector(
   faults = faults or [*hooks.fitting(selector), *hooks.sharing(selector, make(budgets[1]))]
   if not faults:
     charged = _charged(make, budgets[1])
-    faults = [*runs.kept(selector, budgets[0], charged), *_dear(make, budgets[1], before)]
+    faults = [*absent.taken(selector), *_dear(make, budgets[1], before)]
+    faults += runs.kept(selector, budgets[0], charged)
   if faults:
     name = getattr(factory, '__qualname__', repr(factory))
     raise Unsound('\n'.join([f'{name} is not sound:', *(f'- {fault}' for fault in faults)]))
