@@ -22,7 +22,7 @@ from jaxbudget.rows import Row, as_row
 from jaxbudget.state import RowMetrics, TrainState, check_size
 from jaxbudget.step import check_asked, make_step, row_hooks
 from jaxbudget.task import CLASSIFICATION, Task
-from jaxbudget.types import Augment, Data, Model, Selector, draw_ahead, plain_batch
+from jaxbudget.types import Augment, Cost, Data, Model, Selector, draw_ahead, plain_batch
 
 # Raised when the same config and seed give other results than before (tests/golden_test.py says
 # when that is): every run has a new id then. An edit that keeps the results keeps the number.
@@ -115,17 +115,29 @@ def begin_epoch(
     mesh: devices that hold the state.
 
   Returns:
-    A state at row 0 of the new plan, with blank row metrics.
+    A state at row 0 of the new plan, with blank row metrics; its allowance asks for what a row of
+    this epoch may cost at most.
 
   Raises:
     ValueError: the plan has not the R row slots of the state.
   """
   padded_rows = state.plan.index.shape[0]
   place, row = parallel.replicate((np.int32(epoch), np.int32(0)), mesh)
+  allowance = state.allowance
+  if selector.facts.scoring is not None:  # else every epoch asks for as much
+    row_cost = Cost(*map(np.int32, selector.facts.row_in(int(epoch))))
+    allowance = _asking(allowance, parallel.replicate(row_cost, mesh), mesh=mesh)
   selector_state, plan, metrics = plan_program(
     selector.plan, padded_rows, state.selector, place, root, mesh=mesh
   )
-  return state.replace(epoch=place, row=row, selector=selector_state, plan=plan, metrics=metrics)
+  return state.replace(
+    epoch=place, row=row, selector=selector_state, plan=plan, metrics=metrics, allowance=allowance
+  )
+
+
+@partial(jax.jit, static_argnames='mesh')
+def _asking(allowance, row_cost, mesh):
+  return parallel.everywhere(ledger.asking(allowance, row_cost), mesh)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -139,8 +151,8 @@ def train_rows(
 ) -> tuple[TrainState, Progress]:
   """Trains on the rows of the plan from `state.row` up to `stop`.
 
-  Stops early where the plan ends, or where the dearest possible row no longer fits under
-  the budget. Results do not depend on how an epoch is cut into calls.
+  Stops early where the plan ends, or where the dearest possible row of this epoch no longer
+  fits under the budget. Results do not depend on how an epoch is cut into calls.
 
   Args:
     program: static.

@@ -5,6 +5,7 @@ Unit: the forward pass of one sample is 1, its backward pass 2 (fidelity.md sect
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -59,8 +60,9 @@ class Budget:
       pass, in forward equivalents.
     spent: forward equivalents that the runs which this one needs have cost before it starts;
       charged under `compute`.
-    scoring: forward equivalents of a pass that ranks candidates, on average: less than 1 where
-      scores are reused or measured on smaller images. Methods divide their budget by it.
+    scoring: forward equivalents of a pass that ranks candidates: less than 1 on smaller images.
+    every: of the epochs in which a method would score, only those divisible by it do; the others
+      reuse what was said. What `looks` makes of the two is what methods divide their budget by.
 
   Raises:
     ValueError: out of range, no number, or an unknown unit.
@@ -70,6 +72,7 @@ class Budget:
   unit: str = 'backward'
   spent: int = 0
   scoring: Fraction = Fraction(1)
+  every: int = 1
 
   def __post_init__(self):
     for field, said in (('fraction', 'budget must be in (0, 1]'), ('scoring', 'scoring: a number')):
@@ -86,6 +89,17 @@ class Budget:
 
   def __str__(self) -> str:
     return f'{float(self.fraction):g}'
+
+  def looks(self, epochs: Iterable[int]) -> Fraction:
+    """What it costs to score a candidate once in each of some epochs.
+
+    Args:
+      epochs: in which a method scores, 0-based, see `Facts.scoring`.
+
+    Returns:
+      Forward equivalents.
+    """
+    return self.scoring * sum(e % self.every == 0 for e in epochs)
 
 
 def as_budget(budget: Any, unit: str = 'backward', spent: int = 0) -> Budget:
@@ -213,6 +227,29 @@ def cap(spec: Spec, budget: Any, facts: Facts) -> int:
   return share(spec.epochs * spec.num_examples, budget)
 
 
+def check_planned(spec: Spec, budget: Any, facts: Facts, name: str) -> None:
+  """Refuses what plans to spend more than it may: its run would be cut before its end.
+
+  Args:
+    spec: sizes of the run.
+    budget: a `Budget` or B; only the unit `compute` is looked at, whose cap is nobody's own.
+    facts: of the method; a cost that is only expected is not looked at.
+    name: of the method, for the message.
+
+  Raises:
+    ValueError: more is planned than there is.
+  """
+  budget = as_budget(budget)
+  if budget.unit != 'compute' or facts.cost == 'expected':
+    return
+  planned, most = price(facts.planned, budget.unit), cap(spec, budget, facts)
+  if planned > most:
+    raise ValueError(
+      f"budget_unit='compute' is impossible for {name} at budget={budget}: it plans to spend "
+      f'{planned} forward equivalents, and at most {most} are allowed'
+    )
+
+
 def realised_budget(cost: Cost, spec: Spec, budget_unit: str, spent: int = 0) -> float:
   """Spent over what T full epochs of N samples would cost.
 
@@ -248,7 +285,7 @@ class Allowance(NamedTuple):
 
   left: jax.Array  # i32[2]  high and low digit
   price: Cost  # of i32[]: what one scored, trained, back-propagated sample costs
-  row: jax.Array  # i32[]  the most that one row may cost
+  row: jax.Array  # i32[]  the most that one row of the epoch under way may cost
 
 
 def allowance(spec: Spec, budget: Any, facts: Facts) -> Allowance:
@@ -258,7 +295,7 @@ def allowance(spec: Spec, budget: Any, facts: Facts) -> Allowance:
   return Allowance(
     left=jnp.array([total // _DIGIT, total % _DIGIT], jnp.int32),
     price=Cost(*(jnp.int32(p) for p in _PRICES[budget.unit])),
-    row=jnp.int32(price(facts.row_cost, budget.unit)),
+    row=jnp.int32(price(facts.row_cost, budget.unit)),  # until an epoch begins
   )
 
 
@@ -268,7 +305,7 @@ def _subtract(left: jax.Array, amount: jax.Array) -> jax.Array:
 
 
 def affordable(allowance: Allowance) -> jax.Array:
-  """Whether the dearest possible row still fits under the cap.
+  """Whether the dearest possible row of the epoch under way still fits under the cap.
 
   Args:
     allowance: of a run, `TrainState.allowance`.
@@ -277,6 +314,19 @@ def affordable(allowance: Allowance) -> jax.Array:
     bool[].
   """
   return _subtract(allowance.left, allowance.row)[0] >= 0
+
+
+def asking(allowance: Allowance, row_cost: Cost) -> Allowance:
+  """The allowance of an epoch that begins.
+
+  Args:
+    allowance: before it.
+    row_cost: of i32[] each, the most that one of its rows may spend.
+
+  Returns:
+    The allowance, which asks for so much before a row starts.
+  """
+  return allowance._replace(row=_amount(allowance, row_cost))
 
 
 def covers(allowance: Allowance, cost: Cost) -> jax.Array:

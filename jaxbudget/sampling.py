@@ -44,6 +44,20 @@ def shuffle(key: Key, index: jax.Array) -> jax.Array:
   return sort_by(jax.random.bits(key, index.shape, jnp.uint32), index)
 
 
+def present_first(weight: jax.Array, by: jax.Array | None = None) -> jax.Array:
+  """Orders the candidates of a row; who is not there, of weight 0, comes last.
+
+  Args:
+    weight: f32[n], `Batch.weight`.
+    by: f32[n], by which the order rises, NaN last; None leaves it as it is.
+
+  Returns:
+    i32[n], positions; of equals the first comes first.
+  """
+  absent = weight <= 0
+  return jnp.lexsort((absent,) if by is None else (by, absent)).astype(jnp.int32)
+
+
 def draw(key: Key, weight: jax.Array, samples: int, replacement: bool = False) -> jax.Array:
   """Draws samples with probability proportional to weight, in uniformly random order.
 
@@ -147,7 +161,7 @@ def at_points(table: jax.Array, point: jax.Array) -> jax.Array:
 def inclusion(weight: jax.Array, samples: int) -> jax.Array:
   """Probabilities of being among n distinct samples, in proportion to weight as far as that goes.
 
-  Who would have more than 1 has 1, and the others share the rest, five times over. Nobody has
+  Who would have more than 1 has 1, and the others share the rest, until nobody has more. Nobody has
   less than a millionth of the largest weight, so that inverse probabilities are finite.
 
   Args:
@@ -156,19 +170,25 @@ def inclusion(weight: jax.Array, samples: int) -> jax.Array:
     samples: n <= N.
 
   Returns:
-    f32[N] in (0, 1]; their sum is n but for rounding, and for what five rounds leave over.
+    f32[N] in (0, 1]; their sum is n but for rounding.
   """
   weight = _finite(weight)
+  if samples == weight.shape[0]:  # rounding would leave the last ones a little less
+    return jnp.ones_like(weight)
   weight = jnp.where(jnp.any(weight > 0), weight, jnp.ones_like(weight))
   weight = jnp.maximum(weight / jnp.max(weight), jnp.float32(1e-6))
   chance = jnp.float32(samples) * weight / jnp.sum(weight)
-  for _ in range(5):
+
+  def capped(chance):
     full = chance >= 1
     free = jnp.where(full, jnp.float32(0), chance)
     room = jnp.float32(samples) - jnp.sum(full.astype(jnp.float32))
     total = jnp.sum(free)
-    chance = jnp.where(full, jnp.float32(1), free * room / jnp.where(total > 0, total, 1))
-  return jnp.minimum(chance, 1)
+    return jnp.where(full, jnp.float32(1), free * room / jnp.where(total > 0, total, 1))
+
+  for _ in range(5):  # which is nearly always enough, and waits for nobody
+    chance = capped(chance)
+  return jax.lax.while_loop(lambda chance: jnp.any(chance > 1), capped, chance)
 
 
 def systematic(key: Key, weight: jax.Array, samples: int) -> tuple[jax.Array, jax.Array]:

@@ -10,7 +10,7 @@ M samples shown in one picture (1; 2 under mixup; 4 under RICAP), R rows in a fu
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -235,6 +235,8 @@ class Facts(NamedTuple):
     cap: samples that may be back-propagated in the run, if the method has an allowance of
       its own under the unit `backward`; None is the common one, floor(B*T*N).
     scan: when all samples are looked at, for the `scan` hook.
+    scoring: epochs whose rows may score, 0-based, say `range(0, T, 2)`; each scores as many. None
+      is all of them. In the others a row costs what it trains.
     lr_ahead: rows by which the learning rate runs ahead of the schedule.
     asks: what the task must be able to tell, of `CAPABILITIES`; losses every task has.
     cost: `planned` is `exact`, what is spent is `expected` to be near it, or it is a `bound`.
@@ -251,12 +253,19 @@ class Facts(NamedTuple):
   row_cost: Cost
   cap: int | None = None
   scan: Scan = Scan()
+  scoring: Collection[int] | None = None
   lr_ahead: int = 0
   asks: tuple[str, ...] = ()
   cost: str = 'exact'
   distinct: bool = True
   uniform_on_ties: bool = True
   own_network: bool = False
+
+  def row_in(self, epoch: int) -> Cost:
+    """The most that one row of an epoch may spend."""
+    if self.scoring is None or epoch in self.scoring:
+      return self.row_cost
+    return self.row_cost._replace(scored=0)
 
 
 Forward = Callable[[Batch], Outputs]  # eval-mode pass of the current model, no gradient

@@ -1,17 +1,19 @@
 """The conformance kit fails for what is broken, and says why."""
 
 import functools
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import io_callback
-from toy_methods import held_out, loss_scan
+from toy_methods import held_out, loss_scan, spendthrift
 
+from jaxbudget import ledger
 from jaxbudget.selectors.sgd import unif_sgd
 from jaxbudget.testing import SPEC, Unsound, check_selector, data
-from jaxbudget.types import Cost, Selector
+from jaxbudget.types import Cost, Plan, Selector
 
 N = SPEC.num_examples
 
@@ -50,6 +52,54 @@ def with_facts(factory, **facts):
     return selector._replace(facts=selector.facts._replace(**facts))
 
   return make
+
+
+@functools.cache
+def _look_first():
+  def select(state, key, batch, forward):
+    del key
+    loss = lambda: forward(batch).loss[0]
+    zero = 0 * jax.lax.cond(state[1], loss, lambda: jnp.float32(0))
+    scored = jnp.where(state[1], batch.index.shape[0], 0)
+    return state, batch._replace(weight=batch.weight + zero), {'scored': scored}
+
+  return select
+
+
+def looking_first(spec, budget, *, scoring=None):
+  """Looks at each batch of the first two epochs, and trains on it whatever it sees."""
+  looks = 2 * spec.num_examples
+  plain = unif_sgd(spec, ledger.Budget(ledger.trainable(spec, budget, looks, 'it') / Fraction(N)))
+  facts, size = plain.facts, spec.batch_size
+  planned = facts.planned._replace(scored=2 * facts.rows * size)
+  facts = facts._replace(planned=planned, row_cost=Cost(size, size, size), scoring=scoring)
+
+  def plan(state, key, epoch):
+    return (state[0], epoch < 2), plain.plan((), key, epoch)[1]
+
+  return Selector(facts, lambda key: (jnp.int32(0), jnp.array(True)), plan, select=_look_first())
+
+
+@functools.cache
+def _first():
+  def select(state, key, batch, forward):
+    del key, forward
+    return state, jax.tree.map(lambda x: x[:8], batch), {'scored': jnp.int32(0)}
+
+  return select
+
+
+def taking_the_first(spec, budget):
+  """Trains on the first 8 of each 16 candidates, there or not."""
+  plain = unif_sgd(spec, ledger.as_budget(1))
+  half = Cost(0, 96, 96)
+  facts = plain.facts._replace(rows=3, candidates=16, planned=half, row_cost=Cost(0, 8, 8))
+
+  def plan(state, key, epoch):
+    index, weight, _ = plain.plan((), key, epoch)[1]
+    return state, Plan(index.reshape(3, 16), weight.reshape(3, 16), jnp.int32(3))
+
+  return plain._replace(facts=facts, plan=plan, select=_first())
 
 
 def with_plan(change, **facts):
@@ -172,6 +222,18 @@ BROKEN = {
   'a row that is no step': (
     with_plan(_idle_later, uniform_on_ties=False), 'epoch 2: a row of the plan has no weight',
   ),
+  'a last row that scores nothing and is asked for more': (
+    looking_first, "budget_unit='compute': .* were spent, facts.planned says .* this is exact",
+  ),
+  'a plan that forgets what scoring costs': (
+    uncounted, 'impossible for this method at budget=0.75: it plans .* at most 432 are allowed',
+  ),
+  'a plan that forgets the runs before it': (
+    spendthrift, "at most 375 are allowed, after 57 that the runs before it have cost",
+  ),
+  'candidates that are not there': (
+    taking_the_first, 'select takes candidates of weight 0, whose images are not there, before',
+  ),
   'sizes that cannot be hashed': (
     lambda spec, budget: unif_sgd(spec, budget)._replace(sizes=[4, 8]), 'must be a tuple',
   ),
@@ -192,6 +254,7 @@ def test_what_is_broken_is_named(what):
 
 
 def test_options_and_needs_are_handed_on():
+  check_selector(looking_first, scoring=range(2))
   check_selector(loss_scan, every=3)
   loss = np.arange(N, dtype=np.float32)
   with pytest.raises(Unsound, match='held_out is not sound:\n- facts.uniform_on_ties'):

@@ -109,6 +109,30 @@ def test_allowance_is_exact_beyond_32_bits(total, rows, unit):
     assert high * 2**20 + low == total
 
 
+def test_a_plan_that_costs_more_than_there_is_is_refused_unless_it_is_a_guess():
+  spec, charged = Spec(10, 1, 2, 4, (1, 1, 1)), ledger.as_budget(0.5, 'compute', spent=10)
+  facts = Facts(4, 1, 1, Cost(2, 16, 16), Cost(1, 1, 1))
+  ledger.check_planned(spec, charged, facts, 'it')  # 50 of 60, and 10 are spent
+  dear = facts._replace(planned=Cost(3, 16, 16))
+  for cost in ('exact', 'bound'):
+    with pytest.raises(ValueError, match='for it at budget=0.5: .* 51 forward .* at most 50 are'):
+      ledger.check_planned(spec, charged, dear._replace(cost=cost), 'it')
+  ledger.check_planned(spec, charged, dear._replace(cost='expected'), 'it')
+  ledger.check_planned(spec, 0.5, dear, 'it')
+
+
+def test_an_epoch_asks_for_what_its_rows_may_cost():
+  facts = Facts(4, 1, 1, Cost(20, 4, 4), Cost(10, 1, 1), scoring=range(0, 4, 2))
+  spec = Spec(10, 1, 2, 4, (1, 1, 1))
+  for unit, dearest in (('compute', [13, 3, 13, 3]), ('backward', [1, 1, 1, 1])):
+    allowance = ledger.allowance(spec, ledger.as_budget(0.5, unit), facts)
+    asked = [ledger.asking(allowance, facts.row_in(e)).row for e in range(4)]
+    assert [int(row) for row in asked] == dearest
+  budget = ledger.Budget(0.5, 'compute', scoring=Fraction(1, 3), every=2)
+  assert budget.looks(range(5)) == 1 and budget.looks(range(1, 4, 2)) == 0
+  assert budget.looks(range(0, 12, 3)) == Fraction(2, 3)  # 0 and 6
+
+
 def test_entropy_is_in_nats_and_ignores_the_unseen():
   assert ledger.entropy_nats(np.zeros(5, np.int32)) == 0
   assert ledger.entropy_nats(np.array([3, 0, 0])) == 0

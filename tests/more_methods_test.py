@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from online_methods_test import KEY, batch_of, said, spec, used
 
-from jaxbudget import sampling, scores
+from jaxbudget import ledger, sampling, scores
 from jaxbudget.selectors import (
   auto_assist,
   class_sampling,
   curriculum,
   dpp,
+  gradient_bound,
   gradient_norm,
   kakurenbo,
   local_to_global,
@@ -25,7 +26,7 @@ from jaxbudget.selectors import (
   table,
 )
 from jaxbudget.selectors import repeat_before_forgetting as rbf
-from jaxbudget.testing import SPEC
+from jaxbudget.testing import SPEC, absent
 from jaxbudget.types import Outputs, Seen
 
 DRAWS = 2000
@@ -37,6 +38,58 @@ def many(function, *arguments):
   return jax.device_get(jax.jit(jax.vmap(lambda k: function(k, *arguments)))(keys))
 
 
+# Samples that are not there: weight 0, as a missing file has
+
+
+@pytest.mark.parametrize(
+  ('name', 'options'),
+  [
+    ('rho_loss', {'score': 'loss'}),
+    ('rho_loss', {'score': 'bound', 'temperature': 0.25}),
+    ('selective_backprop', {'rate': 'exact'}),
+    ('gradient_bound', {'threshold': 0.0}),
+    ('gradient_bound', {}),
+    ('auto_assist', {}),
+    ('proxy_filter', {'mode': 'eval'}),
+  ],
+)
+def test_who_is_not_there_is_taken_last(name, options):
+  selector = make_selector(name, SPEC, 0.5, options)
+  assert list(absent.taken(selector)) == []
+  count = selector.facts.candidates
+  state, _ = selector.plan(selector.init(KEY), KEY, jnp.int32(0))
+  nobody = batch_of(range(count))._replace(
+    weight=jnp.zeros(count), image=jnp.ones((count, *SPEC.image_shape))
+  )
+  state, chosen, _ = selector.select(state, KEY, nobody, lambda batch: said(count * [0.5]))
+  assert not np.asarray(chosen.weight).any()  # and nothing is NaN
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state) if x.dtype == jnp.float32)
+
+
+def test_who_is_not_there_moves_no_threshold():
+  loss, weight = jnp.array([9.0, 1, 2, 3, 9, 9]), jnp.array([0.0, 1, 1, 1, 0, 0])
+  there = loss[1:4]
+  for share in (0.3, 0.5, 1.0):
+    assert self_paced.quantile(loss, share, weight) == self_paced.quantile(there, share)
+  assert float(gradient_bound.variance_gain(loss, weight)) == pytest.approx(
+    float(gradient_bound.variance_gain(there)), rel=1e-6
+  )
+  selector = make_selector('gradient_bound', SPEC, 0.5, {'threshold': 0.0})
+  p, gone = np.linspace(0.1, 0.9, 24), np.arange(24) < 12
+  state, chosen, _ = selector.select(
+    selector.init(KEY), KEY, batch_of(range(24))._replace(weight=jnp.float32(~gone)),
+    lambda batch: said(p),
+  )  # fmt: skip
+  bound = np.asarray(scores.gradient_bound(said(p), batch_of(range(24)).target))
+  expected = bound[12:].mean() / bound[np.asarray(chosen.index)]
+  np.testing.assert_allclose(chosen.weight, expected, rtol=1e-4)
+  selector = make_selector('auto_assist', SPEC, 0.5, {'exact': False, 'base': 1.0})
+  batch = batch_of(range(8))._replace(image=jnp.zeros((8, *SPEC.image_shape)))
+  batch = batch._replace(weight=jnp.float32(jnp.arange(8) < 3))
+  state, *_ = selector.select(selector.init(KEY), KEY, batch, None)
+  assert int(state.queue.length) == 3
+
+
 # Draws of known chance
 
 
@@ -46,6 +99,25 @@ def test_chances_are_capped_and_the_rest_is_shared():
   np.testing.assert_allclose(sampling.inclusion(jnp.zeros(4), 2), 0.5)
   chance = np.asarray(sampling.inclusion(jnp.array([100.0, 10, 1, 1, 1], jnp.float32), 4))
   np.testing.assert_allclose(chance, [1, 1, 2 / 3, 2 / 3, 2 / 3], rtol=1e-5)
+
+
+def test_chances_are_capped_to_the_last():
+  rng = np.random.default_rng(0)
+  hard = rng.random(2000) < 0.3
+  value = np.where(hard, rng.uniform(0.5, 1.4, 2000), 10 ** rng.uniform(-6, -1, 2000))
+  value = np.maximum(value / value.max(), 1e-6)  # as published, with the floor
+  for samples in (1000, 1800, 1990, 1999, 2000):
+    chance = np.asarray(sampling.inclusion(jnp.asarray(value, jnp.float32), samples), np.float64)
+    full = np.zeros(2000, bool)
+    while True:
+      exact = np.where(full, 1, value * (samples - full.sum()) / max(value[~full].sum(), 1e-300))
+      if not (exact[~full] > 1).any():
+        break
+      full |= exact >= 1
+    np.testing.assert_allclose(chance, exact, rtol=2e-3)
+    assert chance.sum() == pytest.approx(samples, rel=1e-5) and chance.max() == 1
+  index, weight = table.weighted(KEY, jnp.asarray(value, jnp.float32), 2000, 'inverse')
+  assert sorted(index.tolist()) == list(range(2000)) and (np.asarray(weight) == 1).all()
 
 
 @pytest.mark.parametrize('replacement', [True, False])
@@ -181,6 +253,12 @@ def test_every_row_draws_from_its_prefix():
   assert sorted(np.asarray(shuffled.init(KEY)).tolist()) == list(range(64))
 
 
+def test_a_whole_number_of_samples_is_not_rounded_up():
+  for share, count in ((0.09, 450), (0.18, 900), (0.36, 1800), (0.0901, 451), (1.0, 5000)):
+    assert int(curriculum.samples_of(5000, jnp.float32(share))) == count
+  assert int(curriculum.samples_of(1_281_167, jnp.float32(0.5))) == 640_584
+
+
 def test_classes_join_in_stages():
   label = np.arange(40) % 4
   for exact in (True, False):
@@ -195,6 +273,22 @@ def test_classes_join_in_stages():
     if not exact:
       assert sorted(late.tolist()) == list(range(40)) and len(set(early.tolist())) == 20
   assert selector.facts.planned.trained == 3 * 20 + 3 * 40
+
+
+def test_classes_that_join_alike_pay_for_the_run_that_tells_them():
+  sizes, options = _classes(240, 8, 4), {'join': 'alike'}
+  full = 3 * sizes.epochs * 240
+  for share, spent in ((0.5, full // 4), (0.5, 0), (1.0, full // 4)):
+    budget = ledger.Budget(share, 'compute', spent)
+    facts = make_selector('local_to_global', sizes, budget, options).facts
+    assert facts.rows == (share - spent / full) * 240 // 8
+    assert facts.planned.forward_equivalents <= ledger.cap(sizes, budget, facts)
+  budget = ledger.Budget(0.2, 'compute', full // 4)
+  with pytest.raises(ValueError, match='the runs that come first alone cost 0.25'):
+    make_selector('local_to_global', sizes, budget, options)
+  budget, options = ledger.Budget(1.0, 'compute', full // 4), {'join': 'alike', 'exact': False}
+  with pytest.raises(ValueError, match="exact=False is refused with join='alike'"):
+    make_selector('local_to_global', sizes, budget, options)
 
 
 def test_classes_join_that_are_told_by_the_known():
@@ -437,9 +531,9 @@ def test_quantiles_keep_exactly_their_share():
   np.testing.assert_array_equal(plain.weigh(state, loss, jnp.ones(10)), 1)
   slow = self_paced.self_paced(spec(40, 10), 1.0, start=0.3, decay=0.9)
   assert int((slow.weigh(state, loss, jnp.ones(10)) > 0).sum()) == 3  # from the first step on
-  state = slow.update(state, None, Outputs(jnp.zeros((10, 3)), loss))
+  state = slow.update(state, batch_of(range(10)), Outputs(jnp.zeros((10, 3)), loss))
   assert float(state.level) == 2
-  state = slow.update(state, None, Outputs(jnp.zeros((10, 3)), loss + 10))
+  state = slow.update(state, batch_of(range(10)), Outputs(jnp.zeros((10, 3)), loss + 10))
   assert float(state.level) == pytest.approx(0.9 * 2 + 0.1 * 13, rel=1e-5)  # the 4th of 10 by now
 
 

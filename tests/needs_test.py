@@ -106,7 +106,7 @@ def test_scans_of_a_run_are_in_its_books_and_stop_at_its_cap(dataset, tmp_path):
   # fourth nothing.
   _, tight = launch(
     tmp_path / 'b', dataset, selector='loss_scan', budget=0.667, budget_unit='compute',
-    selector_options={'every': 1},
+    selector_options={'every': 1, 'greedy': True},
   )  # fmt: skip
   assert (tight['scans'], tight['scans_skipped']) == (3, 1)
   assert tight['cost']['forward_scored'] == 144

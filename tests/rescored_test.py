@@ -15,7 +15,7 @@ from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run import flops
 from jaxbudget.lab.sweep import grid
 from jaxbudget.selectors.rescored import Scoring, rescored
-from jaxbudget.types import Outputs
+from jaxbudget.types import Cost, Outputs
 
 
 def rho(spec, budget=0.5):
@@ -100,8 +100,51 @@ def test_epochs_that_score_nothing_do_not_make_those_that_score_cheaper():
     'rho_loss', spec, 0.25, {'until': 0.5}, {'first': none, 'second': none}
   )
   facts = rescored(selector, spec, Scoring(every=2)).facts
-  assert selector.facts.planned.scored == 3 * 32 and facts.cost == 'bound'
-  assert facts.planned.scored >= 2 * 32  # epochs 0 and 2 of 3 that choose
+  assert selector.facts.planned.scored == 3 * 32 and facts.cost == 'exact'
+  assert facts.planned.scored == 2 * 32 and facts.scoring == (0, 2)  # of 3 that choose
+
+
+@pytest.mark.parametrize(
+  ('name', 'options', 'every', 'share'),
+  [
+    ('selective_backprop', {'rate': 'exact', 'staleness': 2}, 1, 0.3),
+    ('selective_backprop', {'rate': 'exact'}, 2, 0.3),
+    ('selective_backprop', {'rate': 'exact', 'staleness': 2}, 2, 0.3),
+    ('selective_backprop', {'rate': 'exact', 'staleness': 2}, 3, 0.3),
+    ('rho_loss', {'score': 'loss', 'until': 0.5}, 1, 0.3),
+    ('rho_loss', {'score': 'loss', 'until': 0.5}, 2, 0.3),
+    ('rho_loss', {'score': 'loss', 'until': 0.25}, 4, 0.3),
+    ('kakurenbo', {}, 3, 0.5),
+    ('repeat_before_forgetting', {'held_out': 0.3}, 2, 0.5),
+    ('gradient_bound', {'threshold': 0.0}, 3, 0.7),
+  ],
+)
+def test_each_epoch_that_scores_is_counted_once_and_the_last_row_is_trained(
+  name, options, every, share
+):
+  scoring, spec = Scoring(every), spec_of(240, 8, 4)
+  budget = scoring.of(ledger.as_budget(share, 'compute'))
+  selector = selectors.make_selector(name, spec, budget, options)
+  selector = rescored(selector, spec, scoring)
+  facts = selector.facts
+  ledger.check_planned(spec, budget, facts, name)
+  assert facts.cost == 'exact'
+  # Walked by what its rows cost: as much is left as is planned, so that the last has just enough.
+  planned, full = facts.planned.forward_equivalents, 3 * 240 * 4
+  tight = ledger.Budget(ledger.Fraction(planned, full), 'compute')
+  allowance = ledger.allowance(spec, tight, facts)
+  rows = facts.planned.trained // 4 // 8  # that train; others only look
+  each = facts.planned.scored // max(1, len(facts.scoring))
+  for e in range(4):
+    allowance = ledger.asking(allowance, facts.row_in(e))
+    scored = each if e in facts.scoring else 0
+    looking = (facts.rows - rows) * [Cost(scored // max(1, facts.rows - rows), 0, 0)]
+    looking = looking if e < 3 else []  # after the last epoch nobody asks
+    training = rows * [Cost(0 if looking else scored // rows, 8, 8)]
+    for cost in training + looking:
+      assert bool(ledger.affordable(allowance))
+      allowance = ledger.spend(allowance, Cost(*map(jnp.int32, cost)))
+  assert np.asarray(allowance.left).tolist() == [0, 0]
 
 
 def test_every_kth_epoch_costs_the_passes_of_a_kth_of_the_epochs():
@@ -169,7 +212,7 @@ def test_small_images_are_charged_by_their_price():
 
 
 def test_a_run_spends_what_is_planned():
-  budget = ledger.Budget(ledger.Fraction(1, 2), 'compute', scoring=Scoring(2, 2, 512).share(4))
+  budget = Scoring(2, 2, 512).of(ledger.Budget(ledger.Fraction(1, 2), 'compute'))
   selector = rescored(rho(toys.SPEC, budget), toys.SPEC, Scoring(2, 2, 512))
   # n = N (1/2 - 1/2/2/3), of it full batches.
   assert selector.facts.planned.trained == 4 * (48 * 5 // 12 // 8 * 8)
@@ -177,7 +220,7 @@ def test_a_run_spends_what_is_planned():
   scored = [int(p.metrics.scored.sum()) for p in history]
   each = selector.facts.rows * selector.facts.candidates // 2
   assert scored == [each, 0, each, 0] and sum(scored) == selector.facts.planned.scored
-  other = ledger.Budget(ledger.Fraction(7, 10), 'compute', scoring=Scoring(2, 2, 512).share(4))
+  other = Scoring(2, 2, 512).of(ledger.Budget(ledger.Fraction(7, 10), 'compute'))
   again = rescored(rho(toys.SPEC, other), toys.SPEC, Scoring(2, 2, 512))
   for hook in ('select', 'weigh', 'update', 'report', 'scores'):
     assert getattr(selector, hook) is getattr(again, hook)
@@ -220,6 +263,10 @@ def test_keys_of_the_launcher():
     (
       {'score_every': 2, 'selector': 'ordered_sgd', 'selector_options.backward': 'compact'},
       'change nothing of what is planned: this method plans no passes that score candidates',
+    ),
+    (
+      {'selector': 'toy_methods:spendthrift', 'budget_unit': 'compute', 'shared_by': 4},
+      "is impossible for selector 'toy_methods:spendthrift' at budget=0.5: it plans to spend 19008",
     ),
     ({'score_every': 0}, 'score_every=0 is refused'),
     ({'score_size': 8}, 'score_size=8 is refused: 0 .as they are. or a height below 8'),

@@ -508,3 +508,24 @@ def test_all_budgets_share_one_row_program():
 
     state = selector.init(key)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, jax.eval_shape(epoch, state))
+
+
+def test_who_is_not_there_has_no_place_in_history_queue_or_memory():
+  selector = selective_backprop(make_spec(), 1.0, b=0.0, history=8, prime=False, staleness=2)
+  plan, select = jax.jit(selector.plan), jax.jit(selector.select, static_argnums=3)
+  state, _ = plan(selector.init(jax.random.key(0)), jax.random.key(0), jnp.int32(0))
+  forward = lambda batch: Outputs(jnp.zeros((4, 3)), batch.index.astype(jnp.float32))
+  for index, weight in (([4, 5, 6, 7], [0, 1, 0, 1]), ([8, 9, 10, 11], [0, 0, 0, 0])):
+    batch = make_batch(jnp.array(index, jnp.int32), 0)._replace(weight=jnp.float32(weight))
+    state, chosen, _ = select(state, jax.random.key(1), batch, forward)
+    assert not np.asarray(chosen.weight).any()
+  assert state.history.tolist() == 6 * [np.inf] + [5, 7] and int(state.filled) == 2
+  assert int(state.queue.length) == int(state.accepted) == int(state.considered) == 2
+  assert np.flatnonzero(np.isfinite(state.memory.loss)).tolist() == [5, 7]
+
+
+def test_labels_of_another_picture_are_for_tasks_with_classes():
+  for rate, asks in (('sampled', ('probabilities',)), ('exact', ())):
+    given = {'rate': rate, 'label_weights': 'head'}
+    assert selective_backprop(make_spec(), 0.5, **given).facts.asks == asks
+  assert selective_backprop(make_spec(), 0.5).facts.asks == ()

@@ -6,18 +6,20 @@ import numpy as np
 from jaxbudget import ledger
 from jaxbudget.parts import part_index
 from jaxbudget.sampling import draw, shuffle
-from jaxbudget.selectors.sgd import as_plan, plain_facts
+from jaxbudget.selectors.sgd import as_plan, plain_facts, unif_sgd
 from jaxbudget.types import Need, Needed, Scan, Selector
 
 
-def loss_scan(spec, budget, *, every: int = 2, on_host: bool = False):
-  """Draws by the losses of all samples, measured every few epochs."""
-  samples = ledger.share(spec.num_examples, budget)
-  facts = plain_facts(spec, spec.epochs, samples)
+def loss_scan(spec, budget, *, every: int = 2, on_host: bool = False, greedy: bool = False):
+  """Draws by the losses of all samples, measured every few epochs; a greedy one up to the cap."""
   scans = -(-spec.epochs // every)
+  charged = 0 if greedy else scans * spec.num_examples
+  samples = ledger.trainable(spec, budget, charged, 'loss_scan')
+  facts = plain_facts(spec, spec.epochs, samples)
   facts = facts._replace(
     scan=Scan(every, wants=('logits',), on_host=on_host),
     planned=facts.planned._replace(scored=scans * spec.num_examples),
+    cost='expected' if greedy else 'exact',
   )
 
   def init(key):
@@ -70,7 +72,7 @@ held_out.needs = _needs
 
 def imitate(spec, budget, counts: Needed = None):
   """Keeps the samples that a run of unif_sgd saw most often."""
-  samples = ledger.share(spec.num_examples, budget)
+  samples = ledger.trainable(spec, budget, 0, 'imitate')
   facts = plain_facts(spec, spec.epochs, samples)._replace(uniform_on_ties=False)
 
   def init(key):
@@ -81,5 +83,14 @@ def imitate(spec, budget, counts: Needed = None):
 
 
 imitate.needs = lambda options: (Need('counts', 'recording', 'unif_sgd', 0.5),)
+
+
+def spendthrift(spec, budget, first: Needed = None):
+  """Trains on as many as if the run that it needs had cost nothing: unsound."""
+  del first
+  return unif_sgd(spec, budget)
+
+
+spendthrift.needs = lambda options: (Need('first', 'loss'),)
 
 METHODS = {'loss_scan': loss_scan, 'held_out': held_out, 'imitate': imitate}

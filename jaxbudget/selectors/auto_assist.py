@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxbudget import ledger, registry, scores
 from jaxbudget.ledger import Budget
-from jaxbudget.sampling import shuffle
+from jaxbudget.sampling import present_first, shuffle
 from jaxbudget.selectors import fifo
 from jaxbudget.selectors.sgd import as_plan, plain_facts
 from jaxbudget.types import Batch, Selector, Spec
@@ -120,7 +120,7 @@ def _take_exactly(size: int, base: float, trusted: bool):
     del forward
     accept = chance(state.assistant, batch, least(state, base, trusted))
     clock = jnp.log(accept) + jax.random.gumbel(key, accept.shape, jnp.float32)
-    top = jnp.argsort(-clock, stable=True)[:size]
+    top = present_first(batch.weight, -clock)[:size]
     return state, jax.tree.map(lambda x: x[top], batch), {'scored': jnp.int32(0)}
 
   return select
@@ -134,6 +134,7 @@ def _take_accepted(base: float, trusted: bool):
     del forward
     accept = chance(state.assistant, batch, least(state, base, trusted))
     accepted = jax.random.uniform(key, accept.shape, jnp.float32) < accept
+    accepted &= batch.weight > 0
     queue, chosen = fifo.pop(fifo.push(state.queue, batch, accepted))
     return state._replace(queue=queue), chosen, {'scored': jnp.int32(0)}
 

@@ -69,6 +69,21 @@ def pace(
   return jnp.minimum(share, 1)
 
 
+def samples_of(count: int, share: jax.Array) -> jax.Array:
+  """How many samples a share of them is, rounded up.
+
+  Args:
+    count: N.
+    share: f32[...] in [0, 1].
+
+  Returns:
+    i32[...].
+  """
+  # A whole number may come out a little above itself: 0.09 of 5,000 is 450.
+  samples = jnp.float32(count) * share * jnp.float32(1 - 2**-22)
+  return jnp.minimum(jnp.ceil(samples).astype(jnp.int32), count)
+
+
 def easiest_first(key: jax.Array, loss: jax.Array, labels: jax.Array | None, anti: bool):
   """Orders samples by rising loss, equal ones at random.
 
@@ -193,8 +208,7 @@ def curriculum(
   def plan(order, key, epoch):
     row = epoch * facts.rows + jnp.arange(facts.rows, dtype=jnp.int32)
     share = pace(pacing, row, start, steps, factor)
-    seen = jnp.ceil(jnp.float32(spec.num_examples) * share).astype(jnp.int32)
-    seen = jnp.minimum(seen, spec.num_examples)
+    seen = samples_of(spec.num_examples, share)
     padded = spec.num_examples // facts.candidates
     return order, paced_plan(key, order, seen, facts, padded)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxbudget import ledger
 from jaxbudget.ledger import Budget
-from jaxbudget.sampling import distinct_rows, draw
+from jaxbudget.sampling import distinct_rows, draw, present_first
 from jaxbudget.scores import gradient_bound as bound_of
 from jaxbudget.selectors.sgd import as_plan, plain_facts
 from jaxbudget.types import Batch, Selector, Spec
@@ -29,18 +29,28 @@ class State(NamedTuple):
   active: jax.Array  # bool[]  the row under way scored its candidates
 
 
-def variance_gain(bound: jax.Array) -> jax.Array:
+def variance_gain(bound: jax.Array, weight: jax.Array | None = None) -> jax.Array:
   """tau, by what factor more uniform samples would do as well: rms over mean of the bounds.
 
   Args:
     bound: f32[n].
+    weight: f32[n]; examples of weight 0 are left out. None is all.
 
   Returns:
     f32[], at least 1; 1 where all are equal, or all are 0.
   """
-  mean = jnp.mean(bound)
-  rms = jnp.sqrt(jnp.mean(bound**2))
+  if weight is not None:
+    bound = jnp.where(weight > 0, bound, jnp.float32(0))
+  mean = _share(weight) * jnp.mean(bound)
+  rms = jnp.sqrt(_share(weight) * jnp.mean(bound**2))
   return jnp.where(mean > 0, rms / jnp.where(mean > 0, mean, jnp.float32(1)), jnp.float32(1))
+
+
+def _share(weight: jax.Array | None) -> float | jax.Array:
+  """What a mean over all is to be multiplied by, to be one over those of positive weight."""
+  if weight is None:
+    return 1.0
+  return weight.shape[0] / jnp.maximum(jnp.sum((weight > 0).astype(jnp.float32)), 1)
 
 
 def importance(
@@ -76,17 +86,21 @@ def _hooks(size: int, smoothing: float, power: float):
     count = batch.index.shape[0]
 
     def ranked() -> tuple[State, Batch, jax.Array]:
+      real = batch.weight > 0
       bound = bound_of(forward(batch), batch.target) + smoothing
+      tau = _DECAY * state.tau + (1 - _DECAY) * variance_gain(bound, batch.weight)
+      bound = jnp.where(real & jnp.any(bound > 0, where=real), bound, real.astype(jnp.float32))
       chosen, weight = importance(key, bound, size, power)
       picked = jax.tree.map(lambda x: x[chosen], batch)
-      tau = _DECAY * state.tau + (1 - _DECAY) * variance_gain(bound)
-      after = state._replace(tau=tau, active=jnp.array(True))
-      return after, picked._replace(weight=picked.weight * weight), jnp.int32(count)
+      after = state._replace(tau=jnp.where(jnp.any(real), tau, state.tau), active=jnp.array(True))
+      weight = picked.weight * weight * _share(batch.weight)
+      return after, picked._replace(weight=weight), jnp.int32(count)
 
     def first() -> tuple[State, Batch, jax.Array]:
+      taken = present_first(batch.weight)[:size]
       return (
         state._replace(active=jnp.array(False)),
-        jax.tree.map(lambda x: x[:size], batch),
+        jax.tree.map(lambda x: x[taken], batch),
         jnp.int32(0),
       )
 
@@ -94,7 +108,7 @@ def _hooks(size: int, smoothing: float, power: float):
     return state, batch, {'scored': scored}
 
   def update(state, batch, outputs):
-    gain = variance_gain(bound_of(outputs, batch.target) + smoothing)
+    gain = variance_gain(bound_of(outputs, batch.target) + smoothing, batch.weight)
     tau = _DECAY * state.tau + (1 - _DECAY) * gain
     return state._replace(tau=jnp.where(state.active, state.tau, tau))
 
@@ -106,7 +120,8 @@ def _samples(spec, budget, candidates):
   budget = ledger.left_of(spec, budget)
   if budget.unit == 'backward':
     return ledger.share(spec.num_examples, budget)
-  row = candidates * budget.scoring + 3 * spec.batch_size
+  looks = budget.looks(range(spec.epochs)) / spec.epochs
+  row = candidates * looks + 3 * spec.batch_size
   rows = math.floor(3 * budget.fraction * spec.num_examples / row)
   return rows * spec.batch_size
 

@@ -154,6 +154,7 @@ def milestones(fraction: float, epochs: int) -> tuple[list[int], list[Fraction]]
 
 def _facts(spec, budget, exact):
   count, size, epochs = spec.num_examples, spec.batch_size, spec.epochs
+  scoring = range(epochs - 1)  # after the last epoch nobody asks
   if not exact:
     facts = plain_facts(spec, epochs, count)
     most = epochs * count
@@ -162,6 +163,7 @@ def _facts(spec, budget, exact):
       rows=count // size + 2,
       planned=Cost(0, most, most),
       row_cost=facts.row_cost._replace(scored=size),
+      scoring=scoring,
       cost='bound',
       cap=most + size,
       uniform_on_ties=False,  # a model that cannot tell is right about one class
@@ -174,6 +176,7 @@ def _facts(spec, budget, exact):
     rows=facts.rows + looks,
     planned=facts.planned._replace(scored=(epochs - 1) * looks * size),
     row_cost=facts.row_cost._replace(scored=size),
+    scoring=scoring,
   )
 
 
@@ -182,7 +185,7 @@ def _left(spec, budget):
   budget = ledger.left_of(spec, budget)
   if budget.unit != 'compute':
     return budget.fraction
-  price = budget.scoring
+  price = budget.looks(range(spec.epochs)) / spec.epochs
   share = (3 * budget.fraction - price) / (3 - price)
   if share <= 0:
     raise ValueError(

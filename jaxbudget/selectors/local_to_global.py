@@ -89,7 +89,8 @@ def local_to_global(
     A selector.
 
   Raises:
-    ValueError: an option out of range, or no full batch fits.
+    ValueError: an option out of range, no full batch fits, or a compute budget that the run for
+      `alike` uses up.
   """
   if groups < 1:
     raise ValueError(f'groups={groups} must be 1 or more')
@@ -102,7 +103,15 @@ def local_to_global(
   count, size = spec.num_examples, spec.batch_size
   each = -(-spec.num_classes // min(groups, spec.epochs))  # classes in a group
   stages = -(-spec.num_classes // each)
-  facts = plain_facts(spec, spec.epochs, ledger.share(count, budget))
+  # What the run of `alike` has cost is gone; without `exact` there is no training on fewer.
+  left = ledger.trainable(spec, budget, 0, 'local_to_global')
+  if not exact and left < count:
+    raise ValueError(
+      f"exact=False is refused with join={join!r} under budget_unit='compute': the run that comes "
+      'first has a share of the budget, and this trains on all samples; allowed is exact=True, '
+      "join='random', or budget_unit='backward'"
+    )
+  facts = plain_facts(spec, spec.epochs, left)
   facts = facts._replace(distinct=not exact, asks=('probabilities',))  # there are classes
   if not exact:
     share = Fraction(sum(stage(e, spec.epochs, stages) + 1 for e in range(spec.epochs)))

@@ -64,7 +64,8 @@ def measure(
   loss = jax.lax.cond(
     memory.measuring, lambda: forward(batch).loss, lambda: memory.loss[batch.index]
   )
-  memory = memory._replace(loss=memory.loss.at[batch.index].set(loss))
+  kept = jnp.where(batch.weight > 0, loss, memory.loss[batch.index])
+  memory = memory._replace(loss=memory.loss.at[batch.index].set(kept))
   return memory, loss, jnp.where(memory.measuring, count, 0)
 
 

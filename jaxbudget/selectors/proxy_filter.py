@@ -16,7 +16,7 @@ from jaxbudget.ledger import Budget
 from jaxbudget.losses import cross_entropy
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
-from jaxbudget.sampling import shuffle
+from jaxbudget.sampling import present_first, shuffle
 from jaxbudget.selectors.kept import recorded
 from jaxbudget.selectors.sgd import as_plan
 from jaxbudget.types import Batch, Cost, Facts, Model, Selector, Spec, as_initialised, no_scores
@@ -89,16 +89,19 @@ def _filter(proxy: _Proxy):
     target = (1 - proxy.smoothing) * batch.target + proxy.smoothing / classes
     return cross_entropy(logits.astype(jnp.float32), target), model_state
 
-  def hardest(loss):
-    return jnp.argsort(-jax.lax.stop_gradient(loss), stable=True)[: proxy.size]
+  def hardest(loss, weight):
+    return present_first(weight, -jax.lax.stop_gradient(loss))[: proxy.size]
 
-  def everybody(loss):
+  def everybody(loss, weight):
+    del weight
     return jnp.arange(loss.shape[0], dtype=jnp.int32)
 
   def objective(params, model_state, batch, pick):
     loss, model_state = losses(params, model_state, batch, train=True)
-    top = pick(loss)
-    return jnp.mean(loss[top]), (top, model_state)
+    top = pick(loss, batch.weight)
+    real = batch.weight[top] > 0
+    share = jnp.maximum(jnp.sum(real.astype(jnp.float32)), 1) / top.shape[0]
+    return jnp.mean(jnp.where(real, loss[top], 0)) / share, (top, model_state)
 
   def step(state, gradient):
     before, total = state.step.astype(jnp.float32), state.total.astype(jnp.float32)
@@ -122,7 +125,8 @@ def _filter(proxy: _Proxy):
     return jax.lax.cond(due, lambda: learn(state, batch, hardest), lambda: look(state, batch))
 
   def in_eval_mode(state, batch, due):
-    top = hardest(losses(state.params, state.model_state, batch, train=False)[0])
+    loss, _ = losses(state.params, state.model_state, batch, train=False)
+    top = hardest(loss, batch.weight)
     kept = jax.tree.map(lambda x: x[top], batch)
     return jax.lax.cond(due, lambda: learn(state, kept, everybody)[0], lambda: state), top
 

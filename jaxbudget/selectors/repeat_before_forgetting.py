@@ -197,7 +197,7 @@ def delays(memory: Memory, kernel: str, recall: float) -> jax.Array:
 def _facts(spec, budget, exact, looks, pool):
   size, epochs = spec.batch_size, spec.epochs
   scored = (epochs - 1) * looks * size
-  charged = epochs * looks * size * as_budget(budget).scoring
+  charged = looks * size * as_budget(budget).looks(range(epochs))
   samples = ledger.trainable(spec, budget, charged, 'repeat_before_forgetting') if exact else pool
   facts = plain_facts(spec, epochs, min(samples, pool))
   rows = facts.rows if exact else -(-pool // size)
@@ -205,6 +205,7 @@ def _facts(spec, budget, exact, looks, pool):
     rows=rows + looks,
     planned=facts.planned._replace(scored=scored),
     row_cost=facts.row_cost._replace(scored=size),
+    scoring=range(epochs - 1),  # after the last epoch nobody asks
   )
   if exact:
     return facts

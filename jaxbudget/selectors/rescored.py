@@ -1,5 +1,6 @@
 """Candidates scored now and then, or on smaller images, whatever the method: cheaper selection."""
 
+import dataclasses
 import functools
 from fractions import Fraction
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxbudget.ledger import Budget
 from jaxbudget.losses import cross_entropy
 from jaxbudget.selectors.refreshing import Rows
 from jaxbudget.types import Outputs, Selector, Spec, State
@@ -27,9 +29,9 @@ class Scoring(NamedTuple):
   size: int = 0
   price: int = _WHOLE
 
-  def share(self, epochs: int) -> Fraction:
-    """Forward equivalents that scoring a candidate costs, on average over the epochs of a run."""
-    return Fraction(self.price * -(-epochs // self.every), _WHOLE * epochs)
+  def of(self, budget: Budget) -> Budget:
+    """The budget of a method whose candidates are scored so."""
+    return dataclasses.replace(budget, scoring=Fraction(self.price, _WHOLE), every=self.every)
 
 
 def rescored(selector: Selector, spec: Spec, scoring: Scoring) -> Selector:
@@ -88,19 +90,16 @@ def remembering(selector: Selector, spec: Spec, every: int) -> Selector:
     A selector.
   """
   facts, scans = selector.facts, _scanned(selector.facts, spec)
-  measured = -(-facts.epochs // every)
+  own = range(facts.epochs) if facts.scoring is None else facts.scoring
+  due = tuple(e for e in own if e % every == 0)
   scored = facts.planned.scored - scans
-  most = facts.rows * facts.row_cost.scored  # of an epoch that scores all its rows
-  if scored % most == 0:  # others score none
-    even, each = scored == facts.epochs * most, most
-  else:
-    even = scored % facts.epochs == 0  # else not all epochs score as many
-    each = -(-scored // (facts.epochs if even else max(1, facts.epochs - 1)))
-  kept = min(scored, each * measured)
-  cost = 'bound' if facts.cost == 'exact' and not even else facts.cost
+  each, rest = divmod(scored, max(1, len(own)))
+  most = facts.rows * facts.row_cost.scored  # of an epoch; not all score as many if there is a rest
+  kept = min(scored, most * len(due)) if rest else each * len(due)
+  cost = 'bound' if facts.cost == 'exact' and rest else facts.cost
   asks = tuple(dict.fromkeys((*facts.asks, 'probabilities')))  # what was said is kept as logits
   planned = facts.planned._replace(scored=scans + kept)
-  facts = facts._replace(planned=planned, cost=cost, asks=asks)
+  facts = facts._replace(planned=planned, cost=cost, scoring=due, asks=asks)
 
   def init(key):
     logits = jnp.zeros((spec.num_examples, spec.num_classes), jnp.float32)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxbudget import ledger, registry
 from jaxbudget.ledger import Budget
 from jaxbudget.parts import part_index
-from jaxbudget.sampling import draw, shuffle
+from jaxbudget.sampling import draw, present_first, shuffle
 from jaxbudget.scores import gradient_bound
 from jaxbudget.selectors.sgd import as_plan, plain_facts
 from jaxbudget.types import Batch, Forward, Need, Needed, Selector, Spec
@@ -59,13 +59,13 @@ def choose(key: jax.Array, value: jax.Array, size: int, temperature: float) -> j
 
   Args:
     key: a typed key.
-    value: f32[K].
+    value: f32[K]; -inf is taken last of all, and never drawn.
     size: s.
     temperature: 0: the s highest; else s draws with replacement by softmax(value / temperature).
   """
   if temperature == 0:
     # The plan is in random order, so that the first of equals is a random one.
-    return jnp.argsort(-value, stable=True)[:size]
+    return jnp.lexsort((-value, jnp.isneginf(value)))[:size]
   weight = jnp.exp((value - jnp.max(value)) / temperature)
   return draw(key, weight, size, replacement=True)
 
@@ -79,10 +79,11 @@ def _select(size: int, score: str, temperature: float, always: bool):
 
     def scored():
       value = score_of(score, state, batch, forward)
+      value = jnp.where(batch.weight > 0, value, -jnp.inf)
       return choose(key, value, size, temperature).astype(jnp.int32), jnp.int32(count)
 
     def uniform():
-      return jnp.arange(size, dtype=jnp.int32), jnp.int32(0)
+      return present_first(batch.weight)[:size], jnp.int32(0)
 
     found = scored() if always else jax.lax.cond(state.uniform, uniform, scored)
     return state, jax.tree.map(lambda x: x[found[0]], batch), {'scored': found[1]}
@@ -146,10 +147,11 @@ def rho_loss(
   budget = ledger.left_of(spec, budget)
   count, size = spec.num_examples, spec.batch_size
   chosen = max(1, ledger.share(spec.epochs, until))  # epochs that choose
-  looks = 0 if score == 'irreducible' else chosen
+  scoring = range(0 if score == 'irreducible' else chosen)
+  looks = len(scoring)
   share = budget.fraction
   if budget.unit == 'compute':  # N forward passes an epoch to score, the rest to train
-    price = budget.scoring * looks / (3 * spec.epochs)
+    price = budget.looks(scoring) / (3 * spec.epochs)
     share = budget.fraction - price
     if share <= 0:
       raise ValueError(
@@ -165,6 +167,7 @@ def rho_loss(
     candidates=candidates,
     planned=facts.planned._replace(scored=looks * facts.rows * candidates),
     row_cost=facts.row_cost._replace(scored=candidates if looks else 0),
+    scoring=scoring,
     uniform_on_ties=not knows or missing or bool(np.ptp(crossed(first, second)) == 0),
     asks=('gradient_norm',) if score == 'bound' else (),
   )

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxbudget import ledger, registry
 from jaxbudget.ledger import Budget, as_budget
-from jaxbudget.sampling import shuffle
+from jaxbudget.sampling import present_first, shuffle
 from jaxbudget.selectors import fifo, measuring
 from jaxbudget.selectors.fifo import Fifo
 from jaxbudget.selectors.measuring import Memory, percentile
@@ -105,10 +105,14 @@ def _select_sampled(size: int, tail: str, label_weights: str):
   def select(state, key, batch, forward):
     memory, loss, scored = measuring.measure(state.memory, batch, forward)
 
-    history = jnp.concatenate([state.history[size:], loss])
-    filled = jnp.minimum(state.filled + size, history.shape[0])
+    real = batch.weight > 0
+    count = jnp.sum(real, dtype=jnp.int32)
+    latest = jnp.concatenate([state.history, loss[present_first(batch.weight)]])
+    history = jax.lax.dynamic_slice_in_dim(latest, count, state.history.shape[0])
+    filled = jnp.minimum(state.filled + count, history.shape[0])
     chance = percentile(history, filled, loss) ** state.power
     accepted = state.priming | (jax.random.uniform(key, (size,), jnp.float32) < chance)
+    accepted &= real
 
     queue = fifo.push(state.queue, batch, accepted)
     flushed = tail == 'flush' and state.rows_left == 1
@@ -125,7 +129,7 @@ def _select_sampled(size: int, tail: str, label_weights: str):
       filled=jnp.where(state.priming, state.filled, filled),
       queue=queue,
       rows_left=state.rows_left - 1,
-      considered=state.considered + size,
+      considered=state.considered + count,
       accepted=state.accepted + jnp.sum(accepted, dtype=jnp.int32),
       head=head,
     )
@@ -143,24 +147,24 @@ def _report(state):
   }
 
 
-def _affordable_acceptance(spec, budget, primed, measured):
+def _affordable_acceptance(spec, budget, primed, scoring):
   """The acceptance rate that spends 3BTN forward equivalents in expectation.
 
-  Scoring passes cost measured*N, primed epochs 3*primed*N, the rest 3aN an epoch.
+  Scoring passes cost N in each epoch that scores, primed epochs 3*primed*N, the rest 3aN an epoch.
   """
-  fixed = primed + measured * budget.scoring / 3
+  fixed = primed + budget.looks(scoring) / 3
   rate = (spec.epochs * budget.fraction - fixed) / max(1, spec.epochs - primed)
   if rate <= 0:
     raise ValueError(
       f"budget_unit='compute' is impossible for selective_backprop at budget={budget}: "
-      f'{measured} scoring epochs{" and a primed one" if primed else ""} of {spec.epochs} '
+      f'{len(scoring)} scoring epochs{" and a primed one" if primed else ""} of {spec.epochs} '
       f'alone cost {float(fixed / spec.epochs):.4f} of full training; raise the budget or '
       f'staleness{", or set prime=False" if primed else ""}'
     )
   return min(Fraction(1), rate)
 
 
-def _sampled_facts(spec, budget, acceptance, primed, measured):
+def _sampled_facts(spec, budget, acceptance, primed, scoring):
   facts = plain_facts(spec, spec.epochs, spec.num_examples)
   if primed and budget.unit == 'backward':
     later = ledger.share((spec.epochs - 1) * spec.num_examples, budget)
@@ -168,7 +172,8 @@ def _sampled_facts(spec, budget, acceptance, primed, measured):
   epoch = facts.rows * spec.batch_size
   trained = round((primed + (spec.epochs - primed) * acceptance) * epoch)
   return facts._replace(
-    planned=Cost(measured * epoch, trained, trained),
+    planned=Cost(len(scoring) * epoch, trained, trained),
+    scoring=scoring,
     cost='expected',
     row_cost=facts.row_cost._replace(scored=spec.batch_size),
   )
@@ -247,17 +252,19 @@ def selective_backprop(
   _refuse_bad_options(spec, b, history, tail, rate, staleness, label_weights)
   exact = rate == 'exact'
   primed = int(prime and not exact)
-  measured = -(-spec.epochs // staleness)
+  scoring = range(0, spec.epochs, staleness)
   acceptance = budget.fraction
   if budget.unit == 'compute':
-    acceptance = _affordable_acceptance(spec, budget, primed, measured)
+    acceptance = _affordable_acceptance(spec, budget, primed, scoring)
   b = float(1 / acceptance - 1 if b is None else b)
   if exact:
-    selector = exact_form(spec, acceptance, b, measured, staleness)
+    selector = exact_form(spec, acceptance, b, staleness)
   else:
-    facts = _sampled_facts(spec, budget, stationary_acceptance(b, history), primed, measured)
+    facts = _sampled_facts(spec, budget, stationary_acceptance(b, history), primed, scoring)
     selector = _sampled_form(spec, facts, b, history, primed, staleness, tail, label_weights)
-  return selector._replace(facts=selector.facts._replace(lr_ahead=int(lr_ahead)))
+  relabels = label_weights == 'head' and not exact  # by class: a task of numbers has none
+  asks = ('probabilities',) if relabels else ()
+  return selector._replace(facts=selector.facts._replace(lr_ahead=int(lr_ahead), asks=asks))
 
 
 def _sampled_form(spec, facts, b, history, primed, staleness, tail, label_weights) -> Selector:

@@ -31,40 +31,40 @@ def _select(size: int):
 
   def select(state, key, batch, forward):
     memory, loss, scored = measuring.measure(state.memory, batch, forward)
-    count = loss.shape[0]
-    quantile = percentile(loss, jnp.int32(count), loss)
+    count, real = loss.shape[0], batch.weight > 0
+    pool = jnp.where(real, loss, jnp.nan)
+    quantile = percentile(pool, jnp.sum(real, dtype=jnp.int32), loss)
     # Gumbel top-k on log weights. Weight 0 (the lowest loss) is chosen last of all, and at
     # random among ties, so that there is a full batch whatever the losses are.
     impossible = (quantile == 0) & (state.power > 0)
     log_weight = state.power * jnp.log(jnp.maximum(quantile, jnp.float32(0.5 / count)))
     clock = -(log_weight + jax.random.gumbel(key, (count,), jnp.float32))
-    order = jnp.lexsort((clock, impossible))
+    order = jnp.lexsort((clock, impossible, ~real))
     chosen = jax.tree.map(lambda x: x[order[:size]], batch)
     return state._replace(memory=memory), chosen, {'scored': scored}
 
   return select
 
 
-def _facts(spec, acceptance, measured):
+def _facts(spec, acceptance, staleness):
   facts = plain_facts(spec, spec.epochs, ledger.share(spec.num_examples, acceptance))
   candidates = spec.num_examples // facts.rows
+  scoring = range(0, spec.epochs, staleness)
   return facts._replace(
     candidates=candidates,
-    planned=facts.planned._replace(scored=measured * facts.rows * candidates),
+    planned=facts.planned._replace(scored=len(scoring) * facts.rows * candidates),
     row_cost=facts.row_cost._replace(scored=candidates),
+    scoring=scoring,
   )
 
 
-def exact_form(
-  spec: Spec, acceptance: Fraction, power: float, measured: int, staleness: int
-) -> Selector:
+def exact_form(spec: Spec, acceptance: Fraction, power: float, staleness: int) -> Selector:
   """The method, its options resolved.
 
   Args:
     spec: sizes of the run.
     acceptance: share of the samples that an epoch trains on.
     power: b.
-    measured: epochs that score.
     staleness: epochs that one scoring pass serves.
 
   Returns:
@@ -73,7 +73,7 @@ def exact_form(
   Raises:
     ValueError: no full batch fits.
   """
-  facts = _facts(spec, acceptance, measured)
+  facts = _facts(spec, acceptance, staleness)
 
   def init(key):
     del key

@@ -29,24 +29,31 @@ class State(NamedTuple):
   steps: jax.Array  # i32[]  of the run
 
 
-def quantile(loss: jax.Array, share: float | jax.Array) -> jax.Array:
+def quantile(
+  loss: jax.Array, share: float | jax.Array, weight: jax.Array | None = None
+) -> jax.Array:
   """The loss that a share of a batch does not exceed: the ceil(share*s)-th smallest.
 
   Args:
     loss: f32[s].
     share: in (0, 1].
+    weight: f32[s]; examples of weight 0 are left out. None is all.
 
   Returns:
     f32[].
   """
-  count = loss.shape[0]
-  place = jnp.ceil(jnp.float32(share) * count - jnp.float32(1e-4)).astype(jnp.int32) - 1
-  return jnp.sort(loss)[jnp.clip(place, 0, count - 1)]
+  count = jnp.int32(loss.shape[0])
+  if weight is not None:
+    count = jnp.sum(weight > 0, dtype=jnp.int32)
+    loss = jnp.where(weight > 0, loss, jnp.inf)
+  place = jnp.float32(share) * count.astype(jnp.float32) - jnp.float32(1e-4)
+  place = jnp.ceil(place).astype(jnp.int32) - 1
+  return jnp.sort(loss)[jnp.clip(place, 0, jnp.maximum(count - 1, 0))]
 
 
-def _level(state, loss, share, decay):
+def _level(state, loss, share, decay, weight=None):
   """A, with this batch in it."""
-  return decay * state.level + (1 - decay) * quantile(loss, share)
+  return decay * state.level + (1 - decay) * quantile(loss, share, weight)
 
 
 def _over_all(factor, weight):
@@ -88,20 +95,20 @@ def _paced(start: float, until: float, decay: float):
     done = state.step.astype(jnp.float32) / state.steps.astype(jnp.float32)
     return jnp.minimum(start + (1 - start) * done / until, 1)
 
-  def level(state, loss):
+  def level(state, loss, weight):
     # An average from 0 would find nobody easy for 1/(1 - decay) steps: it begins at the first one.
     fades = jnp.where(state.step > 0, jnp.float32(decay), jnp.float32(0))
-    return _level(state, loss, share(state), fades)
+    return _level(state, loss, share(state), fades, weight)
 
   def weigh(state, loss, weight):
-    easy = loss <= level(state, loss)
+    easy = loss <= level(state, loss, weight)
     everybody = state.step >= state.steps - share_of(state.steps, 1 - ledger.as_written(until))
     everybody |= start == 1
     return _over_all((easy | everybody).astype(jnp.float32), weight)
 
   def update(state, batch, outputs):
-    del batch
-    return state._replace(level=level(state, outputs.loss), step=state.step + 1)
+    now = level(state, outputs.loss, batch.weight)
+    return state._replace(level=now, step=state.step + 1)
 
   return weigh, update
 

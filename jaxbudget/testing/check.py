@@ -6,11 +6,12 @@ A test of your own is one line:
     jaxbudget.testing.check_selector(my_factory, temperature=2.0)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from jaxbudget import ledger
-from jaxbudget.testing import hooks, runs
+from jaxbudget import options as options_lib
+from jaxbudget.testing import absent, hooks, runs
 from jaxbudget.testing.toy import SPEC
 from jaxbudget.types import Selector
 
@@ -30,10 +31,11 @@ def check_selector(
 
   Plans are in range and of R row slots, what is declared in `Facts` holds (cost, `asks`,
   `distinct`, `uniform_on_ties`, the cost of a row), the cap is never passed in either unit of
-  budget, `scored` counts the calls of `forward`, the state keeps its structure and dtypes, jit
-  changes nothing, budgets and seeds share one program, the same seed gives the same bits, also
-  from a checkpoint, what it was trained on can be recorded and replayed, and nothing is moved to
-  or from the device inside an epoch.
+  budget, and no more is planned than is left by the runs that come first, `scored` counts the
+  calls of `forward`, the state keeps its structure and dtypes, jit changes nothing, budgets and
+  seeds share one program, the same seed gives the same bits, also from a checkpoint, what it was
+  trained on can be recorded and replayed, samples whose images are not there are taken last, and
+  nothing is moved to or from the device inside an epoch.
 
   Args:
     factory: `(spec, budget, **needed, **options) -> Selector`.
@@ -48,11 +50,15 @@ def check_selector(
   def make(budget):
     return factory(SPEC, ledger.as_budget(budget), **(needed or {}), **options)
 
+  before = _before(factory, options)
   selector = make(budgets[0])
   # What runs cannot be judged while the hooks do not even fit together.
   faults = list(hooks.declared(selector))
   faults = faults or [*hooks.fitting(selector), *hooks.sharing(selector, make(budgets[1]))]
-  faults = faults or list(runs.kept(selector, budgets[0], _charged(make, budgets[1])))
+  if not faults:
+    charged = _charged(make, budgets[1])
+    faults = [*absent.taken(selector), *_dear(make, budgets[1], before)]
+    faults += runs.kept(selector, budgets[0], charged)
   if faults:
     name = getattr(factory, '__qualname__', repr(factory))
     raise Unsound('\n'.join([f'{name} is not sound:', *(f'- {fault}' for fault in faults)]))
@@ -61,13 +67,37 @@ def check_selector(
 def _charged(make, budget) -> tuple[Selector, ledger.Budget] | None:
   """The method under a compute budget.
 
-  None if it scores nothing, takes no such budget, or plans for more than there is: the cap will
-  cut its run short, which is no fault.
+  None if it scores nothing, takes no such budget, or plans for more than there is.
   """
   budget = ledger.as_budget(budget, 'compute')
   try:
-    facts = make(budget).facts
+    selector = make(budget)
   except ValueError:
     return None
-  fits = ledger.price(facts.planned, budget.unit) <= ledger.cap(SPEC, budget, facts)
-  return (make(budget), budget) if facts.planned.scored and fits else None
+  fits = ledger.price(selector.facts.planned, budget.unit) <= ledger.cap(
+    SPEC, budget, selector.facts
+  )
+  return (selector, budget) if selector.facts.planned.scored and fits else None
+
+
+def _before(factory, options) -> int:
+  """Forward equivalents, a tenth of full training, of runs that come first; 0 if none is needed."""
+  of = getattr(factory, 'needs', lambda options: ())
+  defaults = {name: option.default for name, option in options_lib.of(factory).items()}
+  needs_runs = any(need.runs for need in of({**defaults, **options}))
+  return 3 * SPEC.epochs * SPEC.num_examples // 10 if needs_runs else 0
+
+
+def _dear(make, budget, before: int) -> Iterator[str]:
+  """Plans under a compute budget that are more than there is, with and without runs before."""
+  for spent in sorted({0, before}):
+    charged = ledger.as_budget(budget, 'compute', spent)
+    try:
+      facts = make(charged).facts
+    except ValueError:  # it takes no such budget
+      continue
+    try:
+      ledger.check_planned(SPEC, charged, facts, 'this method')
+    except ValueError as e:
+      told = f', after {spent} that the runs before it have cost' if spent else ''
+      yield f'{e}{told}: heed `ledger.trainable` or `Budget.looks`, or refuse the budget'

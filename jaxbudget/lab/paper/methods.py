@@ -220,10 +220,6 @@ METHODS: dict[str, Method] = {
     changes=(
       Change('first epoch in stored order', 'shuffled', 'the order of files is no rule'),
       Change('a multiset of N', 'its first floor(N B), shuffled', 'budgets compare'),
-      Change(
-        'first epoch of everybody', 'some left out and doubled already, at random',
-        'every epoch is drawn by one rule, and before the first all losses tie',
-      ),
     ),
     absent=(
       ('noise on the images of those that come twice', 'methods choose images, and change none'),

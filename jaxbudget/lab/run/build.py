@@ -156,13 +156,14 @@ def _make_selector(
   """
   scoring = _scoring(cell, info, options['model'])
   scored_by = getattr(part.factory, 'scored_by', lambda options: None)(options['selector'])
-  budget = as_budget(cell.budget, cell.budget_unit, spent)
-  share = scoring.share(cell.epochs)
+  budget = scoring.of(as_budget(cell.budget, cell.budget_unit, spent))
   if scored_by:  # by a network of the method's own
     share = _proxy_share(cell, info, options['model'], scored_by, scoring)
-  budget = dataclasses.replace(budget, scoring=share)
+    budget = dataclasses.replace(budget, scoring=share)
   selector = make_selector(cell.selector, spec, budget, options['selector'])
-  return budget, scoring, rescored(selector, spec, scoring)
+  selector = rescored(selector, spec, scoring)
+  ledger.check_planned(spec, budget, selector.facts, f'selector {cell.selector!r}')
+  return budget, scoring, selector
 
 
 def _check_halves(cell, options: Mapping[str, Any]) -> None:
