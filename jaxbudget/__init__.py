@@ -25,6 +25,7 @@ Training:
 - `make_step`: the one training step, for a loop of one's own (examples/own_loop.py).
 - `engine`: a run set up and its epochs, each as one compiled program (`make_program`,
   `begin_epoch` and `train_rows` are its parts).
+- `check_labels`: whether labels are what a task wants; called once, before a loop of one's own.
 - `affordable`: whether a step still fits under the cap.
 - `Batch`, `Outputs`: examples on their way through a step, made by `plain_batch`, `blank_batch`.
 - `Model`, `Augment`, `Data`: a network, an augmentation, a split on the device.
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
   from jaxbudget.selectors import make_selector
   from jaxbudget.state import init_state
   from jaxbudget.step import make_step
+  from jaxbudget.task import check_labels
   from jaxbudget.types import (
     Augment,
     Batch,
@@ -94,6 +96,7 @@ __all__ = [
   'affordable',
   'begin_epoch',
   'blank_batch',
+  'check_labels',
   'engine',
   'init_state',
   'load',
@@ -115,6 +118,7 @@ _HOME = {
   'selectors': ('make_selector',),
   'state': ('init_state',),
   'step': ('make_step',),
+  'task': ('check_labels',),
   'types': (
     'Augment', 'Batch', 'Cost', 'Data', 'Facts', 'Model', 'Need', 'Needed', 'Outputs', 'Plan',
     'Scan', 'Seen', 'Selector', 'Spec', 'blank_batch', 'plain_batch',

@@ -9,11 +9,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxbudget import factories, scores
 from jaxbudget.data.dataset import Info
 from jaxbudget.losses import cross_entropy, squared_error
 from jaxbudget.types import Outputs
+
+
+def as_it_is(output: jax.Array) -> jax.Array:
+  """The `answer` of a task whose network speaks in the units of the labels, or of classes."""
+  return output
 
 
 class Task(NamedTuple):
@@ -30,6 +36,8 @@ class Task(NamedTuple):
     correct: `(output, target) -> bool[n]`; all false where nothing is right or wrong.
     rank: `(correct, loss) -> scalar`, of sums over a split: the better, the higher.
     score: `(correct, loss, count) -> float`, of the same sums over `count` samples, in percent.
+    labels: what they must be, `classes` or `numbers`, see `check_labels`; empty takes both.
+    answer: `output -> f32[n,C]`, of labels that are numbers what is predicted, in their units.
   """
 
   name: str
@@ -41,6 +49,8 @@ class Task(NamedTuple):
   correct: Callable[[jax.Array, jax.Array], jax.Array]
   rank: Callable[[jax.Array, jax.Array], jax.Array]
   score: Callable[[int, float, int], float]
+  labels: str = ''
+  answer: Callable[[jax.Array], jax.Array] = as_it_is
 
   @property
   def is_accuracy(self) -> bool:
@@ -67,6 +77,8 @@ def classification(info: Info, *, label_smoothing: float = 0.0) -> Task:
   """
   if info.label_mean:
     raise ValueError(f'task classification: the labels of {info.name} are numbers, not classes')
+  if info.num_classes < 2:
+    raise ValueError(f'task classification: {info.name} has one class only: give 2 or more')
   if not 0 <= label_smoothing < 1:
     raise ValueError(f'label_smoothing={label_smoothing!r} is refused: it must be in [0, 1)')
   return _classification(label_smoothing)
@@ -154,6 +166,7 @@ def _classification(label_smoothing: float) -> Task:
     correct=scores.same_class,
     rank=_right_answers,
     score=_accuracy,
+    labels='classes',
   )
 
 
@@ -178,6 +191,10 @@ def _regression(mean: tuple[float, ...], std: tuple[float, ...]) -> Task:
     del target
     return jnp.zeros(output.shape[0], bool)
 
+  def answer(output):
+    centre, scale = (jnp.asarray(v, jnp.float32)[None] for v in (mean, std))
+    return output * scale + centre
+
   return Task(
     name='regression',
     score_name='R2',
@@ -188,4 +205,57 @@ def _regression(mean: tuple[float, ...], std: tuple[float, ...]) -> Task:
     correct=nothing_right,
     rank=lambda correct, loss: -loss,
     score=lambda correct, loss, count: 100 * (1 - loss / count),
+    labels='numbers',
+    answer=answer,
   )
+
+
+def check_labels(label: jax.Array, num_classes: int, task: Task = CLASSIFICATION) -> None:
+  """Refuses labels that a task would misread: within a compiled step nobody could say so.
+
+  `engine.prepare` does this. A loop of one's own does it once, before it trains: one-hot floats
+  would all pass for class 0, and a class that there is not for none at all.
+
+  Args:
+    label: of a split, [N,...], on the host or on a device; its values are looked at.
+    num_classes: C.
+    task: what is learned.
+
+  Raises:
+    ValueError: other labels than the task wants, or a class out of range.
+  """
+  check_label_kind(label, task)
+  if jnp.issubdtype(label.dtype, jnp.floating):
+    return
+  label = np.asarray(label)  # on the host, so that no program is made for it
+  if label.size and not 0 <= label.min() <= label.max() < num_classes:
+    raise ValueError(
+      f'labels run from {label.min()} to {label.max()}, but the run was set up for a Spec of '
+      f'num_classes={num_classes}: they must be in [0, {num_classes})'
+    )
+
+
+def check_label_kind(label: jax.Array, task: Task) -> None:
+  """The part of `check_labels` that looks at type and shape only, so that it costs nothing."""
+  if not hasattr(label, 'dtype'):
+    raise ValueError(f'labels are a {type(label).__name__}: give a NumPy or JAX array')
+  told, wanted = f'labels are {label.dtype}{list(label.shape)}', f'task {task.name!r} wants'
+  rows = 'label.argmax(-1) if they are one-hot'
+  if jnp.issubdtype(label.dtype, jnp.floating):
+    if task.labels == 'classes':
+      raise ValueError(
+        f'{told}, numbers to predict, but {wanted} classes, whole numbers [N] in [0, C): give '
+        f'{rows}, or task=regression'
+      )
+    if label.ndim != 2:
+      raise ValueError(f'{told}: numbers to predict must be [N,C], as label[:, None] is')
+    return
+  if not jnp.issubdtype(label.dtype, jnp.integer) and label.dtype != bool:
+    raise ValueError(f'{told}: they must be whole numbers [N] in [0, C), or floats [N,C]')
+  if task.labels == 'numbers':
+    raise ValueError(
+      f'{told}, classes, but {wanted} numbers to predict, floats [N,C]: give them as float32, or '
+      'task=classification'
+    )
+  if label.ndim != 1:
+    raise ValueError(f'{told}: classes must be whole numbers [N], {rows}')
