@@ -11,7 +11,7 @@ from toy_methods import held_out, loss_scan
 
 from jaxbudget.selectors.sgd import unif_sgd
 from jaxbudget.testing import SPEC, Unsound, check_selector, data
-from jaxbudget.types import Cost, Selector
+from jaxbudget.types import Cost, Scan, Selector
 
 N = SPEC.num_examples
 
@@ -25,6 +25,14 @@ def remembering(spec, budget, **hooks) -> Selector:
     'update': _count,
   }
   return plain._replace(**{**parts, **hooks})
+
+
+def scanning(spec, budget, scan, on_host=False):
+  """unif_sgd with whole numbers for a state, and a look at all samples before its second epoch."""
+  kept = lambda state, batch, outputs: state
+  init = lambda key: jnp.zeros(N, jnp.int32)
+  selector = remembering(spec, budget, init=init, update=kept, scan=scan)
+  return selector._replace(facts=selector.facts._replace(scan=Scan(3, 1, on_host=on_host)))
 
 
 def _count(state, batch, outputs):
@@ -168,6 +176,14 @@ BROKEN = {
   'a wish that no task knows': (with_facts(unif_sgd, asks=('age',)), "facts.asks names 'age'"),
   'row slots that follow the budget': (
     with_plan(_of_this_budget), 'a plan has 3 row slots, and must have R=6',
+  ),
+  'a scan that changes a dtype': (
+    lambda spec, budget: scanning(spec, budget, lambda s, k, seen: (seen.loss * 100)),
+    'scan makes state float32.48., init made it int32.48.',
+  ),
+  'a scan of the host that changes a dtype': (
+    lambda spec, budget: scanning(spec, budget, lambda s, k, seen: seen.loss, on_host=True),
+    'scan makes state float32.48., init made it int32.48.',
   ),
   'a row that is no step': (
     with_plan(_idle_later, uniform_on_ties=False), 'epoch 2: a row of the plan has no weight',

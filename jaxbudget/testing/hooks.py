@@ -1,6 +1,7 @@
 """The rules for a method's hooks, one by one."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,16 @@ import numpy as np
 
 from jaxbudget.state import slots
 from jaxbudget.testing.toy import SPEC
-from jaxbudget.types import CAPABILITIES, Batch, Outputs, Plan, Selector, blank_batch, take_all
+from jaxbudget.types import (
+  CAPABILITIES,
+  Batch,
+  Outputs,
+  Plan,
+  Seen,
+  Selector,
+  blank_batch,
+  take_all,
+)
 
 _ROW = ('select', 'weigh', 'update', 'report')
 _COSTS = ('exact', 'expected', 'bound')
@@ -62,6 +72,8 @@ def fitting(selector: Selector) -> Iterator[str]:
   yield from same('select', selected[0])
   trained = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), selected[1])
   yield from same('update', jax.eval_shape(selector.update, state, trained, _forward(trained)))
+  if selector.facts.scan.every:
+    yield from same('scan', _scanned(selector, state))
   if selector.sizes and selector.sizes[-1] < len(trained.weight):
     yield f'sizes={selector.sizes} end below the {len(trained.weight)} examples that select gives'
   if 'scored' not in selected[2] or selected[2]['scored'].dtype != jnp.int32:
@@ -76,6 +88,22 @@ def fitting(selector: Selector) -> Iterator[str]:
 def _forward(batch: Batch) -> Outputs:
   logits = batch.image.reshape(batch.index.shape[0], -1)[:, : SPEC.num_classes]
   return Outputs(logits, jnp.sum(logits * batch.target, axis=-1))
+
+
+def _scanned(selector: Selector, state: Any) -> Any:
+  """The state after a scan that has seen random numbers; as the engine calls the hook."""
+  scan, random = selector.facts.scan, np.random.RandomState(0)
+  numbers = lambda *shape: random.standard_normal((SPEC.num_examples, *shape)).astype(np.float32)
+  features = math.prod(SPEC.image_shape)  # as those of `toy.MODEL`
+  seen = Seen(
+    loss=np.abs(numbers()),
+    logits=numbers(SPEC.num_classes) if 'logits' in scan.wants else None,
+    features=numbers(features) if 'features' in scan.wants else None,
+    label=np.arange(SPEC.num_examples, dtype=np.int32) % SPEC.num_classes,
+  )
+  if scan.on_host:
+    return selector.scan(jax.device_get(state), jax.random.key(1), seen)
+  return jax.eval_shape(selector.scan, state, jax.random.key(1), seen)
 
 
 def _is_identity(select, state, key, batch) -> bool:
