@@ -10,7 +10,6 @@ M samples shown in one picture (1; 2 under mixup; 4 under RICAP), R rows in a fu
 
 import dataclasses
 import inspect
-import operator
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -61,8 +60,8 @@ class Spec:
 
 def _size(name, value) -> int:
   try:
-    whole = None if isinstance(value, bool) else operator.index(value)
-  except TypeError:
+    whole = None if isinstance(value, bool) else value.__index__()
+  except (AttributeError, TypeError):
     whole = None
   if whole is None or whole < 1:
     raise ValueError(f'Spec.{name}={value!r} is refused: it must be a whole number from 1 on')
