@@ -76,9 +76,11 @@ $(DOCS)/.installed: docs/requirements.lock $(STAMP)
 	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r docs/requirements.lock
 	@touch $@
 
-# On a machine with an accelerator: right, fast, overheads, several runs, whole runs.
-gpu: $(STAMP)
-	$(BIN)/python benchmarks/accelerator.py
+# On a machine with an accelerator: right, fast, overheads, whole runs, several runs. By a Python
+# that has jax for it, flax, optax and chex; the library need not be installed.
+GPU_PYTHON ?= python3
+gpu:
+	$(GPU_PYTHON) benchmarks/accelerator.py $(ARGS)
 
 # Row programs as compilers make them for GPUs and TPUs that are not there, and what they cost: an
 # hour of one core. `aot-few` is three rows. Says so and is done where there are no such compilers.

@@ -33,7 +33,7 @@ RATIOS = (
   ('p_sgd epoch / uniform epoch', 'p_sgd', 'unif_sgd', 'epoch', 1.03),
   ('selective_backprop epoch / uniform epoch', 'sb', 'unif_sgd', 'epoch', 2.3),
   ('ordered_sgd compact at its least q / dense', 'compact', 'dense', 'epoch', 0.5),
-  ('row without a step / row with one', 'sb_never', 'unif_sgd', 'row', 0.36),
+  ('row without a step / uniform row', 'sb_never', 'unif_sgd', 'row', 0.36),
 )
 
 

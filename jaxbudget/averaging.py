@@ -1,7 +1,7 @@
 """Averages of the weights along a run, BatchNorm statistics included; these are evaluated."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -103,6 +103,25 @@ def _lookahead(decay, every, power):
     return average, jax.tree.map(lambda fast, slow: jnp.where(due, slow, fast), weights, average)
 
   return Averaging(_copies, update, lambda average, weights: average)
+
+
+def check_rows(name: str, options: Mapping[str, Any], rows: int) -> None:
+  """Refuses an averaging of this module whose first time would come after the run.
+
+  Args:
+    name: of it.
+    options: all that it has.
+    rows: of the run.
+
+  Raises:
+    ValueError: it would keep the weights that the run begins with, and these would be evaluated.
+  """
+  least = options.get('every', 0)
+  if rows < least:
+    raise ValueError(
+      f'averaging={name!r} with every={least} needs a run of at least {least} rows, got {rows}: it '
+      'would evaluate the weights of before the first; lower averaging_options.every'
+    )
 
 
 def make_averaging(name: str = 'none', **options) -> Averaging:

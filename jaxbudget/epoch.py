@@ -16,7 +16,7 @@ import optax
 from jaxbudget import averaging as averaging_lib
 from jaxbudget import ledger, parallel
 from jaxbudget.averaging import Averaging
-from jaxbudget.feeding import fetch, weigh
+from jaxbudget.feeding import fetch, present
 from jaxbudget.keys import derive
 from jaxbudget.rows import Row, as_row
 from jaxbudget.state import RowMetrics, TrainState, check_size
@@ -207,10 +207,13 @@ def _row(program, state, data, values, root, drawn):
   """One plan row: gather its candidates, take the step, enter it into the books."""
   row = state.row
   index, weight = state.plan.index[row], state.plan.weight[row]
-  image, weight = fetch(data.image, row, index), weigh(data.image, row, weight)
+  image, there = fetch(data.image, row, index), present(data.image, row)
+  if there is not None:
+    weight = jnp.where(there, weight, jnp.float32(0))
   batch = plain_batch(data, index, weight, program.num_classes, image)
   parts = program.selector, program.model, program.optimizer, program.augment
-  step = make_step(*parts, program.task, program.mesh, program.averaging)
+  rest = program.task, program.mesh, program.averaging
+  step = make_step(*parts, *rest, gaps=there is not None)
   state, metrics = step(state, batch, values, root, drawn)
   return state.replace(
     metrics=jax.tree.map(lambda rows, own: rows.at[row].set(own), state.metrics, metrics)

@@ -44,7 +44,7 @@ class Chunk:
     pixels: [rows,K,D], flat, as `data.flat.FlatImages` are.
     first: i32[], the row that is the first in it.
     image_shape: of an image.
-    present: f32[rows,K,1], 0 where there is no image; None where all of them must be there.
+    present: f32[rows,K,1], 0 where there is no image; None where all of them are there.
   """
 
   pixels: jax.Array  # [rows,K,D]
@@ -72,12 +72,11 @@ def fetch(images: Any, row: jax.Array, index: jax.Array) -> jax.Array:
   return images.of_row(row) if isinstance(images, Chunk) else images[index]
 
 
-def weigh(images: Any, row: jax.Array, weight: jax.Array) -> jax.Array:
-  """Inside a compiled program: the weights f32[K] of a row, 0 where there is no image."""
+def present(images: Any, row: jax.Array) -> jax.Array | None:
+  """Inside a compiled program: which images of a row there are, bool[K]; None: all of them."""
   if not isinstance(images, Chunk) or images.present is None:
-    return weight
-  present = jax.lax.dynamic_index_in_dim(images.present, row - images.first, keepdims=False)
-  return weight * present[:, 0]
+    return None
+  return jax.lax.dynamic_index_in_dim(images.present, row - images.first, keepdims=False)[:, 0] > 0
 
 
 @dataclasses.dataclass
@@ -212,10 +211,14 @@ def _chunks(data, walk, size, mesh) -> Iterator[tuple[Data, int, int]]:
   source = data.image
 
   def placed(pixels, first):
-    present = getattr(source, 'present', None)
-    if present is not None:
+    present = getattr(source, 'present', None) if walk.epoch is not None else None
+    # Without a gap it is the program that there always was. Processes that read other columns
+    # cannot agree on that here.
+    if present is not None and not (jax.process_count() == 1 and present.all()):
       present = np.broadcast_to(present, pixels.shape[:2])[..., None].astype(np.float32)
       present = parallel.place_columns(present, size, mesh)
+    else:
+      present = None
     chunk = parallel.place_columns(pixels, size, mesh)
     first = parallel.replicate(np.int32(first), mesh)
     return data._replace(image=Chunk(chunk, first, source.shape[1:], present))

@@ -32,6 +32,7 @@ def make_step(
   task: Task = CLASSIFICATION,
   mesh: Mesh | None = None,
   averaging: Averaging = averaging_lib.NONE,
+  gaps: bool = False,
 ) -> Step:
   """Makes the training step of a method.
 
@@ -49,6 +50,8 @@ def make_step(
     task: what is learned.
     mesh: devices to split batches over.
     averaging: of the weights, after the step.
+    gaps: images of candidates of weight 0 are missing: BatchNorm leaves them out and nobody pays
+      for them. A row of nothing else is no step.
 
   Returns:
     `(state, batch[K], row, root, drawn=None) -> (state, metrics)`: a step on the plan row
@@ -61,7 +64,7 @@ def make_step(
     ValueError: the method asks for what the task cannot tell.
   """
   check_asked(selector, task)
-  return _make(row_hooks(selector), model, optimizer, augment, task, mesh, averaging)
+  return _make(row_hooks(selector), model, optimizer, augment, task, mesh, averaging, gaps)
 
 
 def once(due: jax.Array, function: Callable[..., tuple], carry: tuple) -> tuple:
@@ -113,19 +116,37 @@ def check_asked(
     )
 
 
+def _stand_ins(real: jax.Array) -> jax.Array:
+  """Who is shown in each place of a row, i32[K]: itself, or in turn one that is `real`, bool[K].
+
+  Padding and what is missing are so mixed with nobody: their weight is 0 again afterwards.
+  """
+  place = jnp.arange(len(real), dtype=jnp.int32)
+  first = jnp.argsort(~real, stable=True).astype(jnp.int32)  # those that are real
+  return jnp.where(real, place, first[place % jnp.maximum(jnp.sum(real, dtype=jnp.int32), 1)])
+
+
 @functools.lru_cache(maxsize=64)
-def _make(selector, model, optimizer, augment, task, mesh, averaging) -> Step:
+def _make(selector, model, optimizer, augment, task, mesh, averaging, gaps) -> Step:
   """The step, for row hooks."""
   optimizer = optax.with_extra_args_support(optimizer)
+  holes = gaps or selector.partial  # places of a row may hold nobody
 
   def step(state: TrainState, batch: Batch, row, root, drawn: Any = None):
-    row = as_row(row)
+    row, real = as_row(row), batch.weight > 0
+    if holes:
+      place = _stand_ins(real)
+      batch = jax.tree.map(lambda x: x[place], batch)
     if augment is not None:
       key = derive(root, 'augment', state.epoch, state.row)
       batch = with_epoch(augment.train, key, state.epoch, batch, drawn)
+    if holes:  # nobody has a share in the picture of a stand-in, which tells it, wherever it goes
+      share = jnp.where(real[:, None], batch.part_share, jnp.float32(0))
+      weight = jnp.where(real, batch.weight, jnp.float32(0))
+      batch = batch._replace(weight=weight, part_share=share)
     batch = parallel.share(batch, mesh)
     if selector.select is take_all:
-      state, metrics = train(state, batch, row)
+      state, metrics = (train_prefix if gaps else train)(state, batch, row)
       scored = jnp.int32(0)
     else:
       key = derive(root, 'select', state.epoch, state.row)
@@ -166,10 +187,21 @@ def _make(selector, model, optimizer, augment, task, mesh, averaging) -> Step:
       carry = once((below < needed) & (needed <= size), on_prefix(size), carry)
     return carry
 
+  def who_counts(batch):
+    """bool[n], who is in BatchNorm and in the books; None is everybody.
+
+    Padding of a partial batch is not a sample, nor is a stand-in for one that is missing.
+    """
+    real = batch.weight > 0 if selector.partial else None
+    if not gaps:
+      return real
+    there = jnp.any(batch.part_share > 0, axis=1)
+    return there if real is None else real & there
+
   def train(state, batch, row):
     """Forward, backward, optimizer, and feedback to the selector."""
     batch = parallel.share(batch, mesh)
-    mask = batch.weight > 0 if selector.partial else None
+    mask = who_counts(batch)
 
     def objective(params):
       logits, model_state = model.apply(
@@ -189,9 +221,9 @@ def _make(selector, model, optimizer, augment, task, mesh, averaging) -> Step:
     updates = jax.tree.map(lambda u: -row.learning_rate * u, updates)
     real, counted = batch.weight > 0, (weight > 0).astype(jnp.int32)
     hit = task.correct(logits, batch.target) & real
-    # Padding of a partial batch is not a sample.
     examples = jnp.sum(real, dtype=jnp.int32)
-    trained = examples if selector.partial else jnp.int32(batch.weight.shape[0])
+    everybody = jnp.int32(batch.weight.shape[0])
+    trained = everybody if mask is None else jnp.sum(mask, dtype=jnp.int32)
     metrics = RowMetrics.blank().replace(
       loss=mean,
       correct=jnp.sum(hit, dtype=jnp.int32),

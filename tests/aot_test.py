@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks.aot import checks, figures, hand_count, hlo
+from benchmarks.aot import checks, figures, hand_count, hlo, page
 from benchmarks.aot.programs import BATCH, SIDE, WIDTH, Row
 from benchmarks.aot.targets import TARGETS
 from jaxbudget.models import make_model
@@ -107,6 +107,47 @@ def test_a_row_is_read_off_its_text():
   assert least.seconds == pytest.approx(sum(seconds))
 
 
+def _with_prefixes():
+  """The row of `ROWS`: it scores or not, then trains on a whole batch, a half or a quarter."""
+  half, quarter = (
+    f"""
+%step_{n} (carry_{n}: (f32[64,64])) -> (f32[64,64]) {{
+  %carry_{n} = (f32[64,64]) parameter(0)
+  %x_{n} = bf16[{n},8,8,16]{{3,2,1,0}} get-tuple-element(%carry_{n}), index=0
+  %w_{n} = bf16[32,3,3,16]{{3,2,1,0}} get-tuple-element(%carry_{n}), index=1
+  %conv_{n} = (bf16[{n},4,4,32]{{3,2,1,0}}, u8[0]{{0}}) custom-call(%x_{n}, %w_{n}), WINDOW
+  ROOT %done_{n} = (f32[64,64]) tuple(%conv_{n})
+}}
+""" for n in (64, 32)
+  )  # fmt: skip
+  score = half.replace('_64', '_score').replace('[64,', '[128,')
+  none = """
+%not (carry_not: (f32[64,64])) -> (f32[64,64]) {
+  ROOT %carry_not = (f32[64,64]) parameter(0)
+}
+"""
+  taken = '%trained = (f32[64,64]) while(%carry), condition=%c, body=%step\n'
+  loops = taken + ''.join(
+    f'  %trained_{n} = (f32[64,64]) while(%carry), condition=%c, body=%step_{n}\n' for n in (64, 32)
+  )
+  chosen = (
+    '  %chosen = (f32[64,64]) conditional(%p, %a, %b), true_computation=%step_score, '
+    'false_computation=%not\n'
+  )
+  window = ROWS.partition('custom-call(%x, %w), ')[2].partition('\n')[0]
+  more = (score + half + quarter + none).replace('WINDOW', window)
+  return ROWS.replace(taken, loops + chosen).replace('%row (state', more + '%row (state')
+
+
+def test_a_step_on_a_prefix_comes_with_scoring_and_on_the_whole_batch_without():
+  plain, none = figures.row_cost(hlo.parse(ROWS), H100)
+  most, least = figures.row_cost(hlo.parse(_with_prefixes()), H100)
+  step = plain.flops - none.flops
+  assert most.flops == none.flops + 3 * step // 2  # not 2, though there are such branches
+  assert sum(most.convolutions.values()) == 2
+  assert least == most  # there is no row without a step
+
+
 def test_convolutions_are_counted_as_xla_counts_them():
   """On the CPU both can be had: forward, and both gradients in their general form."""
   for stride, pad, size in itertools.product((1, 2), (0, 1), (1, 3)):
@@ -135,7 +176,8 @@ def test_convolutions_are_counted_as_xla_counts_them():
 
 FILE = pathlib.Path(__file__).parents[1] / 'docs' / 'results' / 'aot.json'
 # Rows; what else is stored are pieces of them.
-STORED = [r for r in json.loads(FILE.read_text())['programs'].values() if 'dtype' in r]
+PROGRAMS = json.loads(FILE.read_text())['programs']
+STORED = [r for r in PROGRAMS.values() if 'dtype' in r]
 
 
 @pytest.mark.parametrize('record', STORED, ids=lambda r: f'{r["target"]}-{r["selector"]}')
@@ -146,6 +188,23 @@ def test_rows_that_are_stored_keep_to_the_rules(record):
     for size in (4 * 50_000, 4 * checks.IMAGES):
       exchange = [*record['exchange'], ['all-reduce', size], ['all-reduce', size]]
       assert len(list(checks.faults(row, record | {'exchange': exchange}))) == 1
+
+
+def test_what_is_stored_names_its_compiler_and_rows_that_there_are():
+  for name, record in PROGRAMS.items():
+    compiler = 'libtpu' if name.startswith('v5e') else 'jax-cuda12-plugin'
+    assert record['made']['commit'] and compiler in record['made']['compilers'], name
+  # A row that trains on nothing has at least scored something.
+  assert all(record['without_step']['flops'] for record in STORED if record['without_step'])
+
+
+def test_programs_are_stored_with_what_made_them(tmp_path, monkeypatch):
+  monkeypatch.setattr(page, 'STORED', tmp_path / 'aot.json')
+  page.store({'a': {'kernels': 1}})
+  page.store({'b': {'kernels': 2}})
+  found = page.stored()
+  assert found.keys() == {'programs'} and found['programs'].keys() == {'a', 'b'}
+  assert found['programs']['a']['made']['compilers']['jax'] == jax.__version__
 
 
 def test_layers_counted_by_hand_are_those_of_the_network():

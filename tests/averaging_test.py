@@ -8,6 +8,8 @@ import toys
 
 from jaxbudget import engine, precision, rows, schedules
 from jaxbudget.averaging import make_averaging
+from jaxbudget.lab import config as config_lib
+from jaxbudget.lab.sweep import grid
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
 from jaxbudget.state import from_bytes, to_bytes
@@ -140,3 +142,14 @@ def test_a_buffer_decays_by_the_momentum_of_its_row(name):
   np.testing.assert_allclose(second(jnp.float32(own)), plain, rtol=1e-5)
   if name == 'sgd':
     np.testing.assert_allclose(second(jnp.float32(0.2)), 0.7 * np.eye(2, 3), rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['ema', 'lookahead'])
+def test_a_run_ends_no_earlier_than_its_first_average(name):
+  config = {
+    'dataset': 'digits', 'model': 'mlp', 'seeds': 1, 'epochs': 1, 'batch_size': 359,  # 4 rows
+    'averaging': name,
+  }  # fmt: skip
+  with pytest.raises(ValueError, match=f"'{name}' with every=5 needs .* at least 5 rows, got 4"):
+    grid.make_runs(config_lib.defaults(**config))
+  assert grid.make_runs(config_lib.defaults(**config, averaging_options={'every': 4}))

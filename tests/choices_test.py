@@ -56,6 +56,16 @@ def test_runs_of_ranks():
   assert {9 - i for i in chosen('offset', data, 4, offset=0.7)} == {6, 7, 8, 9}
 
 
+@pytest.mark.parametrize('percent', [28, 29, 57, 58])
+def test_shares_are_of_the_decimal_that_is_written(percent):
+  data = of(np.arange(100), aum=np.arange(100).astype(np.float32))
+  share = percent / 100  # 100 * 0.29 is below 29 in binary
+  assert chosen('offset', data, 42, offset=share).min() == percent
+  for choice in ('strata', 'graph'):
+    data = data._replace(features=np.ones((100, 1), np.float32))
+    assert chosen(choice, data, 100 - percent, cutoff=share).min() == percent
+
+
 @pytest.mark.parametrize('choice', ['top', 'bottom', 'middle', 'offset'])
 def test_ties_fall_to_anybody(choice):
   data = of(np.zeros(8))

@@ -87,6 +87,13 @@ def test_faults_are_named(tmp_path):
   (directory / first).write_bytes((directory / first).read_bytes()[:400])
   with pytest.raises(data.DataError, match=f'{first} cannot be read'):
     load('imagenet8', tmp_path, directory)
+  save(directory)
+  content = bytearray((directory / first).read_bytes())
+  for mark, method in ((b'PK\x03\x04', 8), (b'PK\x01\x02', 10)):
+    content[content.index(mark) + method] = 9  # Deflate64, which zipfile does not know
+  (directory / first).write_bytes(content)
+  with pytest.raises(data.DataError, match=f'{first} cannot be read: .*compression'):
+    load('imagenet8', tmp_path, directory)
 
 
 def test_a_full_disk_is_met_before_anything_is_written(tmp_path, monkeypatch):

@@ -202,6 +202,28 @@ def test_folder_of_mixed_images(tmp_path):
   np.testing.assert_array_equal(turned, np.rot90(colour, -1)[:, 1:7])
 
 
+def test_8_bits_in_16_are_refused_unless_others_use_them_all(tmp_path):
+  dim = np.full((4, 4), 255, np.uint16)
+  for place, pixels in (('train/x', dim), ('train/y', 0 * dim), ('test/x', dim), ('test/y', dim)):
+    save(tmp_path / 'a' / place / '0.png', PIL.Image.fromarray(pixels))
+  with pytest.raises(data.DataError, match='would be black: save these 3 with 8 bits'):
+    load(tmp_path / 'a')
+  save(tmp_path / 'a/train/y/1.png', PIL.Image.fromarray(256 * dim))
+  loaded = load(tmp_path / 'a')
+  assert loaded.train_image.max() == 255 and not loaded.train_image[0].any()
+  assert (
+    loaded.notes[1].startswith('black, for they use the lower 8') and '3 of 5' in loaded.notes[1]
+  )
+
+
+def test_one_value_of_16_bits_may_be_transparent(tmp_path):
+  deep = np.array([[5, 6, 0x8000]], np.uint16)  # two of one high byte, one of them transparent
+  image = PIL.Image.fromarray(deep)
+  image.save(tmp_path / 'a.png', transparency=5)
+  found = pictures.read(tmp_path / 'a.png', pictures.Look())
+  assert found.pixels.tolist() == [[255, 0, 128]] and found.changes == ('deep', 'alpha')
+
+
 def test_all_faults_of_a_mixed_folder_are_said_at_once(tmp_path):
   mixed(tmp_path / 'a')
   (tmp_path / 'a/train/x/torn.jpg').write_bytes(b'\xff\xd8\xff nonsense')

@@ -80,6 +80,8 @@ def test_what_is_tested_on_where_there_is_no_test_split(tmp_path):
     data.load(save(tmp_path, **split))
   loaded = data.load(save(tmp_path, **split), validation=6)
   assert (loaded.info.num_train, loaded.info.num_test) == (6, 6)
+  np.testing.assert_allclose(loaded.info.mean, [(loaded.train_image / 255).mean()], rtol=1e-12)
+  np.testing.assert_allclose(loaded.info.std, [(loaded.train_image / 255).std()], rtol=1e-12)
   valid = {'x_val': GOOD['x_test'], 'y_val': GOOD['y_test']}
   loaded = data.load(save(tmp_path, **split, **valid))
   np.testing.assert_array_equal(loaded.test_image[..., 0], GOOD['x_test'])
@@ -192,6 +194,25 @@ def test_files_that_are_no_npz(tmp_path):
   at = whole.index(GOOD['x_train'].tobytes())
   path.write_bytes(whole[:at] + bytes(50) + whole[at + 50 :])
   with pytest.raises(data.DataError, match='x_train cannot be read: Bad CRC'):
+    data.load(name)
+  path.write_bytes(b'XX' + whole[2:])
+  with pytest.raises(data.DataError, match='not an npz file'):
+    data.load(name)
+  path.write_bytes(np.lib.format.magic(1, 0) + whole)
+  with pytest.raises(data.DataError, match='not an npz file|a single array'):
+    data.load(name)
+
+
+@pytest.mark.parametrize(('field', 'value', 'said'), [(8, 9, 'compression'), (6, 1, 'encrypted')])
+def test_members_that_cannot_be_unpacked_are_faults(tmp_path, field, value, said):
+  name = save(tmp_path)
+  path = tmp_path / 'set.npz'
+  content = bytearray(path.read_bytes())
+  for mark, shift in ((b'PK\x03\x04', 0), (b'PK\x01\x02', 2)):  # its own header, the directory's
+    at = content.index(mark)
+    content[at + field + shift] = value  # method 9 is Deflate64, bit 0 of the flags encryption
+  path.write_bytes(content)
+  with pytest.raises(data.DataError, match=f'x_train cannot be read: .*{said}'):
     data.load(name)
 
 

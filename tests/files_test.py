@@ -293,6 +293,16 @@ def test_a_file_may_be_left_out_and_sets_the_run_apart(folder, tmp_path, selecto
   assert trained[5] == 0 and np.count_nonzero(trained) == 39
 
 
+def test_what_is_held_out_must_be_there(folder):
+  options = {'image_size': 8, 'on_missing': 'skip'}
+  made = data.load(f'folder:{folder}', validation=4, options=options, placement='files')
+  for source in (made.train_image, made.test_image):
+    source.paths[0] = 'gone.jpg'
+  assert not made.train_image.read(np.arange(1)).any() and made.train_image.missing
+  with pytest.raises(Unreadable, match='gone.jpg cannot be read'):
+    made.test_image.read(np.arange(1))
+
+
 def test_workers_decode_the_same_and_one_that_is_killed_is_told(folder):
   """The one test that starts processes: they stay from pass to pass."""
   look, options = Look(8, 'center'), {'crop': 'random_resized', 'seed': 1}

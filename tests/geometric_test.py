@@ -154,6 +154,10 @@ def test_translate_is_the_crop_of_a_chain():
   np.testing.assert_array_equal(np.asarray(got.image)[changed], 0)
   with pytest.raises(ValueError, match='replace the crop'):
     assemble(info, Stages(crop=chain()), Stages(crop=chain()))
+  for cut in ('ricap+cutmix', 'cutmix+mixup+ricap'):
+    with pytest.raises(ValueError, match='two of these augmentations cut pictures'):
+      make_augment(cut, info)
+  assert make_augment('mixup+cutmix', info).parts == 4
   with pytest.raises(ValueError, match='pad=8'):
     make_augment('translate', info, pad=8)
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 import jaxbudget
 from jaxbudget.lab import config, launcher
+from jaxbudget.lab.report import contact_sheet
 from jaxbudget.lab.sweep import progress
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -317,6 +318,31 @@ def test_own_npz_trains_and_is_known_by_its_content(tmp_path):
     np.savez(tmp_path / 'mine.npz', **arrays)
     assert launcher.launch(config.defaults(**values), tmp_path / 'w', 'train') == 0
     assert len(list((tmp_path / 'w' / 'runs').iterdir())) == seed + 1
+
+
+def test_stage_data_shows_what_is_asked_for_and_draws_only_images(tmp_path, capsys, monkeypatch):
+  """Features have no contact sheet and are no fault; `--only` narrows this stage too."""
+  rng, drawn = np.random.RandomState(0), []
+  monkeypatch.setattr(contact_sheet, 'contact_sheet', lambda data, path: drawn.append(path.name))
+  labels = {'y_train': np.arange(64) % 2, 'y_test': np.arange(16) % 2}
+  for name, shape in (('images', (8, 8)), ('others', (8, 8)), ('features', (5,))):
+    x = {
+      f'x_{k}': rng.randint(0, 256, (n, *shape), np.uint8) for k, n in (('train', 64), ('test', 16))
+    }
+    x = {k: v.astype(np.float32) for k, v in x.items()} if name == 'features' else x
+    np.savez(tmp_path / f'{name}.npz', **x, **labels)
+  grid = tuple(
+    {'dataset': f'npz:{tmp_path / name}.npz', 'augment': 'none', 'model': model}
+    for name, model in (('features', 'mlp'), ('images', 'resnet8'), ('others', 'resnet8'))
+  )
+  values, work = config.defaults(**{**TINY, 'batch_size': 16, 'grid': grid}), tmp_path / 'w'
+  assert launcher.launch(values, work, 'data', only=f'dataset={grid[0]["dataset"]}') == 0
+  shown = capsys.readouterr().out
+  assert 'no contact sheet' in shown and 'has no images' in shown and not work.exists()
+  assert launcher.launch(values, work, 'data', only=f'dataset={grid[2]["dataset"]}') == 0
+  assert len(drawn) == 1 and 'others' in drawn[0]
+  assert launcher.launch(values, work, 'data') == 0
+  assert len(drawn) == 3
 
 
 def test_messages_of_runs_are_neither_wrapped_nor_taken_for_markup(capsys):

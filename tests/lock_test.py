@@ -129,6 +129,26 @@ def test_without_flock_the_touch_alone_tells(code, tmp_path, monkeypatch):
   assert lock.owner(tmp_path)['token'] == 'x'
 
 
+@pytest.mark.parametrize('code', [errno.EACCES, errno.EROFS])
+def test_who_may_only_read_sees_the_owner_and_its_end(code, tmp_path, monkeypatch):
+  """Another user, or a read-only mount."""
+  opened = os.open
+
+  def read_only(path, flags, *args, **kwargs):
+    if flags & os.O_RDWR and pathlib.Path(path).name == lock.FILE:
+      raise OSError(code, os.strerror(code), str(path))
+    return opened(path, flags, *args, **kwargs)
+
+  with lock.own(tmp_path), monkeypatch.context() as patched:
+    patched.setattr(lock.os, 'open', read_only)
+    assert lock.alive(tmp_path)['pid'] == os.getpid()
+  write_foreign(tmp_path, boot=lock._boot())  # died on this host
+  monkeypatch.setattr(lock.os, 'open', read_only)
+  assert lock.alive(tmp_path) is None
+  (tmp_path / lock.FILE).unlink()
+  assert lock.alive(tmp_path) is None
+
+
 def test_an_unreadable_lock_is_waited_for(tmp_path, monkeypatch):
   (tmp_path / lock.FILE).write_text('')  # its maker was killed before it could sign
   with pytest.raises(lock.Busy, match='another process'), lock.own(tmp_path):

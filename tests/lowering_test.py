@@ -11,7 +11,7 @@ import toys
 from jax.extend.core import jaxprs_in_params
 from selectors_common_test import PATHS, VARIANTS, make
 
-from jaxbudget import engine, epoch, registry
+from jaxbudget import engine, epoch, gradients, registry
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.evaluation import Evaluation, evaluate
@@ -19,7 +19,8 @@ from jaxbudget.feeding import Chunk
 from jaxbudget.lab.run import flops
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
-from jaxbudget.selectors import make_selector
+from jaxbudget.scoring.distances import herding_order
+from jaxbudget.selectors import glister, make_selector, poisson_disk
 from jaxbudget.state import slots
 from jaxbudget.types import Spec, blank_batch, take_all, with_epoch
 
@@ -111,6 +112,25 @@ def test_every_method_lowers_for_accelerators(variant):
   plans = lowered_for_all(epoch.plan_program, selector.plan, rows, state, jnp.int32(0), root)
   # Of 64 bits, window reductions are what TPUs have no form of.
   assert not re.search(r'reduce_window"[^^]*\^bb0\(%\w+: tensor<u?i64>', plans)
+  assert_exact_products(plans)
+
+
+def assert_exact_products(text):
+  """Who is chosen follows from all digits: by default a GPU keeps ten bits of each factor."""
+  found = [line for line in text.splitlines() if 'stablehlo.dot_general' in line]
+  assert not [line for line in found if 'precision = [HIGHEST, HIGHEST]' not in line]
+
+
+def test_searches_before_a_run_keep_all_digits():
+  key, x = jax.random.key(0), jnp.ones((8, 3), jnp.float32)
+  held_out = glister.HeldOut(x, x, x)
+  greedy = glister.greedy.trace(gradients.Factored(x, x), held_out, 0.1, key, 2)
+  mingling = poisson_disk.mingling.trace(x, jnp.zeros(8, jnp.int32))
+  herding = jax.jit(herding_order, static_argnums=1).trace(x, 2)
+  for traced, fewest in ((greedy, 2), (mingling, 1), (herding, 1)):
+    text = traced.lower(lowering_platforms=PLATFORMS).as_text()
+    assert text.count('stablehlo.dot_general') >= fewest
+    assert_exact_products(text)
 
 
 @pytest.mark.parametrize('name', registry.names('augment'))

@@ -1,5 +1,6 @@
 """Mixup and RICAP against NumPy, with recorded draws."""
 
+import dataclasses
 import functools
 from collections import Counter
 
@@ -10,12 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toys
 from hypothesis import strategies as st
 from scipy import stats
+from selectors_common_test import VARIANTS
 
 from jaxbudget import augment as augment_lib
+from jaxbudget import engine
 from jaxbudget.augment import Stages, augmix, chain, cutmix, make_augment, mix
 from jaxbudget.data.dataset import Info
+from jaxbudget.optimizers import make_optimizer
+from jaxbudget.selectors import make_selector
 from jaxbudget.types import Data, plain_batch
 
 CLASSES = 5
@@ -84,7 +90,7 @@ def test_mixup_against_numpy(mix_image, fold):
   np.testing.assert_array_equal(got.image, mixed)
   expected = numpy_parts(batch, [np.arange(7), pi], [lam, np.float32(1) - lam])
   chex.assert_trees_all_equal((got.target, *got[5:]), expected)
-  chex.assert_trees_all_equal((got.index, got.label, got.weight), (batch[0], batch[2], batch[4]))
+  chex.assert_trees_all_equal((got.index, got.label), (batch.index, batch.label))
 
 
 def test_folding_keeps_the_larger_share_at_home():
@@ -184,6 +190,24 @@ def test_soft_target_loss_is_the_weighted_sum_of_criteria(name):
   np.testing.assert_allclose(loss, sum(criteria), rtol=1e-5)
 
 
+STAGES = (mix.mixup(1.0), mix.ricap(1.0), cutmix.cutmix(1.0, probability=1.0))
+
+
+@pytest.mark.parametrize('stage', STAGES, ids=['mixup', 'ricap', 'cutmix'])
+def test_a_picture_weighs_what_its_samples_do(stage):
+  """methods_online.md E7; equal weights stay what they are, and padding stays padding."""
+  batch = make_batch()
+  for seed in range(5):
+    got = stage(jax.random.key(seed), batch)
+    table = np.zeros(14)
+    table[np.asarray(batch.index)] = np.asarray(batch.weight)
+    expected = (np.asarray(got.part_share) * table[np.asarray(got.part_index)]).sum(1)
+    expected[np.asarray(batch.weight) == 0] = 0
+    np.testing.assert_allclose(got.weight, expected, rtol=1e-5, atol=1e-6)
+    alike = batch._replace(weight=jnp.full(7, 1.7, jnp.float32))
+    np.testing.assert_array_equal(stage(jax.random.key(seed), alike).weight, alike.weight)
+
+
 def test_parts_name_each_sample_once_in_all():
   """Every permutation holds every sample once: shares per sample sum to 1 over a batch."""
   for stage in (mix.mixup(), mix.ricap()):
@@ -265,3 +289,25 @@ def test_options_reach_the_stage_and_are_checked():
         make_augment(name, INFO, alpha=alpha)
   with pytest.raises(ValueError, match="did you mean 'mix_image'"):
     make_augment('mixup', INFO, miximage=True)
+
+
+@pytest.mark.parametrize('variant', ['infobatch_original', 'seta_original'])
+def test_nobody_is_mixed_with_padding(variant):
+  """Rows are padded with samples that the epoch leaves out: nothing may be learned of them."""
+  spec = dataclasses.replace(toys.SPEC, parts=2)
+  selector = make_selector(VARIANTS[variant][0], spec, 1.0, VARIANTS[variant][1])
+  stage = mix.mixup(1.0)
+  augment = toys.AUGMENT._replace(
+    train=lambda key, batch: stage(key, toys.AUGMENT.train(key, batch)), parts=2
+  )
+  run = engine.start(spec, toys.MODEL, augment, selector, make_optimizer(), 1.0)
+  left_out = 0
+  for e in range(spec.epochs):
+    run = engine.begin_epoch(run, e)
+    plan, before = jax.device_get((run.state.plan, run.state.selector))
+    chosen = plan.index[plan.weight > 0]
+    absent = np.setdiff1d(np.arange(spec.num_examples), chosen)
+    run, _ = engine.train_rows(run, toys.data(), 0.1)
+    np.testing.assert_array_equal(np.asarray(run.state.selector)[absent], before[absent])
+    left_out += len(absent)
+  assert left_out

@@ -116,7 +116,7 @@ def test_scans_of_a_run_are_in_its_books_and_stop_at_its_cap(dataset, tmp_path):
 def test_needed_runs_are_planned_once_charged_and_used(dataset, tmp_path):
   values = faulty.settings(
     dataset, selector='held_out', seeds=2,
-    grid=({'budget': 0.5}, {'budget': 0.75}, {'selector': 'unif_sgd'}),
+    grid=({'budget': 0.5}, {'budget': 0.75, 'shared_by': 4}, {'selector': 'unif_sgd'}),
   )  # fmt: skip
   runs, datasets = faulty.planned(values)
   first, second, *others = runs
@@ -134,6 +134,14 @@ def test_needed_runs_are_planned_once_charged_and_used(dataset, tmp_path):
   assert local.run_all(runs, datasets, tmp_path, Console()) == 0
   easy = np.load(tmp_path / others[0].run_id / 'counts.npy') > 0
   assert easy.sum() == 24
+  shared = others[2].record()['selection']
+  assert shared['forward_equivalents_charged'] == math.ceil(2 * one / 4) + own
+  for run in others[:4]:  # one cost per run: plan, result and report
+    result = json.loads((tmp_path / run.run_id / 'result.json').read_text())
+    charged = (run.selection or {}).get('forward_equivalents_charged')
+    assert result.get('selection', {}).get('forward_equivalents_charged') == charged
+    spent = result['cost']['forward_equivalents'] + charged
+    assert result['realised_budgets']['compute'] == pytest.approx(spent / (3 * 4 * 48))
   for run in runs:
     counts = np.load(tmp_path / run.run_id / 'counts.npy')
     assert len(counts) == run.info.num_train

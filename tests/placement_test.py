@@ -21,6 +21,7 @@ from selectors_common_test import VARIANTS, make
 
 from jaxbudget import data as data_lib
 from jaxbudget import engine, epoch, feeding, parallel, placement, scan
+from jaxbudget.augment.mix import mixup
 from jaxbudget.data import device
 from jaxbudget.evaluation import Evaluation, evaluate
 from jaxbudget.lab.run import checkpoint
@@ -245,6 +246,65 @@ def test_a_source_refuses_samples_that_it_does_not_have():
   walk = Walk(np.array([[3, 48]]), np.arange(2), 0, 1, 2)
   with pytest.raises(IndexError, match='sample 48'):
     list(HostImages(np.asarray(toys.data().image)).walk(walk))
+
+
+# --- images that are missing ----------------------------------------------------------
+
+
+class Gappy(HostImages):
+  """Images some of which are missing, and may be left out."""
+
+  present, gone = np.ones((1, 1), bool), ()
+
+  def walk(self, walk):
+    for first, chunk in zip(walk.firsts, super().walk(walk), strict=True):
+      index = walk.index[first : first + walk.rows]
+      self.present = np.ones(chunk.shape[:2], bool)
+      self.present[: len(index)] = ~np.isin(index, self.gone)
+      yield chunk
+
+
+def with_gaps(name, gone, fill):
+  """Trains with mixed images and a network that has statistics of batches."""
+
+  def init(key):
+    params, model_state = toys.MODEL.init(key)
+    return params, {**model_state, 'mean': jnp.float32(0)}
+
+  def apply(params, model_state, image, train, mask=None):
+    logits, after = toys.MODEL.apply(params, model_state, image, train)
+    mean = jnp.mean(image, where=None if mask is None else mask[:, None, None, None])
+    return logits - mean, {**after, 'mean': mean if train else model_state['mean']}
+
+  mix = mixup(1.0)
+  augment = toys.AUGMENT._replace(
+    train=lambda key, batch: mix(key, toys.AUGMENT.train(key, batch)), parts=2
+  )
+  spec = dataclasses.replace(toys.SPEC, parts=2)
+  selector, model = make_selector(name, spec, 1.0), toys.MODEL._replace(init=init, apply=apply)
+  image = np.array(toys.data().image)
+  image[list(gone)] = fill
+  data = Data(Gappy(image), toys.data().label)
+  data.image.gone = gone
+  began = engine.start(spec, model, augment, selector, make_optimizer(), 1.0)
+  trained, progress = engine.train_rows(engine.begin_epoch(began, 0), data, 0.1)
+  return jax.device_get((trained.state, progress.metrics))
+
+
+@pytest.mark.parametrize('name', ['sgd', 'mentornet'])
+def test_a_missing_image_is_nowhere(name):
+  gone = (5, 11)
+  found = [with_gaps(name, gone, fill) for fill in (0, 255)]
+  chex.assert_trees_all_equal(*found)  # whatever stands in its place
+  state, metrics = found[0]
+  assert not state.times_trained[list(gone)].any()
+  whole = with_gaps(name, (), 0)[1]
+  assert metrics.trained.sum() == whole.trained.sum() - len(gone)
+
+
+def test_a_row_of_missing_images_is_no_step():
+  state, metrics = with_gaps('sgd', tuple(range(48)), 0)
+  assert state.model_state['steps'] == 0 and metrics.trained.sum() == 0
 
 
 # --- which placement ------------------------------------------------------------------

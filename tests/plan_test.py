@@ -13,7 +13,7 @@ from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import launcher, plain
 from jaxbudget.lab.configs import methods
 from jaxbudget.lab.run import files
-from jaxbudget.lab.sweep import calibrate, grid, plan_file
+from jaxbudget.lab.sweep import calibrate, grid, plan_file, slurm
 from jaxbudget.lab.sweep import needs as needs_lib
 from jaxbudget.models import network
 from jaxbudget.types import Cost
@@ -213,6 +213,7 @@ def test_a_core_set_under_compute_is_charged_for_its_scores_or_a_stated_share():
   scoring, run = runs_of({**charged, 'shared_by': 10})
   full = scoring.planned.forward_equivalents
   assert run.parts.budget.spent == -(-full // 10)
+  assert run.selection['forward_equivalents_charged'] == run.parts.budget.spent
   left = 0.3 - run.parts.budget.spent / (3 * 9 * 1437)
   assert run.parts.selector.facts.rows == int(left * 1437) // 32
   total = run.planned.forward_equivalents + run.parts.budget.spent
@@ -329,6 +330,23 @@ def test_calibration_measures_each_kind_once(monkeypatch):
   assert sorted(timed) == ['augment', 'augment', 'net', 'net']
   seconds = calibrate.estimate(runs, measured)
   assert all(np.isfinite(s) and s > 0 for s in seconds.values())
+
+
+def test_what_a_row_takes_is_measured_for_each_way_to_train():
+  first, *others = runs_of(
+    {}, {'optimizer': 'muon', 'learning_rate': 0.02}, {'averaging': 'ema'},
+    {'matmul_precision': 'highest'},
+  )  # fmt: skip
+  kinds = [calibrate._network_kind(run) for run in (first, *others)]
+  assert len(set(kinds)) == 4 and all(kind.startswith(kinds[0]) for kind in kinds)
+
+
+def test_further_options_of_slurm_are_long_ones():
+  two = slurm._options('--comment="two words" --qos=long --exclusive')
+  assert two == {'comment': 'two words', 'qos': 'long', 'exclusive': True}
+  for given, at in (('-C a100', "at '-C'"), ('--qos long', "at 'long'"), ('--a="b', 'quotation')):
+    with pytest.raises(ValueError, match=f'slurm.sbatch=.*is refused.*{at}'):
+      slurm.check(runs_of({'slurm': {'sbatch': given}}))
 
 
 def test_calibration_of_a_small_network():

@@ -71,7 +71,8 @@ def test_levels_of_trivialaugment_are_the_published_ones():
   np.testing.assert_array_equal(values('wide', 'posterize'), 8 - np.round(level / 5))
   np.testing.assert_array_equal(values('official_wide', 'posterize'), 8 - level * 6 // 30)
   np.testing.assert_array_equal(values('official_small', 'posterize'), 8 - level * 4 // 30)
-  np.testing.assert_allclose(values('wide', 'solarize'), 255 * (1 - strength), atol=1e-9)
+  # The pixel at a threshold is inverted: a hair more would keep it.
+  np.testing.assert_array_equal(values('wide', 'solarize'), np.linspace(255, 0, 31))
   np.testing.assert_array_equal(values('official_wide', 'solarize'), 256 - 256 * level // 30)
   assert trivialaugment.value('wide', 'translate_x', 30, False, 8) == 8  # a digit is 8 px wide
 
@@ -104,7 +105,8 @@ def test_levels_of_autoaugment_are_torchvisions():
   np.testing.assert_allclose(values('rotate'), np.linspace(0, 30, 10))
   np.testing.assert_allclose(values('color', True), 1 - np.linspace(0, 0.9, 10))
   np.testing.assert_array_equal(values('posterize'), [8, 8, 7, 7, 6, 6, 5, 5, 4, 4])
-  np.testing.assert_allclose(values('solarize'), np.linspace(255, 0, 10), atol=1e-9)
+  np.testing.assert_array_equal(values('solarize'), [255 * (9 - k) / 9 for k in range(10)])
+  assert values('solarize')[3::3] == [170, 85, 0]  # whole: the pixel at it is inverted
   assert len(autoaugment.POLICIES) == 25
 
 

@@ -15,7 +15,7 @@ from scipy import interpolate
 
 from jaxbudget.lab import report
 from jaxbudget.lab.paper import printed
-from jaxbudget.lab.report import cells, comparability, comparison_tables, frontier, verdict
+from jaxbudget.lab.report import cells, comparability, comparison_tables, figures, frontier, verdict
 from jaxbudget.lab.report.figures_flops import by_flops, spent
 
 
@@ -310,6 +310,40 @@ def test_paper_numbers_are_found_however_they_are_spelled():
         'schedule': 'step', 'budget': None}  # fmt: skip
   assert printed.lookup(sb) == (93.90, 0.16)
   assert printed.lookup(sb, 'wall_clock_minutes')[0] == 85
+
+
+def test_a_score_that_is_no_share_has_no_noise_floor_and_an_axis_of_its_own(tmp_path):
+  plan = [
+    workdirs.plan_run(selector, budget, seed)
+    for selector, budget in (('unif_sgd', 0.1), ('unif_sgd', 0.3), ('p_sgd', 0.3))
+    for seed in (0, 1)
+  ]
+  (tmp_path / 'plan.json').write_text(json.dumps({'runs': plan}))
+  for run in plan:
+    score = {'score_name': 'R2', 'score': 80.0 if run['selector'] == 'p_sgd' else -20.0}
+    score['best_score'] = score['score']
+    workdirs.write_run(
+      tmp_path, run, 0.0, **score, final_accuracy=None, best_accuracy=None
+    )  # fmt: skip
+  loaded = report.load_workdir(tmp_path)
+  compared = frontier.equal_compute(loaded)
+  assert compared['mean'].tolist() == [100.0] and compared['floor'].isna().all()
+  assert 'Noise of the test set' not in verdict.verdict(loaded, compared)[1]
+  (panel,) = next(figures.frontiers(loaded)).picture()['panels']
+  assert panel['ylim'][0] < -20 and 80 < panel['ylim'][1] and panel['ylabel'] == 'test R2 (%)'
+  curves = next(d for d in figures.training(loaded) if d.name.startswith('curves'))
+  assert curves.picture()['panels'][0]['ylabel'] == 'test R2 (%)'
+
+
+@pytest.mark.parametrize('seed', [1, 5])
+def test_a_seed_that_has_no_pair_is_missing_not_refused(tmp_path, seed):
+  plan = [workdirs.plan_run('unif_sgd', 0.1, s) for s in (0, 1)]
+  plan += [workdirs.plan_run('unif_sgd', 0.5, 0), workdirs.plan_run('p_sgd', 0.3, seed)]
+  loaded = report.load_workdir(workdirs.write_workdir(tmp_path / 'w', plan))
+  compared = frontier.equal_compute(loaded)
+  assert compared['state'].tolist() == ['missing']
+  assert 'points of the baseline beside it' in compared['reason'][0]
+  assert 'in more than the method' not in ' '.join(verdict.verdict(loaded, compared))
 
 
 def test_one_sentence_says_no_more_than_the_seeds_can_carry(tmp_path):

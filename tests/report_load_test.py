@@ -33,6 +33,45 @@ def test_reads_every_run_and_its_cost_in_full_runs(quickstart):
   )
 
 
+SHARED = {'forward_equivalents': 3 * 3 * 1437, 'forward_equivalents_charged': 1294}
+
+
+def test_the_course_of_costs_ends_at_the_cost(tmp_path):
+  run = workdirs.plan_run('coreset', 0.3, 0, epochs=3) | {'selection': SHARED, 'needs': ['x']}
+  loaded = report.load_workdir(workdirs.write_workdir(tmp_path / 'w', [run]))
+  (cell,) = loaded.cells.to_dict('records')
+  course = courses.by_epoch(loaded, cell['cell_id'])['cost'].mean
+  assert course[-1] == pytest.approx(cell['cost']) and course[0] > 1294 / (3 * 3 * 1437)
+
+
+@pytest.mark.parametrize('told', ['plan', 'result', 'older', 'unknown'])
+def test_what_a_run_needs_is_charged_as_its_key_says(tmp_path, told):
+  """By `shared_by`, which the plan tells, or the result; an older one by what it realised."""
+  scoring = workdirs.plan_run('dynamics_sgd', 1.0, 0, epochs=3, schedule='step')
+  run = workdirs.plan_run('coreset', 0.3, 0, epochs=3) | {'needs': [scoring['run_id']]}
+  own, full = run['planned']['forward_equivalents'], 3 * 3 * 1437
+  run |= {'config': {'shared_by': 10}, 'selection': {'forward_equivalents': full}}
+  if told == 'plan':
+    run['selection'] = SHARED
+  left = {
+    'result': {'selection': {'forward_equivalents_charged': 1294}},
+    'older': {'realised_budgets': {'backward': 0.3, 'compute': (own + 1294) / full}},
+  }.get(told, {})
+  plan = [workdirs.plan_run('unif_sgd', b, 0, epochs=3) for b in (0.3, 0.5)] + [scoring, run]
+  (tmp_path / 'plan.json').write_text(json.dumps({'runs': plan}))
+  for one in plan:
+    workdirs.write_run(tmp_path, one, **(left if one is run else {}))
+  loaded = report.load_workdir(tmp_path)
+  row = loaded.runs.iloc[-1]
+  compared = report.equal_compute(loaded).iloc[-1]
+  if told == 'unknown':
+    assert np.isnan(row['cost']), 'nothing tells the share, and nobody gets off free'
+    return
+  assert row['cost'] == pytest.approx((own + 1294) / full) == row['planned_cost']
+  assert compared['state'] == '', compared['reason']
+  assert compared['at'] == 'unif_sgd 0.3 – unif_sgd 0.5'
+
+
 def test_names_that_are_no_utf8_are_written_out(tmp_path):
   odd, plan = os.fsdecode(b'\xff'), workdirs.small_plan()
   for run in plan:
@@ -112,6 +151,41 @@ def test_without_a_plan_seeds_come_in_the_order_of_their_numbers(tmp_path):
   (path / 'plan.json').unlink()
   for _, part in report.load_workdir(path).runs.groupby('cell_id'):
     assert part['seed'].tolist() == [2, 9, 10]
+
+
+def test_without_a_plan_the_cost_is_what_configs_and_results_tell(tmp_path):
+  """Nobody gets off free: what is needed counts, and is no method; unknown costs are told."""
+  scoring = workdirs.plan_run('dynamics_sgd', 1.0, 0, epochs=3, schedule='step')
+  runs = [workdirs.plan_run('coreset', 0.3, seed, epochs=3) for seed in (0, 1)]
+  own, full = runs[0]['planned']['forward_equivalents'], 3 * 3 * 1437
+  for run in runs:
+    run['config'] = {'identity': {'needs': [scoring['run_id']]}, 'shared_by': 10}
+  compute = {'realised_budgets': {'backward': 0.3, 'compute': (own + 1294) / full}}
+  workdirs.write_run(tmp_path, scoring)
+  for budget in (0.3, 0.5):
+    workdirs.write_run(tmp_path, workdirs.plan_run('unif_sgd', budget, 0, epochs=3))
+  workdirs.write_run(tmp_path, runs[0], **compute)
+  loaded = report.load_workdir(tmp_path)
+  rows = loaded.runs.set_index('selector')
+  assert rows.loc['coreset', 'cost'] == pytest.approx((own + 1294) / full)
+  assert rows.loc['dynamics_sgd', 'is_scoring'] and not rows.loc['coreset', 'is_scoring']
+  (row,) = frontier.equal_compute(loaded).to_dict('records')
+  assert row['state'] == '' and row['at'] == 'unif_sgd 0.3 – unif_sgd 0.5'
+  shutil.rmtree(tmp_path / 'runs' / runs[0]['run_id'])
+  workdirs.write_run(tmp_path, runs[1])
+  (row,) = frontier.equal_compute(report.load_workdir(tmp_path)).to_dict('records')
+  assert (row['state'], row['reason']) == ('missing', 'what it cost is not known')
+
+
+def test_without_a_plan_cells_that_differ_in_any_key_stay_apart(tmp_path):
+  for number, rate in enumerate((0.1, 0.2)):
+    run = workdirs.plan_run('unif_sgd', 0.3, 0) | {'config': {'learning_rate': rate}}
+    workdirs.write_run(tmp_path, run | {'cell_id': f'{number}', 'run_id': f'cell{number}-s0'})
+  for name in ('cell0-s0', 'cell1-s0'):  # as they are written; ids are told by names alone
+    file = tmp_path / 'runs' / name / 'config.json'
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({k: v for k, v in config.items() if k != 'cell_id'}))
+  assert report.load_workdir(tmp_path).cells['done'].tolist() == [1, 1]
 
 
 def test_hostile_plan_entries_are_refused(tmp_path):

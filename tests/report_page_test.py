@@ -117,6 +117,7 @@ def test_no_number_sorts_as_nothing():
 def test_no_frontier_of_scoring_runs_alone(tmp_path):
   scoring = workdirs.plan_run('dynamics_sgd', 1.0, 0, epochs=3, schedule='step')
   chosen = workdirs.plan_run('coreset', 0.3, 0, epochs=3) | {'needs': scoring['run_id']}
+  chosen['selection'] = {'forward_equivalents': scoring['planned']['forward_equivalents']}
   path = workdirs.write_workdir(tmp_path / 'w', [scoring, chosen])
   assert len(list(figures.frontiers(report.load_workdir(path)))) == 1
 

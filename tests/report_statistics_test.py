@@ -58,6 +58,9 @@ def test_a_pair_without_a_figure_is_none():
   assert statistics.sign_flip_p(holed) == statistics.sign_flip_p(d) == 0.25
   assert statistics.paired(holed) == statistics.paired(d)
   assert statistics.paired_interval(holed) == statistics.paired_interval(d)
+  alike = [5.0] * 9 + [5.0 + 1e-15]  # to rounding: BCa would give NaN
+  low, high, _ = statistics.paired_interval(alike)
+  assert low == high == pytest.approx(5.0)
   assert statistics.mean_interval(holed) == statistics.mean_interval(d)
   assert statistics.paired([1.0, math.nan]).n == 1 and statistics.paired([math.nan]).n == 0
   assert math.isnan(statistics.mean_interval([1.0, math.nan])[0])

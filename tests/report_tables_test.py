@@ -150,6 +150,26 @@ def test_speedup_is_not_given_across_devices(tmp_path):
   assert found.query('method != "sgd"')['speedup'].isna().all()
 
 
+def test_classes_stand_under_names_of_their_own(tmp_path):
+  """Two data sets of ten classes have no heads in common."""
+  names = {'cifar10': [f'thing{i}' for i in range(10)], 'digits': [f'{i}' for i in range(10)]}
+  plan = [
+    workdirs.plan_run('unif_sgd', 0.3, 0, dataset=name, config={'data': {'class_names': given}})
+    for name, given in names.items()
+  ]
+  for run in plan:
+    workdirs.write_run(tmp_path, run, class_accuracy=[*range(80, 90)], balanced_accuracy=84.5)
+  rows = {'both': plan, 'one': plan[1:]}
+  for which, own in rows.items():
+    (tmp_path / 'plan.json').write_text(json.dumps({'runs': own}))
+    table = tables.class_table(report.load_workdir(tmp_path))
+    if which == 'both':
+      assert table.columns[-4:] == ('lowest', 'of', 'highest', 'of')
+      assert [row[-1].text for row in table.rows] == ['thing9', '9']
+    else:
+      assert table.columns[-10:] == tuple(names['digits'])
+
+
 def test_a_score_stands_in_the_place_of_an_accuracy(tmp_path):
   plan = [workdirs.plan_run('unif_sgd', 0.3, 0, epochs=2)]
   path = workdirs.write_workdir(tmp_path / 'w', plan)
@@ -169,18 +189,28 @@ def test_a_score_stands_in_the_place_of_an_accuracy(tmp_path):
 
 
 def test_a_run_with_another_optimizer_is_not_the_papers(tmp_path):
-  (run,) = workdirs.paper_plan(tables=(1,), seeds=(0,))[:1]
+  plan = workdirs.paper_plan(tables=(2,), seeds=(0,))
+  run = next(run for run in plan if run['selector'] == 'p_sgd')
   path = workdirs.write_workdir(tmp_path / 'w', [run])
   file = path / 'runs' / run['run_id'] / 'config.json'
   papers = json.loads(file.read_text())
-  same = {'optimizer': 'sgd', 'optimizer_options': {'decay_mask': 'all', 'clip_norm': None}}
+  same = {
+    'optimizer': 'sgd', 'optimizer_options': {'decay_mask': 'all', 'clip_norm': None},
+    'train_part': [0, 1], 'threads': 2, 'evaluate_every': 5, 'model_options': {'width': 64},
+    'selector_options': {'smoothing': True, 'credit': 'first', 'warmup': 0},
+  }  # fmt: skip
   others = {'optimizer': 'nesterov'}, *(
     {'optimizer_options': {name: value}}
     for name, value in (('momentum', 0.8), ('decay_mask', 'matrices'), ('clip_norm', 1.0))
-  )  # fmt: skip
-  for changes, exact in ((same, True), *((each, False) for each in others)):
+  ), {'averaging': 'ema'}, {'train_part': [0, 2]}, {'budget_unit': 'compute'}, {'score_every': 5}, (
+    {'task_options': {'label_smoothing': 0.2}}
+  ), {'dataset_options': {'flip': 0.0}}, {'model_options': {'compute_dtype': 'bfloat16'}}, (
+    {'selector_options': {'smoothing': False}}
+  ), {'selector_options': {'warmup': 70}}, {'schedule_options': {'warmup': 5}}  # fmt: skip
+  for changes, exact in (({}, True), (same, True), *((each, False) for each in others)):
     file.write_text(json.dumps(papers | changes))
-    assert paper_tables.paper_cells(report.load_workdir(path))['exact'].tolist() == [exact]
+    found = paper_tables.paper_cells(report.load_workdir(path))['exact'].tolist()
+    assert found == [exact] * len(found), changes
 
 
 def test_fidelity_table_pairs_presets_by_seed(tmp_path):

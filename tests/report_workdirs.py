@@ -29,6 +29,7 @@ CONDITIONS = {
   'placement': 'device',
   'missing_files': None,
 }  # fmt: skip
+_OF_DATA = ('num_train', 'num_test')  # which a config holds among what its data are
 _SIZES = {'cifar10': 10_000, 'cifar100': 10_000, 'svhn': 26_032, 'mini_imagenet': 10_000}
 _GAIN = {'p_sgd': 0.3, 'c_sgd': -0.2, 'selective_backprop': -1.0, 'ordered_sgd': -2.0}
 
@@ -144,12 +145,14 @@ def write_run(workdir: pathlib.Path, run: dict, accuracy: float | None = None, *
   directory = workdir / 'runs' / run['run_id']
   directory.mkdir(parents=True)
   identity = {
-    k: v for k, v in run.items() if k not in ('paper', 'planned', 'options', 'needs', 'config')
-  }
+    k: v for k, v in run.items()
+    if k not in ('paper', 'planned', 'options', 'needs', 'selection', 'config', *_OF_DATA)
+  }  # fmt: skip
   config = identity | {
     'learning_rate': 0.1, 'momentum': 0.9, 'weight_decay': 1e-4, 'bn_gamma_init': 'uniform01',
     'selector_options': run['options'], 'augment_options': {},
   } | run.get('config', {})  # fmt: skip
+  config['data'] = {key: run[key] for key in _OF_DATA} | config.get('data', {})
   (directory / 'config.json').write_text(json.dumps(config))
   epochs, total = int(run['epochs']), run['planned']
   lines = []

@@ -181,3 +181,32 @@ def test_an_equal_id_with_unequal_content_is_refused(launched, capsys):
   files.write_json(directory / files.CONFIG, config)
   assert again() == 2 and f'engine: 0 and {identity.ENGINE}' in capsys.readouterr().out
   assert {path.name for path in directory.iterdir()} == set(kept)
+
+
+@pytest.mark.parametrize(('first', 'code'), [('found', 2), ('trained', 1)])
+def test_the_exit_code_is_of_what_was_left(
+  first,
+  code,
+  tmp_path,
+  monkeypatch,
+  linear_model,  # noqa: F811
+):
+  """Runs that were done before do not soften a refusal of all the others."""
+  runs, datasets = planned(settings(write_images(tmp_path / 'tiny.npz'), seeds=3))
+
+  def settled(run, *_):
+    return run_state.DONE if (first, run.seed) == ('found', 0) else None
+
+  def train(session, run, *_):
+    if run.seed:
+      raise Refused('begun under other conditions')
+
+  monkeypatch.setattr(local.run_state, 'settled', settled)
+  monkeypatch.setattr(local, '_train_owned', train)
+  assert local.run_all(runs, datasets, tmp_path / 'runs', Console(quiet=True)) == code
+
+
+def test_waiting_for_data_is_counted_once():
+  line = {'epoch': 1, 'seconds': {'train': 10.0, 'evaluate': 1.0, 'data_wait': 9.0}}
+  assert status._pace([line, line]) == 11.0
+  assert status._spent({'data': 1, 'compile': 2, **line['seconds']}) == 14.0

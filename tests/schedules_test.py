@@ -148,8 +148,21 @@ def test_a_run_of_few_rows_starts_where_its_climb_would_end():
   np.testing.assert_allclose(rates('airbench', 4, peak=0.0), [1, 0.7675, 0.535, 0.3025])
   np.testing.assert_allclose(rates('onecycle', 3), [1, 0.5, 4e-6], rtol=1e-4)
   for form in ('torch', 'three_phase', 'fastai'):
-    assert rates('onecycle', 1, form=form)[0] >= 0.04
-    assert rates('onecycle', 2, form=form)[1] <= 1e-5
+    assert rates('onecycle', 1, form=form)[0] == 1
+    np.testing.assert_allclose(rates('onecycle', 2, form=form), [1, 0], atol=1e-5)
+  for name in ('wsd', 'dawn'):  # which would not train at all: their ends are 0
+    assert rates(name, 1)[0] == 1
+    np.testing.assert_allclose(rates(name, 2, final=0.1), [1, 0.1], rtol=1e-6)
+  # The way up and down again ends before the second row, and with a ramp before the second of it.
+  assert rates('onecycle', 5, form='three_phase')[0] == 1
+  np.testing.assert_allclose(rates('dawn', 10, final=0.1, warmup=0.8)[-2:], [1, 0.1], rtol=1e-6)
+  momentum = momenta('onecycle', 3, form='three_phase')
+  np.testing.assert_allclose(momentum, [0.85, 0.9, 0.95], rtol=1e-6)
+
+
+@pytest.mark.parametrize('total', [2, 10])
+def test_a_ramp_leaves_the_last_row_to_the_schedule(total):
+  np.testing.assert_allclose(rates('linear', total, warmup=0.95)[[0, -1]], [0, 1])
 
 
 def torch_onecycle(total, pct, values, three_phase, linear):
@@ -317,6 +330,8 @@ def test_unknown_schedule_names_the_closest():
     ('htd', {'lower': 3.0, 'upper': -6.0}, 'lower must be below upper'),
     ('clr', {'mode': 'triangle'}, "did you mean 'triangular'"),
     ('clr', {'cycles': 0}, 'cycles must be at least 1'),
+    ('clr', {'cycles': 20}, 'cycles=20 needs at least 41 rows, got 40'),
+    ('clr', {'cycles': 10, 'warmup': 0.5}, 'cycles=10 needs at least 21 rows, got 20'),
     ('onecycle', {'form': 'keras'}, "option form='keras' of onecycle"),
     ('onecycle', {'form': 'three_phase', 'pct': 0.6}, r'pct must be in \(0, 0.5\)'),
     ('wsd', {'warmup': 0.5, 'decay': 0.6}, 'add up to 1'),

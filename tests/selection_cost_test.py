@@ -144,11 +144,12 @@ def test_the_uniform_budgets_of_a_study_on_cifar10():
 def test_the_plan_prints_the_uniform_budget_that_costs_the_same(plan):
   runs = plan(
     cell({'score': 'forgetting'}, budget=0.25), cell({'score': 'forgetting'}),
-    cell({'selector': 'unif_sgd'}),
+    cell({'score': 'forgetting'}, budget=0.75, shared_by=10), cell({'selector': 'unif_sgd'}),
   )  # fmt: skip
   console = Console(width=200)
   with console.capture() as capture:
     console.print(calibrate.plan_table(runs))
   text = capture.get()
-  assert '1.25 / 0.75' in text and '1.5 / 1 ' in text
-  assert 'in full / in equal shares' in ' '.join(text.split())
+  assert '1.25 / 0.583' in text and '1.5 / 0.833' in text
+  assert '0.85 / 1.08' in text, 'charged by shared_by, whoever is in the plan'
+  assert 'shared_by) / in equal shares' in ' '.join(text.split())

@@ -206,6 +206,20 @@ def test_a_claim_names_its_sets_and_what_does_not_fit():
   assert tables.sets_of(verdict) == 'CIFAR-10, 16 px'
   assert tables.unfit(whole) == 'rho_loss at B = 0.1'
   assert tables.unfit(whole[:11]) == '', 'half of a plan is no plan that does not fit'
+  other = [c._replace(set='fashion') for c in whole if (c.name, c.budget) != ('m3', 0.3)]
+  assert tables.unfit(whole + other) == 'rho_loss at B = 0.1', 'what fits on one set fits'
+  assert tables.untrained(whole + other) == 'm3 at B = 0.3 on Fashion-MNIST, 14 px'
+  assert tables.untrained(whole) == ''
+
+
+def test_a_cell_is_the_same_whatever_the_number_of_the_engine():
+  first = {'engine': 1, 'config': {'budget': 0.3}}
+  result = {'cell_id': 'npz_x-sgd-0123'}
+  cell = results._cell({'identity': first}, result)
+  assert cell == results._cell({'identity': first | {'engine': 7}}, result)
+  assert cell.startswith('npz_x-sgd-') and cell != results._cell(
+    {'identity': {'engine': 1}}, result
+  )
 
 
 def test_of_several_cells_of_a_method_the_one_with_most_seeds_counts():

@@ -67,11 +67,12 @@ def row_cost(module: hlo.Module, target: Target) -> tuple[Cost, Cost]:
 def cost(module: hlo.Module, computation: str, target: Target) -> tuple[Cost, Cost]:
   """The cost of a computation: with the dearest branches of its conditions, and the cheapest.
 
-  A loop around a step is how a step is taken or not: one of those there are, or none. Any other
-  loop of unknown length turns once.
+  A loop around a step is how a step is taken or not: one of those there are, or none. Several are
+  steps on prefixes of the batch, one of which is always taken; see `_on_a_prefix`. Any other loop
+  of unknown length turns once.
   """
   most = least = Cost()
-  steps = []
+  steps, choices = [], []
   for op in module.computations[computation]:
     bodies = [cost(module, name, target) for name in op.bodies]
     if op.code == 'while':
@@ -85,12 +86,31 @@ def cost(module: hlo.Module, computation: str, target: Target) -> tuple[Cost, Co
         for total, body in zip((most, least), bodies[0], strict=True)
       )
     elif bodies:
-      most += max((each[0] for each in bodies), key=_weight)
-      least += min((each[1] for each in bodies), key=_weight)
+      choices.append(bodies)
     elif op.code not in hlo.FREE:
       kernel = kernel_cost(module, op, target)
       most, least = most + kernel, least + kernel
+  if len(steps) > 1:
+    row = most + _on_a_prefix(steps, choices)
+    return row, row
+  for bodies in choices:
+    most += max((each[0] for each in bodies), key=_weight)
+    least += min((each[1] for each in bodies), key=_weight)
   return most + max(steps, key=_weight, default=Cost()), least
+
+
+def _on_a_prefix(steps, choices):
+  """The dearer of: all branches that pass the network and the largest part; none and the whole.
+
+  The whole batch is trained on where nothing ranked it, and only then.
+  """
+  whole, *parts = sorted(steps, key=_weight, reverse=True)
+  ranked, plain = parts[0], whole
+  for bodies in choices:
+    dear, cheap = (pick((each[0] for each in bodies), key=_weight) for pick in (max, min))
+    ranked += dear
+    plain += cheap if dear.convolutions else dear
+  return max(ranked, plain, key=_weight)
 
 
 def _weight(cost):

@@ -1,5 +1,6 @@
 """Keeps the figures of compiled programs, and writes the tables of docs/accelerators.md."""
 
+import importlib.metadata
 import json
 from typing import Any
 
@@ -19,17 +20,22 @@ PIECES = (
 )
 
 
+# What compiles for each; some plugins bring more than one.
+COMPILERS = 'jax', 'jaxlib', 'libtpu', 'jax-cuda12-plugin', 'nvidia-cuda-nvcc-cu12'
+
+
 def stored() -> dict[str, Any]:
-  """What is kept: `programs` by name, and how they came about."""
+  """What is kept: `programs` by name, each with the commit and the compilers that it is of."""
   return json.loads(STORED.read_text()) if STORED.exists() else {'programs': {}}
 
 
 def store(records: dict[str, dict[str, Any]]) -> None:
-  """Keeps figures of programs, beside those of others."""
-  found = stored()['programs'] | records
-  STORED.write_text(
-    json.dumps({**record.circumstances(), 'programs': dict(sorted(found.items()))}, indent=1) + '\n'
-  )
+  """Keeps figures of programs, with what made them, beside those of others."""
+  here = {d.name for d in importlib.metadata.distributions()}
+  compilers = {name: importlib.metadata.version(name) for name in COMPILERS if name in here}
+  made = {'commit': record.circumstances()['versions']['commit'], 'compilers': compilers}
+  found = stored()['programs'] | {name: {**r, 'made': made} for name, r in records.items()}
+  STORED.write_text(json.dumps({'programs': dict(sorted(found.items()))}, indent=1) + '\n')
 
 
 def line(found: dict[str, Any]) -> str:

@@ -1,49 +1,104 @@
-"""What was measured so far: one JSON file, written as each case ends, and tables of it."""
+"""What was measured so far, and under what: one JSON file and its tables, written case by case."""
 
 import json
 import os
 import pathlib
 import statistics
+import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from record import number
 
 TITLES = {
   'right': 'Right: the device against the host CPU, from the same state and keys',
+  'trace': 'What one row launches, by the profiler',
   'fast': 'Fast: a row of training',
   'overheads': 'Overheads of selection and augmentation',
-  'trace': 'What one row launches, by the profiler',
   'whole': 'Whole: a run from its first epoch to its last',
   'several': 'Several runs on one card at a time',
 }
+# Where these are others, a figure is another one.
+SAME = 'device', 'driver', 'versions', 'engine'
 
 
 class Book:
-  """Cases of parts; each survives what happens after it."""
+  """Cases of parts; each survives what happens after it, and keeps what it was measured under.
 
-  def __init__(self, path: pathlib.Path, circumstances: dict[str, Any], resume: bool):
-    self.path, self.began = path, time.monotonic()
-    kept = json.loads(path.read_text()) if resume and path.exists() else {}
-    self.content = {**circumstances, 'commits': {}, 'parts': {}, **kept, **circumstances}
+  In the file: `parts`, figures by part and case; `conditions`, a list; and `under`, by part and
+  case the number of its conditions.
+  """
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    conditions: dict[str, Any] | None = None,
+    resume: bool = False,
+    again: Iterable[str] = (),
+  ):
+    """Opens a book; the file need not be there.
+
+    Args:
+      path: of the JSON file; the tables lie beside it, as .md.
+      conditions: what is measured from now on is measured under, see `here.conditions`; None only
+        reads.
+      resume: whether a case counts as measured under whatever conditions it was.
+      again: `PART`, or `PART|TEXT` for its cases with this text in their names: these do not count
+        as measured, until they are in this book.
+
+    Raises:
+      ValueError: the file is not of this form.
+    """
+    self.path, self.now, self.resume, self.again = path, conditions, resume, tuple(again)
+    self.began, self.lock = time.monotonic(), threading.RLock()
+    self.entered: set[tuple[str, str]] = set()
+    empty = {'conditions': [], 'under': {}, 'parts': {}}
+    self.content = json.loads(path.read_text()) if path.exists() else empty
+    if set(self.content) != set(empty):
+      raise ValueError(
+        f'{path} has {sorted(self.content)}, where {sorted(empty)} are expected: it is not of '
+        'this version; take it away or name another folder with --out'
+      )
 
   def has(self, part: str, case: str) -> bool:
-    """Whether a case was measured, and did not fail."""
-    found = self.content['parts'].get(part, {}).get(case)
-    return found is not None and 'failed' not in found
+    """Whether a case is measured, by this engine, on this device, and neither failed nor wrong."""
+    if (part, case) in self.entered:
+      return True
+    found = self.of(part).get(case)
+    if found is None or 'failed' in found or found.get('right') is False:
+      return False
+    for what in self.again:
+      name, _, text = what.partition('|')
+      if name == part and text in case:
+        return False
+    before = self.content['conditions'][self.content['under'][part][case]]
+    return self.resume or all(before.get(key) == self.now.get(key) for key in SAME)
 
   def of(self, part: str) -> dict[str, dict]:
     """The cases of a part, by name."""
     return self.content['parts'].get(part, {})
 
   def enter(self, part: str, case: str, figures: dict[str, Any]) -> None:
-    """Writes a case down, and says so."""
-    self.content['parts'].setdefault(part, {})[case] = figures
-    self.content['commits'].setdefault(part, {})[case] = self.content['commit']
-    temporary = self.path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(self.content, indent=1) + '\n')
-    os.replace(temporary, self.path)
-    self.say(f'{part}: {case}: {told(figures)}')
+    """Writes a case down, in the file and in the tables, and says so."""
+    with self.lock:
+      self.entered.add((part, case))
+      known = self.content['conditions']
+      if self.now not in known:
+        known.append(self.now)
+      self.content['under'].setdefault(part, {})[case] = known.index(self.now)
+      self.content['parts'].setdefault(part, {})[case] = figures
+      self._drop_unused()
+      _replace(self.path, json.dumps(self.content, indent=1) + '\n')
+      self.render()
+      self.say(f'{part}: {case}: {told(figures)}')
+
+  def _drop_unused(self) -> None:
+    under, known = self.content['under'], self.content['conditions']
+    used = sorted({number for cases in under.values() for number in cases.values()})
+    self.content['conditions'] = [known[number] for number in used]
+    for cases in under.values():
+      cases.update({case: used.index(number) for case, number in cases.items()})
 
   def say(self, line: str) -> None:
     """Prints a line with the seconds since the start."""
@@ -58,37 +113,61 @@ class Book:
     except Exception as e:
       self.enter(part, case, {'failed': f'{type(e).__name__}: {str(e)[:500]}'})
 
+  def failed(self) -> list[str]:
+    """Cases that failed or are wrong."""
+    return [
+      f'{part}: {case}'
+      for part, cases in self.content['parts'].items()
+      for case, figures in cases.items()
+      if 'failed' in figures or figures.get('right') is False
+    ]
+
   def render(self) -> str:
-    """The tables of all parts, as Markdown."""
-    content = self.content
+    """Writes the tables of all parts beside the file. Returns them, as Markdown."""
+    conditions = self.content['conditions']
     lines = [
       '# On an accelerator',
       '',
-      f'`{content["command"]}`, {content["device"]} '
-      f'({content["driver"]}), {content["machine"]}; '
-      + ', '.join(f'{name} {version}' for name, version in content['versions'].items() if version)
-      + '. Medians over repeats, the spread in brackets.',
-    ]
+      'Medians over repeats, the spread in brackets. `on` tells under which of these conditions a '
+      'case was measured.',
+      '',
+      '| on | device | driver | machine | versions | engine | commit | command |',
+      '|---:|---|---|---|---|---|---|---|',
+    ]  # fmt: skip
+    for n, found in enumerate(conditions):
+      versions = ', '.join(f'{name} {v}' for name, v in found['versions'].items() if v)
+      cells = found | {'versions': versions, 'command': f'`{found["command"]}`'}
+      order = 'device', 'driver', 'machine', 'versions', 'engine', 'commit', 'command'
+      lines.append(f'| {n + 1} | ' + ' | '.join(shown(cells[key]) for key in order) + ' |')
     for part, title in TITLES.items():
       cases = self.of(part)
       if cases:
-        commits = sorted({*content['commits'].get(part, {}).values()})
-        lines += ['', f'## {title}', '', f'Commit {", ".join(commits)}.', '', *table(cases)]
+        on = {case: number + 1 for case, number in self.content['under'][part].items()}
+        lines += ['', f'## {title}', '', *table(cases, on)]
         lines += [
           f'\n{case}, kernels and microseconds a row: {"; ".join(figures["dearest"])}.'
           for case, figures in cases.items()
           if figures.get('dearest')
         ]
-    return '\n'.join(lines) + '\n'
+    text = '\n'.join(lines) + '\n'
+    _replace(self.path.with_suffix('.md'), text)
+    return text
 
 
-def table(cases: dict[str, dict]) -> list[str]:
-  """Cases as rows, what was measured as columns."""
+def _replace(path, text):
+  temporary = path.with_name(path.name + '.tmp')
+  temporary.write_text(text)
+  os.replace(temporary, path)
+
+
+def table(cases: dict[str, dict], on: dict[str, int]) -> list[str]:
+  """Cases as rows, what was measured as columns; `on` numbers the conditions of each."""
   named = (name for figures in cases.values() for name in figures if name != 'dearest')
   columns = list(dict.fromkeys(named))
-  lines = ['| case | ' + ' | '.join(columns) + ' |', '|---|' + '---:|' * len(columns)]
+  lines = ['| case | on | ' + ' | '.join(columns) + ' |', '|---|' + '---:|' * (1 + len(columns))]
   for case, figures in cases.items():
-    lines.append(f'| {case} | ' + ' | '.join(shown(figures.get(name)) for name in columns) + ' |')
+    cells = [str(on[case]), *(shown(figures.get(name)) for name in columns)]
+    lines.append(f'| {case} | ' + ' | '.join(cells) + ' |')
   return lines
 
 

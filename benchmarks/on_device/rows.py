@@ -1,5 +1,6 @@
 """A method's rows inside the compiled epoch, on random images: made, compiled, timed."""
 
+import collections
 import itertools
 import time
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 from jaxbudget import engine, epoch, factories, ledger, selectors
 from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
+from jaxbudget.data.flat import FlatImages
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.types import Data, Spec
@@ -23,8 +25,13 @@ FORMATS = {
 }
 
 
+_EVENTS = collections.Counter()  # of JAX, by name
+_FROM_DISK = '/jax/compilation_cache/cache_hits'
+jax.monitoring.register_event_listener(lambda event, **_: _EVENTS.update([event]))
+
+
 class Setting(NamedTuple):
-  """What is trained; equal settings share a compiled program."""
+  """What is trained; settings that are equal but for their state share a compiled program."""
 
   selector: str = 'unif_sgd'
   options: tuple[tuple[str, Any], ...] = ()  # of the selector
@@ -36,11 +43,19 @@ class Setting(NamedTuple):
   format: str = 'bfloat16'
   budget: float = 0.3
   examples: int = 50_000
+  state: tuple[tuple[str, int], ...] = ()  # of the selector, set before each epoch
+
+  @classmethod
+  def of(cls, content: list) -> 'Setting':
+    """From what JSON makes of one."""
+    read = cls(*content)
+    options, state = (tuple(map(tuple, pairs)) for pairs in (read.options, read.state))
+    return read._replace(options=options, state=state)
 
   @property
   def title(self) -> str:
     """For a table."""
-    given = ''.join(f' {name}={value}' for name, value in self.options)
+    given = ''.join(f' {name}={value}' for name, value in (*self.options, *self.state))
     return (
       f'{self.model} {self.width}, {self.format}, batch {self.batch}, {self.side} px: '
       f'{self.selector}{given}, {self.augment}'
@@ -93,40 +108,64 @@ def random_data(examples: int, side: int) -> Data:
   """Uint8 images and labels, drawn on the host so that all devices have the same."""
   rng = np.random.RandomState(0)
   image = rng.randint(0, 256, (examples, side, side, 3), np.uint8)
-  return Data(jnp.asarray(image), jnp.asarray(rng.randint(0, 10, examples), jnp.int32))
+  return Data(image, rng.randint(0, 10, examples).astype(np.int32))
+
+
+def placed(data: Data, device: jax.Device | None = None) -> Data:
+  """A split as `data.place` puts it on a device, which is the default one where none is named."""
+  return jax.device_put(laid_out(data, (device or jax.devices()[0]).platform), device)
+
+
+def laid_out(data: Data, platform: str) -> Data:
+  """A split, or its shapes, in the layout that a platform wants."""
+  if platform != 'tpu':
+    return data
+  shapes = isinstance(data.image, jax.ShapeDtypeStruct)
+  flat = jax.eval_shape(FlatImages.of, data.image) if shapes else FlatImages.of(data.image)
+  return data._replace(image=flat)
 
 
 def lower(setting: Setting) -> Any:
   """Traces a row program and lowers it for the device."""
+  program, state, data, *rest = engine.row_shapes(*parts(setting))
+  data = laid_out(data, jax.default_backend())
   with jax.default_matmul_precision(FORMATS[setting.format][1]):
-    return epoch.train_rows.lower(*engine.row_shapes(*parts(setting)))
+    return epoch.train_rows.lower(program, state, data, *rest)
 
 
 class Rows:
-  """A run at work: epochs on demand."""
+  """A run at work: epochs on demand.
 
-  def __init__(self, setting: Setting, data: Data | None = None):
+  Attributes:
+    compiling: seconds to trace and compile; None where programs were there, in memory or on disk.
+  """
+
+  def __init__(self, setting: Setting):
     self.setting = setting
-    self.data = random_data(setting.examples, setting.side) if data is None else data
+    self.data = placed(random_data(setting.examples, setting.side))
     made = parts(setting)
     with self._precision():
       self.trained = engine.start(*made)
     self.per_epoch = made.selector.facts.rows
     self.numbers = itertools.count()
-    start = time.perf_counter()
-    self.seconds()
-    self.compiling = time.perf_counter() - start  # tracing and an epoch included
-    self.seconds()  # warms up: the second epoch has losses to choose by
+    programs, read = epoch.train_rows._cache_size(), _EVENTS[_FROM_DISK]
+    first = self.per_epoch * self.seconds()
+    anew = epoch.train_rows._cache_size() > programs and _EVENTS[_FROM_DISK] == read
+    again = self.per_epoch * self.seconds()  # warms up: there are losses to choose by
+    self.compiling = first - again if anew else None
 
   def _precision(self):
     return jax.default_matmul_precision(FORMATS[self.setting.format][1])
 
   def epoch(self, rows: int | None = None):
     """Trains an epoch, or its first rows. Returns its figures, and waits for them."""
+    trained = self.trained
+    forced = {name: jnp.int32(value) for name, value in self.setting.state}
+    if forced:
+      selector = trained.state.selector._replace(**forced)
+      trained = trained._replace(state=trained.state.replace(selector=selector))
     with self._precision():
-      self.trained, progress = engine.run_epoch(
-        self.trained, self.data, next(self.numbers), 0.01, rows
-      )
+      self.trained, progress = engine.run_epoch(trained, self.data, next(self.numbers), 0.01, rows)
     jax.block_until_ready((self.trained.state, progress))
     return progress
 

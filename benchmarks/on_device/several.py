@@ -84,9 +84,7 @@ def main(text: str) -> None:
 
   from on_device.rows import Rows, lower
 
-  content = json.loads(text)
-  content[1] = tuple(tuple(option) for option in content[1])
-  rows = Rows(Setting(*content))
+  rows = Rows(Setting.of(json.loads(text)))
   stats = jax.devices()[0].memory_stats() or {}
   peak = stats.get('peak_bytes_in_use', 0)
   seconds = time.time() - began

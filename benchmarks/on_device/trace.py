@@ -28,7 +28,7 @@ def measure(setting: Setting, most: int = 12) -> dict[str, Any]:
       seconds = rows.seconds(ROWS)
     path = next(pathlib.Path(directory).rglob('*.xplane.pb'))
     spent, launched = read(jax.profiler.ProfileData.from_file(str(path)))
-  copies = {name: n for name, n in launched.items() if 'memcpy' in name.lower()}
+  copies = {name: n for name, n in launched.items() if name.lower().startswith(('memcpy', 'copy'))}
   to_host = sum(n for name, n in copies.items() if 'd2h' in name.lower().replace('to', '2'))
   dearest = sorted(spent, key=spent.get, reverse=True)[:most]
   return {
@@ -42,15 +42,23 @@ def measure(setting: Setting, most: int = 12) -> dict[str, Any]:
 
 
 def read(profile) -> tuple[dict[str, float], dict[str, int]]:
-  """Nanoseconds and launches by name, over the streams of the device."""
+  """Nanoseconds and launches by name, over the streams of a GPU or the operations of a TPU.
+
+  Raises:
+    ValueError: the profile tells of a device, and of neither.
+  """
   spent, launched = collections.Counter(), collections.Counter()
+  seen = []
   for plane in profile.planes:
     if not plane.name.startswith('/device:'):
       continue
     for line in plane.lines:
-      if not line.name.startswith('Stream'):
+      seen.append(f'{plane.name} {line.name}')
+      if not (line.name.startswith('Stream') or line.name == 'XLA Ops'):
         continue
       for event in line.events:
         spent[event.name] += event.duration_ns
         launched[event.name] += 1
+  if seen and not launched:
+    raise ValueError(f'nothing was launched, by the lines {seen}; known are Stream... and XLA Ops')
   return spent, launched

@@ -95,7 +95,8 @@ def assemble(info: Info, *stages: Stages) -> Augment:
     The augmentation.
 
   Raises:
-    ValueError: more than one replaces the crop, or the flip.
+    ValueError: more than one replaces the crop, or the flip, or cuts pictures together: of what is
+      cut twice the shares would not be areas.
   """
   parts = math.prod(one.parts for one in stages)
   crops = [one.crop for one in stages if one.crop]
@@ -103,6 +104,11 @@ def assemble(info: Info, *stages: Stages) -> Augment:
   for what, found in (('crop', crops), ('flip', flips)):
     if len(found) > 1:
       raise ValueError(f'two of these augmentations replace the {what}: allowed is one')
+  if sum(one.cuts for one in stages) > 1:
+    raise ValueError(
+      'two of these augmentations cut pictures together, so that targets would not be the areas '
+      'that are shown: allowed is one, and mixup beside it'
+    )
   to_float, standard = (lambda image: image), []
   if info.kind == 'images':
     to_float = normalize(info.mean, info.std)

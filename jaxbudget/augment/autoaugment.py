@@ -129,4 +129,5 @@ def value(name: str, level: int, negate: bool, side: tuple[int, int]) -> float:
     return 1 + sign * 0.9 * strength
   if name == 'posterize':
     return 8 - round(4 * strength)
-  return 255 * (1 - strength)  # of solarize; nobody asks for that of the others
+  # Of solarize; nobody asks for that of the others. 255 * 6 / 9 is 170, 255 * (1 - 3 / 9) is more.
+  return 255 * (LEVELS - 1 - level) / (LEVELS - 1)

@@ -31,6 +31,7 @@ class Stages(NamedTuple):
     between: on uint8 images after crop and flip; makes grey levels, float32 if need be.
     after: on normalised images.
     parts: samples that one picture shows for each that it showed before.
+    cuts: whether these have places in the picture of their own, which a second cut would miss.
   """
 
   before: Stage | None = None
@@ -39,6 +40,7 @@ class Stages(NamedTuple):
   between: Stage | None = None
   after: Stage | None = None
   parts: int = 1
+  cuts: bool = False
 
 
 def chain(*stages: Stage) -> Stage:

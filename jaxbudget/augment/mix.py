@@ -231,7 +231,10 @@ def permutation(key: Key, size: int) -> jax.Array:
 
 
 def combine(batch: Batch, order: jax.Array, share: jax.Array) -> Batch:
-  """Mixes targets and parts: position j shows sample order[k,j] by share[k].
+  """Mixes targets, parts and weights: position j shows sample order[k,j] by share[k].
+
+  A picture weighs what its samples do, by their shares: else the weight that makes a draw
+  unbiased would fall to whomever the sample is shown beside.
 
   Args:
     batch: of n examples; its images are left alone.
@@ -246,7 +249,10 @@ def combine(batch: Batch, order: jax.Array, share: jax.Array) -> Batch:
   def join(values):
     return jnp.concatenate([values(k) for k in parts], axis=1)
 
+  # As differences: equal weights stay what they are to the bit. A position of no weight is none.
+  moved = sum(share[k] * (batch.weight[order[k]] - batch.weight) for k in parts)
   return batch._replace(
+    weight=jnp.where(batch.weight > 0, batch.weight + moved, jnp.float32(0)),
     target=sum(share[k] * batch.target[order[k]] for k in parts),
     part_index=join(lambda k: batch.part_index[order[k]]),
     part_label=join(lambda k: batch.part_label[order[k]]),

@@ -46,13 +46,13 @@ def mixup(info: Info, *, alpha: float = 0.3, mix_image: bool = True, fold: bool 
 def ricap(info: Info, *, alpha: float = 0.3) -> Stages:
   """Standard, then patches of four samples (fidelity.md 3.3)."""
   del info
-  return Stages(after=mix.ricap(alpha), parts=mix.RICAP_PARTS)
+  return Stages(after=mix.ricap(alpha), parts=mix.RICAP_PARTS, cuts=True)
 
 
 def cutmix(info: Info, *, alpha: float = 1.0, probability: float = 0.5) -> Stages:
   """Standard, then a rectangle of another sample in each picture of every other batch."""
   del info
-  return Stages(after=cutmix_lib.cutmix(alpha, probability=probability), parts=2)
+  return Stages(after=cutmix_lib.cutmix(alpha, probability=probability), parts=2, cuts=True)
 
 
 def trivialaugment(

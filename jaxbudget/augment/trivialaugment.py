@@ -92,5 +92,6 @@ def value(space: str, name: str, level: int, negate: bool, side: int = 32) -> fl
   if name == 'posterize':
     return 8 - level * (4 if small else 6) // (LEVELS - 1) if theirs else 8 - round(level / 5)
   if name == 'solarize':
-    return 256 - 256 * level // (LEVELS - 1) if theirs else 255 * (1 - strength)
+    weaker = LEVELS - 1 - level  # 255 * 22 / 30 is 187; 255 * (1 - 8 / 30) is a hair more
+    return 256 - 256 * level // (LEVELS - 1) if theirs else 255 * weaker / (LEVELS - 1)
   return 0.0

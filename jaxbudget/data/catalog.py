@@ -19,6 +19,7 @@ from jaxbudget.data.dataset import (
   fingerprint,
   hold_out,
   no_progress,
+  pixel_statistics,
 )
 from jaxbudget.registry import data_name
 
@@ -204,9 +205,11 @@ def _carve(dataset: Dataset, validation: int) -> Dataset:
   per_class = _per_class(info, validation)
   image, label = dataset.train_image, dataset.train_label
   kept, held = hold_out(np.zeros(len(label), int) if info.label_mean else label, per_class)
-  images = (
-    (image.part(kept), image.part(held)) if dataset.is_encoded else (image[kept], image[held])
-  )
+  if dataset.is_encoded:  # what is tested on must be there
+    images = image.part(kept), image.part(held, skips=False)
+  else:
+    images = image[kept], image[held]
+    info = _normalised(info, image, images[0])
   arrays = images[0], label[kept], images[1], label[held]
   note = (
     f'validation={validation}: {len(held)} of the {len(label)} training images, '
@@ -222,6 +225,16 @@ def _carve(dataset: Dataset, validation: int) -> Dataset:
     (*dataset.notes, note),
     dataset.where,
   )
+
+
+def _normalised(info: Info, image: np.ndarray, kept: np.ndarray) -> Info:
+  """Constants that were computed of all training images become those of the ones that are kept."""
+  if info.kind != 'images' or info.name in tables.INFO:
+    return info
+  if (tuple(info.mean), tuple(info.std)) != pixel_statistics(image):  # somebody's own
+    return info
+  mean, std = pixel_statistics(kept)
+  return dataclasses.replace(info, mean=mean, std=std)
 
 
 def _joined(dataset: Dataset, *chosen: np.ndarray) -> str:

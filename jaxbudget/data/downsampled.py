@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,7 +21,7 @@ from jaxbudget.data.tables import DOWNSAMPLED, INFO
 
 TRAIN = tuple(f'train_data_batch_{i}.npz' for i in range(1, 11))
 TEST = ('val_data.npz',)
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def load(name: str, where: Where) -> Dataset:

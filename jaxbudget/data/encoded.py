@@ -149,10 +149,11 @@ class ImageFiles:
     given = self.paths, self.sizes, self.look, self.crop
     return ImageFiles(*given, seed, self.workers, self.skips)
 
-  def part(self, index: np.ndarray) -> 'ImageFiles':
-    """The images of samples i[n]."""
+  def part(self, index: np.ndarray, skips: bool | None = None) -> 'ImageFiles':
+    """The images of samples i[n], left out if they cannot be read as these are, or as is said."""
     paths = [self.paths[i] for i in index]
-    given = self.look, self.crop, self.seed, self.workers, self.skips
+    skips = self.skips if skips is None else skips
+    given = self.look, self.crop, self.seed, self.workers, skips
     return ImageFiles(paths, self.sizes[index], *given)
 
   def read(self, index: np.ndarray) -> np.ndarray:

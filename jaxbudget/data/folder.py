@@ -55,6 +55,7 @@ def load(path: str, listing: Listing, progress: Progress, look: Look | None = No
     faults[NAMED:] = [f'and {len(faults) - NAMED} more unreadable images']
   taken = [(f.path, p) for f, p in zip(files, decoded, strict=True) if isinstance(p, Picture)]
   faults += [] if look.size else _size_fault(taken)
+  faults += _dim_fault(taken)
   refuse(name, faults + [UNTESTED] * bool(faults and not tested))
   image, notes = _stack(decoded)
   notes += _notes(decoded, look)
@@ -109,6 +110,18 @@ def _size_fault(taken: Sequence[tuple[pathlib.Path, Picture]]) -> list[str]:
   return [
     f'images of {len(sizes)} sizes, bring them to one with dataset_options.image_size=S: '
     + ', '.join(f'{len(f)} of {w}x{h} (such as {f[0]})' for (w, h), f in common)
+  ]
+
+
+def _dim_fault(taken: Sequence[tuple[pathlib.Path, Picture]]) -> list[str]:
+  """A few dark images among others are what they are; a whole folder of them is meant otherwise."""
+  deep = [(file, picture) for file, picture in taken if 'deep' in picture.changes]
+  dim = [file for file, picture in deep if 'dim' in picture.changes]
+  if not dim or any(p.pixels.any() for _, p in deep if 'dim' not in p.changes):
+    return []
+  return [
+    f'the grey images of 16 bits hold 0 to 255 only, and would be black: save these {len(dim)} '
+    f'with 8 bits, such as {dim[0]}'
   ]
 
 

@@ -1,5 +1,6 @@
 """npz:PATH: arrays that people saved with `numpy.savez`; nothing is ever unpickled."""
 
+import pathlib
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -11,6 +12,9 @@ from jaxbudget.data.dataset import DataError, Dataset
 from jaxbudget.data.layouts import usual
 from jaxbudget.data.memory import host_free_bytes
 from jaxbudget.paths import expand
+
+# What zipfile raises; of encrypted members and unknown compressions a RuntimeError.
+_DAMAGE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def load(path: str) -> Dataset:
@@ -34,7 +38,7 @@ def load(path: str) -> Dataset:
     raise DataError(f'{name}: not an npz file (write it with numpy.savez), or cut short')
   arrays, faults, notes = {}, [], ()
   try:
-    with np.load(file, allow_pickle=False) as archive:
+    with _open(name, file) as archive:
       places = {key: key for key in KEYS if key in archive}
       if not places.keys() & {'x_test', 'y_test'} and {'x_val', 'y_val'} <= {*archive}:
         places |= {'x_test': 'x_val', 'y_test': 'y_val'}
@@ -50,11 +54,22 @@ def load(path: str) -> Dataset:
         array = _read(archive, place, faults)
         if array is not None:
           arrays[key] = array
-  except (OSError, zipfile.BadZipFile) as error:
+  except _DAMAGE as error:
     raise DataError(f'{name}: cannot be read: {error}') from error
   if faults:
     refuse(name, faults + array_faults(usual(arrays)[0]))
   return from_arrays(name, *map(arrays.get, KEYS), notes=notes, where=str(file))
+
+
+def _open(name: str, file: pathlib.Path) -> np.lib.npyio.NpzFile:
+  """Opens a zip file as one of `numpy.savez`, which it may not be at its beginning."""
+  try:
+    archive = np.load(file, allow_pickle=False)
+  except ValueError as error:
+    raise DataError(f'{name}: not an npz file (write it with numpy.savez): {error}') from error
+  if not isinstance(archive, np.lib.npyio.NpzFile):
+    raise DataError(f'{name}: a single array, give an npz file (write it with numpy.savez)')
+  return archive
 
 
 def _check_memory(name: str, archive: np.lib.npyio.NpzFile, keys: Iterable[str]) -> None:
@@ -76,6 +91,6 @@ def _read(archive: np.lib.npyio.NpzFile, key: str, faults: list[str]) -> np.ndar
       faults.append(f'{key} is an object array, which would have to be unpickled: give numbers')
     else:
       faults.append(f'{key} is not a NumPy array: {error}')
-  except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+  except _DAMAGE as error:
     faults.append(f'{key} cannot be read: {error}')
   return None

@@ -50,6 +50,7 @@ class Picture(NamedTuple):
 CHANGES = {
   'turned': 'turned as their EXIF orientation says',
   'deep': 'taken at 8 of their 16 bits',
+  'dim': 'black, for they use the lower 8 of their 16 bits only',
   'cmyk': 'taken as RGB from CMYK, without a colour profile',
   'alpha': 'laid on background={background}, for they are transparent',
 }
@@ -89,8 +90,8 @@ def _read(image: 'PIL.Image.Image', look: Look, box: Box | None) -> Picture:
     changes.append('turned')
   image = turned
   if image.mode.startswith('I'):
-    image = _eight_bits(image)
-    changes.append('deep')
+    image, dim = _eight_bits(image)
+    changes += ['deep'] + ['dim'] * dim
   elif image.mode == 'F':
     raise ValueError('its pixels are floats, of no known range; save it with 8 bits a channel')
   if image.mode == 'CMYK':
@@ -116,8 +117,8 @@ def _read(image: 'PIL.Image.Image', look: Look, box: Box | None) -> Picture:
 _ORIENTATION = 0x0112  # in EXIF
 
 
-def _eight_bits(image: 'PIL.Image.Image') -> 'PIL.Image.Image':
-  """The high byte of 16 bits, which Pillow takes of colours by itself."""
+def _eight_bits(image: 'PIL.Image.Image') -> tuple['PIL.Image.Image', bool]:
+  """The high byte of 16 bits of grey, and whether nothing is left in it of what there was."""
   import PIL.Image
 
   values = np.asarray(image)
@@ -126,7 +127,11 @@ def _eight_bits(image: 'PIL.Image.Image') -> 'PIL.Image.Image':
       f'its pixels are {values.min()} to {values.max()}, more than 16 bits; save it with 8 bits a '
       'channel'
     )
-  return PIL.Image.fromarray((values >> 8).astype(np.uint8))
+  found = PIL.Image.fromarray((values >> 8).astype(np.uint8))
+  clear = image.info.get('transparency')  # a value of 16 bits, which others share the high byte of
+  if clear is not None:
+    found.putalpha(PIL.Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+  return found, bool(0 < values.max() <= 0xFF)
 
 
 def _to_size(image: 'PIL.Image.Image', look: Look) -> 'PIL.Image.Image':

@@ -15,7 +15,7 @@ from jaxbudget import data, factories, parallel, paths
 from jaxbudget.lab import plain, report
 from jaxbudget.lab.paper import deviations
 from jaxbudget.lab.run import files, hosts, process
-from jaxbudget.lab.run.run import Run
+from jaxbudget.lab.run.run import Run, data_key
 from jaxbudget.lab.sweep import calibrate as calibrate_lib
 from jaxbudget.lab.sweep import (
   control,
@@ -173,7 +173,8 @@ def _launch(config, workdir, stage, options, console) -> int:
       if stage != 'plan':
         inputs.load_data(datasets, wanted)
       if stage == 'data':
-        return show_data(datasets, workdir, console)
+        shown = {data_key(run.cell): datasets[data_key(run.cell)] for run in wanted}
+        return show_data(shown, workdir, console)
       notes = [note for d in datasets.values() for note in d.notes]
       for note in dict.fromkeys((*notes, *doubts.doubts(wanted))):
         plain.say(console, f'note: {note}')
@@ -304,11 +305,15 @@ def show_report(workdir: pathlib.Path, options: Options, console: Console) -> in
 
 
 def show_data(datasets: dict[Any, data.Dataset], workdir: pathlib.Path, console: Console) -> int:
-  """Prints what the data sets are and writes a contact sheet of each."""
+  """Prints what the data sets are and writes a contact sheet of each that is of images."""
   from jaxbudget.lab.report.contact_sheet import contact_sheet  # matplotlib is slow to import
 
   for dataset in datasets.values():
     plain.say(console, data.describe(dataset))
+    if dataset.info.kind != 'images' or dataset.info.label_mean:
+      lack = 'no images' if dataset.info.kind != 'images' else 'labels that are no classes'
+      plain.say(console, f'no contact sheet: {dataset.info.name} has {lack}')
+      continue
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / f'{paths.file_name(dataset.info.name)}.png'
     contact_sheet(dataset, path)

@@ -12,6 +12,8 @@ from jaxbudget.schedules.shapes import (
   last_row,
   over_progress,
   pieces,
+  ramp_and_pace,
+  rows_left,
   straight,
   warm_up,
 )
@@ -74,10 +76,12 @@ def clr(
     `row -> learning rate`.
 
   Raises:
-    ValueError: an option out of range.
+    ValueError: an option out of range, or too few rows for a foot and a peak of every cycle.
   """
   del base_momentum, max_momentum, cycle_momentum
-  height = _clr_height(cycles, mode, decay)
+  height, left = _clr_height(cycles, mode, decay), rows_left(epochs, rows, warmup)
+  needed = 2 * cycles + 1
+  check('clr', left >= needed, f'cycles={cycles} needs at least {needed} rows, got {left}')
   waves = over_progress(last_row(epochs, rows), learning_rate, final, height)
   return warm_up(waves, epochs, rows, warmup)
 
@@ -148,7 +152,8 @@ def onecycle(
     learning_rate: rate at the peak.
     final: not used: the last rate follows from `final_div`.
     form: `torch`, `three_phase` or `fastai`.
-    pct: share of the run before the peak; None: 0.3, and 0.25 in `fastai`.
+    pct: share of the run before the peak, where one of so few rows that none climbs starts; None:
+      0.3, and 0.25 in `fastai`.
     div: the first rate is learning_rate / div.
     final_div: the last rate is learning_rate / (div * final_div), None: 1e4; in `fastai`
       learning_rate / final_div, None: 1e5.
@@ -165,13 +170,12 @@ def onecycle(
     ValueError: an option out of range.
   """
   del final, base_momentum, max_momentum, cycle_momentum
-  knots = _onecycle_knots(epochs * rows, form, pct, anneal)
+  knots = _onecycle_knots(epochs, rows, form, pct, anneal, warmup)
   final_div = final_div if final_div is not None else 1e5 if form == 'fastai' else 1e4
   check('onecycle', div > 0 and final_div > 0, f'div={div}, final_div={final_div} must be positive')
   first = learning_rate / div
   last = learning_rate / final_div if form == 'fastai' else first / final_div
-  middle = [first] if form == 'three_phase' else []
-  cycle = pieces(knots, [first, learning_rate, *middle, last], ANNEALS[anneal])
+  cycle = _through(knots, first, learning_rate, last, anneal)
   return warm_up(cycle, epochs, rows, warmup)
 
 
@@ -211,21 +215,34 @@ def onecycle_momentum(
     ValueError: an option out of range.
   """
   del div, final_div, cycle_momentum
-  knots = _onecycle_knots(epochs * rows, form, pct, anneal)
-  values = [max_momentum, base_momentum, max_momentum, max_momentum]
-  cycle = pieces(knots, values[: len(knots)], ANNEALS[anneal])
+  knots = _onecycle_knots(epochs, rows, form, pct, anneal, warmup)
+  cycle = _through(knots, max_momentum, base_momentum, max_momentum, anneal)
   return warm_up(cycle, epochs, rows, warmup, start=1.0)
 
 
-def _onecycle_knots(total: int, form: str, pct: float | None, anneal: str) -> list[float]:
-  """Rows of the first rate, the peak, in `three_phase` the first rate again, and the last."""
+def _through(knots: list[float], foot: float, top: float, last: float, anneal: str):
+  """The cycle through its knots."""
+  values = {2: [top, last], 3: [foot, top, last], 4: [foot, top, foot, last]}[len(knots)]
+  return pieces(knots, values, ANNEALS[anneal])
+
+
+def _onecycle_knots(
+  epochs: int, rows: int, form: str, pct: float | None, anneal: str, warmup: float
+) -> list[float]:
+  """Rows of the first rate, the peak, in `three_phase` the first rate again, and the last.
+
+  In a run so short that the climb has no row, those of the peak and the last rate alone.
+  """
   registry.check('form', form, ONECYCLE_FORMS)
   registry.check('anneal', anneal, ANNEALS)
   pct = pct if pct is not None else 0.25 if form == 'fastai' else 0.3
   most = 0.5 if form == 'three_phase' else 1.0
   check('onecycle', 0 < pct < most, f'pct must be in (0, {most}), got {pct}')
+  total, (_, pace) = epochs * rows, ramp_and_pace(epochs, rows, warmup)
   last = max(1.0, total - 1.0)
-  if form == 'fastai':
-    return [0.0, pct * last, last]
-  peak = max(0.0, pct * total - 1)  # as PyTorch has it; a run of few rows has no climb
-  return [0.0, peak, *([2 * peak] if form == 'three_phase' else []), last]
+  peak = pct * last if form == 'fastai' else pct * total - 1  # as fastai and PyTorch have it
+  back = [2 * peak] if form == 'three_phase' else []
+  passed_over = peak <= 0 or any(row <= pace for row in back)  # before the next row
+  if passed_over or rows_left(epochs, rows, warmup) < 3:
+    return [0.0, last]
+  return [0.0, peak, *back, last]

@@ -85,6 +85,34 @@ def pieces(
   return schedule
 
 
+def ramp_and_pace(epochs: int, rows: int, share: float) -> tuple[int, float]:
+  """How a ramp leaves less of the run to the schedule behind it.
+
+  Args:
+    epochs: E, epochs of the run.
+    rows: plan rows in an epoch.
+    share: of the run's rows that climb, [0, 1).
+
+  Returns:
+    (rows that climb, all but one at most; rows of the schedule that each of the others passes).
+
+  Raises:
+    ValueError: a share out of range.
+  """
+  if not 0 <= share < 1:
+    raise ValueError(f'warmup must be a share of the run in [0, 1), got {share}')
+  last, ramp = last_row(epochs, rows), min(round(share * epochs * rows), epochs * rows - 1)
+  return ramp, last / max(1, last - ramp)
+
+
+def rows_left(epochs: int, rows: int, share: float = 0.0) -> int:
+  """Rows behind a ramp. Of fewer than three none is between the ends: there is no way up.
+
+  A schedule that climbs and falls starts at its peak then.
+  """
+  return epochs * rows - ramp_and_pace(epochs, rows, share)[0]
+
+
 def warm_up(
   schedule: optax.Schedule, epochs: int, rows: int, share: float, start: float = 0.0
 ) -> optax.Schedule:
@@ -103,13 +131,9 @@ def warm_up(
   Raises:
     ValueError: a share out of range.
   """
-  if not 0 <= share < 1:
-    raise ValueError(f'warmup must be a share of the run in [0, 1), got {share}')
-  ramp = round(share * epochs * rows)
+  ramp, pace = ramp_and_pace(epochs, rows, share)
   if ramp == 0:
     return schedule
-  last = last_row(epochs, rows)
-  pace = last / max(1, last - ramp)  # rows of the schedule that one row passes
 
   def warmed(row):
     climbing = schedule(jnp.zeros_like(row)) * (start + (1 - start) * row / ramp)

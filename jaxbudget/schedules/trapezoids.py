@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxbudget import registry
-from jaxbudget.schedules.shapes import check, last_row, pieces, straight, warm_up
+from jaxbudget.schedules.shapes import check, last_row, pieces, rows_left, straight, warm_up
 
 FALLS = {'linear': straight, 'sqrt': lambda share: 1 - share**0.5}
 
@@ -33,7 +33,8 @@ def wsd(
     rows: plan rows in an epoch.
     learning_rate: rate of the flat part.
     final: rate of the last row.
-    warmup: share of the run that climbs from 0; 0 starts on the flat part.
+    warmup: share of the run that climbs from 0; 0 starts on the flat part, and so does a run of
+      fewer than three rows.
     decay: share of the run that falls, at its end.
     fall: `linear`, or `sqrt` for 1 - sqrt of the share of the fall that is over.
 
@@ -48,7 +49,7 @@ def wsd(
   check('wsd', fits, f'warmup={warmup} and decay={decay} must be shares that add up to 1 at most')
   last = last_row(epochs, rows)
   down = pieces([(1 - decay) * last, last], [learning_rate, final], FALLS[fall])
-  if warmup == 0:
+  if warmup == 0 or rows_left(epochs, rows) < 3:
     return down
   up = pieces([0, warmup * last], [0.0, learning_rate])
   return lambda row: jnp.where(row < warmup * last, up(row), down(row))
@@ -114,7 +115,7 @@ def dawn(
     rows: plan rows in an epoch.
     learning_rate: rate at the peak.
     final: rate of the last row.
-    peak: share of the run before the peak.
+    peak: share of the run before the peak; fewer than three rows start there.
     warmup: share of the rows that stand still before; the climb is part of the schedule.
 
   Returns:
@@ -124,5 +125,7 @@ def dawn(
     ValueError: an option out of range.
   """
   check('dawn', 0 < peak < 1, f'peak must be in (0, 1), got {peak}')
-  last = last_row(epochs, rows)
-  return warm_up(pieces([0, peak * last, last], [0.0, learning_rate, final]), epochs, rows, warmup)
+  last, climbs = last_row(epochs, rows), rows_left(epochs, rows, warmup) >= 3
+  knots, values = [0, peak * last, last], [0.0, learning_rate, final]
+  lines = pieces(knots, values) if climbs else pieces([0, last], values[1:])
+  return warm_up(lines, epochs, rows, warmup)

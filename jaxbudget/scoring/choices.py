@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from jaxbudget import ledger
+
 
 class Ranked(NamedTuple):
   """What a choice may look at; all of n samples."""
@@ -52,13 +54,13 @@ def middle(ranked: Ranked, count: int) -> np.ndarray:
 
 
 def offset(ranked: Ranked, count: int, *, offset: float = 0.0) -> np.ndarray:
-  """A run of ranks from the low end: positions [o, o + count), o = int(offset n).
+  """A run of ranks from the low end: positions [o, o + count), o = floor(offset n).
 
   Paul et al., `Deep Learning on a Data Diet <https://arxiv.org/abs/2107.07075>`_, 2021, leave
   out the very highest scores, which noise causes. Where it would not fit, it ends at the top.
   """
   order = rising(ranked.score, ranked.word)
-  return np.roll(order, -min(int(offset * len(order)), len(order) - count))
+  return np.roll(order, -min(ledger.share(len(order), offset), len(order) - count))
 
 
 def shuffled(ranked: Ranked, count: int) -> np.ndarray:
@@ -68,10 +70,10 @@ def shuffled(ranked: Ranked, count: int) -> np.ndarray:
 
 
 def _hardest(ranked: Ranked, count: int, cutoff: float) -> np.ndarray:
-  """The int(cutoff n) samples of lowest AUM, as far as `count` others are left: bool[n]."""
+  """The floor(cutoff n) samples of lowest AUM, as far as `count` others are left: bool[n]."""
   n = len(ranked.score)
   hard = np.zeros(n, bool)
-  dropped = min(int(cutoff * n), n - count)
+  dropped = min(ledger.share(n, cutoff), n - count)
   if dropped:
     hard[rising(ranked.aum, ranked.word)[:dropped]] = True
   return hard
@@ -81,7 +83,7 @@ def strata(ranked: Ranked, count: int, *, cutoff: float = 0.0, bins: int = 50) -
   """Coverage-centric: equal numbers of all levels of the score, the hardest samples left out.
 
   Zheng et al., `Coverage-centric Coreset Selection for High Pruning Rates
-  <https://arxiv.org/abs/2210.15809>`_, 2023. The int(cutoff n) samples of lowest AUM are dropped
+  <https://arxiv.org/abs/2210.15809>`_, 2023. The floor(cutoff n) samples of lowest AUM are dropped
   whatever the score, as far as enough are left; the range of the other scores is cut into
   bins, and the count handed out to these by `fill`; random inside a bin.
   """

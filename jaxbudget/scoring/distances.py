@@ -107,8 +107,9 @@ def herding_order(features: jax.Array, samples: int) -> jax.Array:
   def add(k, carry):
     order, wanted, taken = carry
     wanted = wanted + mean  # (i+1) mu - sum(chosen)
+    along = jnp.matmul(features, wanted, precision='highest')
     # ||wanted - x||^2 without the part that is equal for all.
-    away = jnp.where(taken, jnp.inf, square - 2 * (features @ wanted))
+    away = jnp.where(taken, jnp.inf, square - 2 * along)
     found = jnp.argmin(away).astype(jnp.int32)
     return order.at[k].set(found), wanted - features[found], taken.at[found].set(True)
 

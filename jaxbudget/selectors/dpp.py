@@ -64,14 +64,14 @@ def k_dpp(key: jax.Array, kernel: jax.Array, size: int) -> jax.Array:
   down = jnp.arange(count - 1, -1, -1, dtype=jnp.int32)
   taken = jax.lax.scan(choose, jnp.int32(size), down)[1][::-1]
   vector = jnp.where(taken[None], vector, 0)
-  projection = vector @ vector.T
+  projection = jnp.matmul(vector, vector.T, precision='highest')
 
   def draw(carry, step):  # a Cholesky factor of those drawn grows by a column
     rest, factor, free = carry
     k, gumbel = step
     clock = jnp.where(free, jnp.log(jnp.maximum(rest, jnp.float32(1e-12))) + gumbel, -jnp.inf)
     i = jnp.argmax(clock).astype(jnp.int32)
-    column = projection[:, i] - factor @ factor[i]
+    column = projection[:, i] - jnp.matmul(factor, factor[i], precision='highest')
     column = column / jnp.sqrt(jnp.maximum(rest[i], jnp.float32(1e-12)))
     rest = jnp.maximum(rest - column**2, 0)
     return (rest, factor.at[:, k].set(column), free.at[i].set(False)), i
@@ -136,7 +136,8 @@ def dpp(
     def row(given):
       own_key, index = given
       own = feature[index]
-      kernel = own @ own.T + jnp.float32(ridge) * jnp.eye(candidates, dtype=jnp.float32)
+      alike = jnp.matmul(own, own.T, precision='highest')
+      kernel = alike + jnp.float32(ridge) * jnp.eye(candidates, dtype=jnp.float32)
       return index[k_dpp(own_key, kernel, facts.candidates)]
 
     index = jax.lax.map(row, (jax.random.split(row_key, facts.rows), pools))

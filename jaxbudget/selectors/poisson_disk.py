@@ -33,7 +33,8 @@ class State(NamedTuple):
 
 def _squared(a: jax.Array, b: jax.Array) -> jax.Array:
   """Squared distances of all pairs: f32[n,m]."""
-  product = a @ b.T
+  # Else a GPU rounds features to ten bits, and equal samples are apart.
+  product = jnp.matmul(a, b.T, precision='highest')
   square = jnp.sum(a**2, 1)[:, None] + jnp.sum(b**2, 1)[None] - 2 * product
   return jnp.maximum(square, 0)
 

@@ -5,8 +5,8 @@
   jaxbudget --config=all:scale=rehearsal --workdir=runs/rehearsal
 
 Cost: 321 cells x 3 seeds as released (two scoring runs among them have one seed), 395.9 full
-trainings (3TN forward equivalents each); 88 repaired variants add 111.5. Rehearsal: 141 runs
-on digits, 889 epochs of full SGD.
+trainings (3TN forward equivalents each); 131 repaired variants add 188.2. Rehearsal: 155 runs
+on digits, 1,020 epochs of full SGD.
 The paper's answer: under a fixed budget no way of choosing samples beats uniform sampling
 consistently, and augmentation is worth more than any.
 """

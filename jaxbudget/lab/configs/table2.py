@@ -7,8 +7,9 @@
 SGD and six budgeted methods on CIFAR-10 and CIFAR-100, B = .2, .3, .5, step and linear
 schedules, standard augmentation.
 
-Cost: 76 cells x 3 seeds as released, 95.9 full trainings (3TN forward equivalents each); 12
-repaired variants (c-SGD) add 12.0. Rehearsal: 44 runs on digits, 262 epochs of full SGD.
+Cost: 76 cells x 3 seeds as released, 95.9 full trainings (3TN forward equivalents each); 24
+repaired variants (c-SGD and Selective Backprop) add 36.0. Rehearsal: 50 runs on digits, 325
+epochs of full SGD.
 The paper's answer: the linear schedule lifts every method at equal budget. Only Selective
 Backprop leads clearly, on CIFAR-10, and its scoring passes, a third of a full training, are
 not in its budget.

@@ -8,8 +8,8 @@ SGD, unif-SGD, p-SGD and Selective Backprop under four augmentations, B = .2, .3
 schedule.
 
 Cost: 80 cells x 3 seeds as released, 120.0 full trainings (3TN forward equivalents each; an
-84x84 image costs about 7 of 32x32); 24 repaired variants (mixup and RICAP) add 36.1.
-Rehearsal: 52 runs on digits, 390 epochs of full SGD, those of Table 3.
+84x84 image costs about 7 of 32x32); 36 repaired variants (mixup, RICAP and Selective
+Backprop) add 60.1. Rehearsal: 58 runs on digits, 453 epochs of full SGD, those of Table 3.
 The paper's answer: augmentation lifts every method and makes p-SGD and unif-SGD alike.
 """
 

@@ -6,8 +6,8 @@
 unif-SGD, p-SGD and Selective Backprop under four augmentations on CIFAR-100, linear schedule,
 and full SGD (a run of Table 3) as what times are relative to. Compare runs of one device only.
 
-Cost: 13 cells x 3 seeds as released, 17.8 full trainings (3TN forward equivalents each); 4
-repaired variants add 5.6. All are runs of Table 3. Rehearsal: 17 runs on digits, 118 epochs
+Cost: 13 cells x 3 seeds as released, 17.8 full trainings (3TN forward equivalents each); 6
+repaired variants add 9.4. All are runs of Table 3. Rehearsal: 19 runs on digits, 138 epochs
 of full SGD.
 The paper's answer: p-SGD and augmentation are free (47 to 49 minutes, 141 for full SGD);
 Selective Backprop takes twice as long (91 to 95), for it passes every sample forward.

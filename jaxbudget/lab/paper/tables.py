@@ -1,12 +1,10 @@
 """Tables 1-6 in the paper's shape, the paper's number beside each of ours."""
 
-import functools
 import math
 
 import pandas as pd
 
-from jaxbudget.lab import config as config_lib
-from jaxbudget.lab.paper import printed
+from jaxbudget.lab.paper import printed, protocol
 from jaxbudget.lab.report import cells, layout, render, statistics
 from jaxbudget.lab.report.load import Workdir
 from jaxbudget.lab.report.render import Cell, Table
@@ -21,18 +19,6 @@ TITLES = {
 }
 _ROW = ['augmentation', 'schedule', 'method', 'fidelity', 'model', 'variant']
 _COLUMN = ['dataset', 'ran_on']
-# The paper's protocol is the default of every key; these make a run another experiment.
-_PROTOCOL = (
-  'epochs', 'batch_size', 'model', 'validation', 'learning_rate', 'final_learning_rate',
-  'optimizer', 'task',
-)  # fmt: skip
-# Its options of network and optimizer; runs of before have them as keys of their own.
-_OPTIONS = {
-  'model_options': {'width': 64, 'bn_gamma_init': 'uniform01'},
-  'optimizer_options': {
-    'momentum': 0.9, 'weight_decay': 1e-4, 'decay_mask': 'all', 'clip_norm': None,
-  },
-}  # fmt: skip
 
 
 def paper_tables(workdir: Workdir) -> list[Table]:
@@ -55,8 +41,8 @@ def paper_tables(workdir: Workdir) -> list[Table]:
 def paper_cells(workdir: Workdir) -> pd.DataFrame:
   """Every planned cell beside the number of the paper that it stands for.
 
-  A difference is given only where the run is the paper's experiment: its data set, its 200
-  epochs, its ResNet-18, its learning rates. A rehearsal on other data has none.
+  A difference is given only where the run is the paper's experiment: its data set, and all of
+  its protocol (`protocol.is_kept`). A rehearsal on other data has none.
 
   Args:
     workdir: a loaded workdir.
@@ -87,10 +73,7 @@ def _row(place: dict, cell: dict, device: str, config: dict) -> dict:
   mean, std = printed.lookup(place)
   own = (cell['mean'], cell['std'])
   same_data = printed.canonical(place.get('dataset')) == printed.canonical(cell['dataset'])
-  settings = config | {key: cell[key] for key in ('epochs', 'batch_size', 'model')}
-  protocol = _protocol().items()
-  exact = same_data and all(settings.get(key, value) == value for key, value in protocol)
-  exact = exact and _has_options(config)
+  exact = same_data and protocol.is_kept(place, cell, config)
   counts = (cell['done'], printed.RUNS)
   difference, se, _ = statistics.difference_of_means((own[0], mean), (own[1], std), counts, (1, -1))
   return {
@@ -117,22 +100,6 @@ def _row(place: dict, cell: dict, device: str, config: dict) -> dict:
     'exact': exact,
     'state': cells.state(cell),
   }
-
-
-@functools.cache
-def _protocol() -> dict[str, object]:
-  defaults = config_lib.defaults()
-  return {key: defaults[key] for key in _PROTOCOL}
-
-
-def _has_options(config: dict) -> bool:
-  """Whether network and optimizer have the paper's options; `width=0` once was the network's."""
-  for kind, options in _OPTIONS.items():
-    own = {**config, **(config.get(kind) or {})}
-    own['width'] = own.get('width') or None
-    if any(own.get(name, value) not in (value, None) for name, value in options.items()):
-      return False
-  return True
 
 
 def _with_speedup(frame: pd.DataFrame) -> pd.DataFrame:

@@ -24,12 +24,16 @@ class Course(NamedTuple):
 
 
 def by_epoch(workdir: Workdir, cell_id: str) -> dict[str, Course]:
-  """The course of a cell's figures, by their names in `load.load_epochs`, and of its `cost`."""
+  """The course of a cell's figures, by their names in `load.load_epochs`, and of its `cost`.
+
+  Cost is all that was spent until then, with what the run is charged for those that it needs.
+  """
   runs = []
   for run in workdir.runs[workdir.runs['cell_id'] == cell_id].itertuples():
     rows = load.load_epochs(workdir, run.run_id)
     for row in rows:
-      row['cost'] = row.get('cost_forward_equivalents', math.nan) / run.full_cost
+      spent = row.get('cost_forward_equivalents', math.nan) + run.scoring_forward_equivalents
+      row['cost'] = spent / run.full_cost
     runs.append({row['epoch']: row for row in rows})
   epochs = sorted(set().union(*runs))
   names = dict.fromkeys(name for rows in runs for row in rows.values() for name in row)

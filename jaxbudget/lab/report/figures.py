@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxbudget.lab.report import cells, courses, figures_cost, layout, load, statistics
+from jaxbudget.lab.report import cells, courses, figures_cost, layout, load, reading, statistics
 from jaxbudget.lab.report.drawings import Drawing
 from jaxbudget.lab.report.frontier import band
 from jaxbudget.lab.report.load import Workdir
-from jaxbudget.lab.report.style import method_styles, set_aside
+from jaxbudget.lab.report.style import method_styles, set_aside, shades
 from jaxbudget.paths import file_name
 
 COST = 'cost (full runs of SGD = 1, selection charged)'
@@ -41,10 +41,11 @@ def frontiers(workdir: Workdir) -> Iterator[Drawing]:
     'unif_sgd where it belongs.'
   )
   for name, frame in settings(workdir):
+    axis = _score_axis(workdir, frame)
     known = frame['cost'].notna() & frame['mean'].notna()
     compared = frame[known & ~frame['is_scoring'].astype(bool)]
     if not compared.empty:
-      draw = functools.partial(_frontier, compared, finished, styles, name)
+      draw = functools.partial(_frontier, compared, finished, styles, name, axis)
       yield Drawing(file_name(f'frontier_{name}'), f'Accuracy against cost: {name}', caption, draw)
 
 
@@ -101,7 +102,7 @@ def _apart(variant: str) -> str:
   return ' '.join(word for word in variant.split() if word.partition('=')[0] not in _PRICES)
 
 
-def _frontier(frame: pd.DataFrame, finished: dict, styles: dict, name: str) -> dict[str, Any]:
+def _frontier(frame: pd.DataFrame, finished: dict, styles: dict, name, axis) -> dict[str, Any]:
   """One line for each method; the baseline, closed by sgd, with its band."""
   full = frame[frame['rule'].eq('sgd')]
   lines = frame.assign(baseline=frame['rule'].eq('unif_sgd')).drop_duplicates('method')
@@ -115,12 +116,18 @@ def _frontier(frame: pd.DataFrame, finished: dict, styles: dict, name: str) -> d
       own = pd.concat([own, full[full['variant'].eq(variant)]])
     runs = [finished[c][['cost', 'final_accuracy']] for c in own.sort_values('cost')['cell_id']]
     drawn.append({'label': method, 'style': styles[method]} | _points(runs, shaded=is_baseline))
-  panel = {'xlabel': COST, 'ylabel': 'test accuracy (%)', 'title': name, 'lines': drawn}
+  panel = {'xlabel': COST, 'ylabel': axis, 'title': name, 'lines': drawn}
   low = min((line['y'] - line['yerr'][0]).min() for line in drawn)
   high = max((line['y'] + line['yerr'][1]).max() for line in drawn)
   pad = max(0.05 * (high - low), 0.1)
-  panel['ylim'] = [max(low - pad, -0.5), min(high + pad, 100.5)]
+  share = axis == reading.score_axis(())  # other scores may be negative
+  panel['ylim'] = [max(low - pad, -0.5 if share else -math.inf), min(high + pad, 100.5)]
   return {'size': [6.2, 3.6], 'grid': [1, 1], 'panels': [panel | set_aside(drawn)]}
+
+
+def _score_axis(workdir: Workdir, frame: pd.DataFrame) -> str:
+  runs = workdir.runs
+  return reading.score_axis(runs.loc[runs['cell_id'].isin(frame['cell_id']), 'score_name'])
 
 
 def _points(runs: list[pd.DataFrame], shaded: bool) -> dict[str, Any]:
@@ -161,7 +168,8 @@ def _curves(workdir: Workdir, frame, begun, by_epoch, name: str, styles) -> Iter
 
 def _curves_picture(workdir: Workdir, shown, by_epoch: Callable, styles, title: str) -> dict:
   epoch, cost = 'epoch', 'cost (full runs of SGD = 1)'
-  accuracy, loss = 'test accuracy (%)', 'training loss (nats)'
+  accuracy = _score_axis(workdir, shown)
+  loss = 'training loss (nats)' if accuracy == reading.score_axis(()) else 'training loss'
   panels = [
     {'xlabel': x, 'ylabel': y, 'lines': []}
     for x, y in ((epoch, accuracy), (cost, accuracy), (epoch, loss), (cost, loss))
@@ -225,7 +233,7 @@ def _internals_picture(frame: pd.DataFrame, by_epoch: Callable, known) -> dict[s
         label_of = f'{cell["method"]} {layout.plain(cell["budget"])}'
         lines.append({'x': curve['x'], 'y': curve['y'], 'label': label_of})
         hlines += [{'at': cell['budget']}] if 'acceptance' in column else []
-    for line, style in zip(lines, _shades(len(lines)), strict=True):
+    for line, style in zip(lines, shades(len(lines)), strict=True):
       line |= {'style': style, 'steps': True}
     top = 1.05 * max((line['y'].max() for line in lines), default=1.0)
     panels.append({
@@ -233,15 +241,3 @@ def _internals_picture(frame: pd.DataFrame, by_epoch: Callable, known) -> dict[s
       'hlines': hlines,
     })  # fmt: skip
   return {'size': [3.4 * len(panels) + 1.2, 2.8], 'grid': [1, len(panels)], 'panels': panels}
-
-
-def _shades(count: int) -> list[dict[str, str]]:
-  """From dark to light, for what has an order."""
-  dark, light = np.array([0x00, 0x22, 0x4E]), np.array([0xC8, 0xB8, 0x66])
-  shares = np.linspace(0, 1, max(2, count))[:count]
-  colours = [np.round(dark + share * (light - dark)).astype(int) for share in shares]
-  lines = ('-', '--', '-.', ':')
-  return [
-    {'color': '#' + ''.join(f'{c:02x}' for c in colour), 'linestyle': lines[i % 4]}
-    for i, colour in enumerate(colours)
-  ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxbudget.lab.report import cells, layout, statistics
+from jaxbudget.lab.report import cells, layout, reading, statistics
 from jaxbudget.lab.report.drawings import Drawing
 from jaxbudget.lab.report.load import Workdir
 from jaxbudget.lab.report.style import numbered_styles, set_aside
@@ -70,5 +70,6 @@ def _picture(frame: pd.DataFrame, name: str) -> dict[str, Any]:
       'label': label, 'style': style, 'x': np.array([runs['spent'].mean() for runs in points]),
       'y': means, 'yerr': np.nan_to_num(np.maximum([means - ends[0], ends[1] - means], 0)),
     })  # fmt: skip
-  axes = {'xlabel': 'TFLOP', 'ylabel': 'test accuracy (%)', 'title': name, 'lines': drawn}
+  axis = reading.score_axis(frame['score_name'])
+  axes = {'xlabel': 'TFLOP', 'ylabel': axis, 'title': name, 'lines': drawn}
   return {'size': [6.2, 3.6], 'grid': [1, 1], 'panels': [axes | set_aside(drawn)]}

@@ -9,14 +9,13 @@ if a monotone cubic through the same points (PCHIP) replaced the chord.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from jaxbudget.lab.report import baselines, cells, comparability, layout, render, statistics
 from jaxbudget.lab.report.baselines import run_ids
-from jaxbudget.lab.report.layout import SAME_COST
+from jaxbudget.lab.report.interpolation import Bracket, bracket, pchip
 from jaxbudget.lab.report.load import Workdir
 
 _COLUMNS = [
@@ -25,37 +24,6 @@ _COLUMNS = [
   'state', 'reason', 'overridden', 'baseline', 'at', *statistics.Paired._fields, 'curvature',
   'floor', 'same_budget', 'same_budget_se', 'p_holm', 'verdict',
 ]  # fmt: skip
-
-
-class Bracket(NamedTuple):
-  """Where a cost lies among the baseline's: between points `left` and `right`."""
-
-  left: int
-  right: int
-  weight: float  # of the right one
-
-
-def bracket(cost: float, knots: Sequence[float]) -> Bracket | None:
-  """Finds the baseline points between which a cost lies.
-
-  Args:
-    cost: to look up.
-    knots: costs of the baseline's points, rising.
-
-  Returns:
-    The neighbours and the weight of the right one; the same point twice if it costs the same
-    (to 1 %); None outside the range, for nothing is extrapolated.
-  """
-  knots = np.asarray(knots, np.float64)
-  if not knots.size or math.isnan(cost):
-    return None
-  nearest = int(np.argmin(np.abs(knots - cost)))
-  if abs(knots[nearest] - cost) <= SAME_COST * cost:
-    return Bracket(nearest, nearest, 0.0)
-  right = int(np.searchsorted(knots, cost))
-  if right in (0, knots.size):
-    return None
-  return Bracket(right - 1, right, float((cost - knots[right - 1]) / np.diff(knots)[right - 1]))
 
 
 def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
@@ -85,6 +53,8 @@ def equal_compute(workdir: Workdir, allow: Sequence[str] = ()) -> pd.DataFrame:
   lock = comparability.lock_values(workdir)
   frame = workdir.cells.copy()
   frame['expected'] = frame['cost'].fillna(frame['planned_cost'])
+  other = ~workdir.runs['score_name'].isin(('accuracy', ''))  # scores that are no share
+  frame['is_share'] = ~frame['cell_id'].isin(workdir.runs.loc[other, 'cell_id'])
   is_baseline = frame['rule'].eq('unif_sgd') | (frame['rule'].eq('sgd') & frame['budget'].eq(1))
   baseline = frame[is_baseline]
   done = baselines.seeds(workdir.runs)
@@ -103,12 +73,17 @@ def _compare(cell: dict, knots: list[dict], done, lock, allow) -> dict:
   row = {name: cell[name] for name in _COLUMNS if name in cell}
   row |= {'accuracy': cell['mean'], 'state': '', 'reason': '', 'overridden': ''}
   row |= statistics.paired([])._asdict()
-  row['floor'] = statistics.noise_floor(cell['mean'], cell['num_test'])
+  tested = cell['num_test'] if cell['is_share'] else math.nan
+  row['floor'] = statistics.noise_floor(cell['mean'], tested)
   if not cell['done']:
     return row | {'state': 'missing', 'reason': cells.state(cell)}
   if not knots:
     return row | {'state': 'missing', 'reason': 'no unif_sgd in the plan'}
   own, costs = done[cell['cell_id']], [knot['expected'] for knot in knots]
+  if all(math.isnan(run.cost) for run in own.values()):
+    return row | {'state': 'missing', 'reason': 'what it cost is not known'}
+  if np.isnan(costs).all():
+    return row | {'state': 'missing', 'reason': 'what the baseline cost is not known'}
   places = {seed: bracket(run.cost, costs) for seed, run in own.items()}
   places = {seed: place for seed, place in places.items() if place}
   if not places:
@@ -129,7 +104,7 @@ def _compare(cell: dict, knots: list[dict], done, lock, allow) -> dict:
   difference = {s: own[s].accuracy - at for s, at in curve.items()}
   known = [seed for seed, value in difference.items() if not math.isnan(value)]
   if not known:
-    return row | _unpaired([own[seed].accuracy for seed in places], curve)
+    return row | _unpaired([own[seed].accuracy for seed in places], curve, len(points))
   row |= statistics.paired([difference[seed] for seed in known])._asdict()
   row |= {
     'cost': float(np.mean([own[seed].cost for seed in known])),
@@ -137,7 +112,7 @@ def _compare(cell: dict, knots: list[dict], done, lock, allow) -> dict:
     'baseline': float(np.mean([curve[seed] for seed in known])),
     'at': ' – '.join(map(_point, points)),
   }
-  row['floor'] = statistics.noise_floor(row['accuracy'], cell['num_test'])
+  row['floor'] = statistics.noise_floor(row['accuracy'], tested)
   left = f'{len(own) - len(known)} of {len(own)} finished seeds not paired'
   row['reason'] = ', '.join(filter(None, (cells.state(cell), left * (len(known) < len(own)))))
   finished = [knot for knot in knots if knot['done']]
@@ -157,13 +132,14 @@ def _points(knots: list[dict], places: dict[float | None, Bracket]) -> list[dict
   return [knots[i] for i in sorted({i for p in places.values() for i in (p.left, p.right)})]
 
 
-def _unpaired(scores: list[float], curve: dict[float | None, float]) -> dict[str, str]:
+def _unpaired(scores: list[float], curve: dict[float | None, float], points: int) -> dict[str, str]:
   """Why no seed of a cell could be paired, though its baseline is there and alike."""
   if np.isnan(scores).all():
     return {'state': 'missing', 'reason': 'none of its runs has a score'}
   if curve and np.isnan([*curve.values()]).all():
     return {'state': 'missing', 'reason': 'no run of the baseline has a score'}
-  return {'state': 'refused', 'reason': 'no seed in common with the baseline'}
+  where = 'the baseline' if points == 1 else 'the points of the baseline beside it'
+  return {'state': 'missing', 'reason': f'no seed in common with {where}, with a score of each'}
 
 
 def _point(knot: dict, joint: str = ' ') -> str:
@@ -192,42 +168,6 @@ def _curvature(cost: float, knots: list[dict], place: Bracket) -> float:
   if len(x) < 3 or (np.diff(x) <= 0).any():
     return math.nan
   return pchip(x, y, cost) - float(np.interp(cost, x, y))
-
-
-def pchip(x: np.ndarray, y: np.ndarray, at: float) -> float:
-  """A cubic through points that is monotone where they are.
-
-  Fritsch and Butland, "A Method for Constructing Local Monotone Piecewise Cubic Interpolants",
-  with the ends of Moler's `pchip`: what `scipy.interpolate.PchipInterpolator` computes, which takes
-  half a second to import.
-
-  Args:
-    x: rising, three or more.
-    y: as many.
-    at: between the first and the last x.
-
-  Returns:
-    The value there.
-  """
-  h, slope = np.diff(x), np.diff(y) / np.diff(x)
-  rises = np.zeros(len(x))
-  same = np.sign(slope[1:]) * np.sign(slope[:-1]) > 0
-  one, two = 2 * h[1:] + h[:-1], h[1:] + 2 * h[:-1]
-  a, b = (np.where(same, part, 1.0) for part in (slope[:-1], slope[1:]))
-  rises[1:-1] = np.where(same, (one + two) / (one / a + two / b), 0.0)
-  for end, next_one in ((0, 1), (-1, -2)):
-    first, second = h[end], h[next_one]
-    rise = ((2 * first + second) * slope[end] - first * slope[next_one]) / (first + second)
-    if np.sign(rise) != np.sign(slope[end]):
-      rise = 0.0
-    elif np.sign(slope[end]) != np.sign(slope[next_one]):
-      rise = math.copysign(min(abs(rise), 3 * abs(slope[end])), rise)
-    rises[end] = rise
-  k = min(int(np.searchsorted(x, at, 'right')) - 1, len(h) - 1)
-  t = (at - x[k]) / h[k]
-  left = (1 + 2 * t) * y[k] + t * h[k] * rises[k]
-  right = (3 - 2 * t) * y[k + 1] - (1 - t) * h[k] * rises[k + 1]
-  return float((1 - t) ** 2 * left + t**2 * right)
 
 
 def band(scores: pd.DataFrame, costs: pd.DataFrame, grid: np.ndarray) -> pd.DataFrame:

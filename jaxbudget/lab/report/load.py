@@ -30,8 +30,8 @@ class Workdir:
     runs: one row per planned run: the columns of `run_rows.IDENTITY`, `options`, `parts` and
       `paper` of the plan, `status` (one of `run_state.STATES`), accuracies in percent, the costs
       of `run_rows.COST` in samples, `planned_*`, `seconds_*`, versions, and `cost`: forward
-      equivalents, with those of the scoring run it needs (`scoring_...`), in units of a full
-      run of T epochs over N samples (`full_cost` = 3TN). `method` is a label that tells cells
+      equivalents, with those that it is charged for runs it needs (`scoring_...`), in units of a
+      full run of T epochs over N samples (`full_cost` = 3TN). `method` is a label that tells cells
       apart, `rule` and `variant` its parts, see `labels.method_labels`. `has_metrics`: whether
       there are epochs to load (`load_epochs`).
     cells: `runs` aggregated over seeds, see `cells.cells`.
@@ -204,14 +204,26 @@ def _read_plan(path: pathlib.Path, problems: list[Problem]) -> tuple[list[dict],
 
 
 def _plan_from_configs(path: pathlib.Path) -> list[dict]:
+  """An entry for each run that left a config, as far as that tells what a plan would."""
   runs = []
   found = (path / 'runs').glob('*/config.json')
   for file in sorted(found, key=lambda file: by_number(file.parent.name)):  # seeds in order
     config = reading.read_json(file, path, [])
     if config is not None:
-      name = file.parent.name
-      cell = {k: config.get(k) for k in run_rows.IDENTITY if k not in ('seed', 'cell_id')}
-      cell['options'] = run_rows.config_options(config)
-      cell_id = json.dumps(cell, sort_keys=True, default=str)
-      runs.append({'cell_id': cell_id, **config, 'run_id': name})
+      runs.append(_entry_from_config(config, file.parent.name))
   return runs
+
+
+def _entry_from_config(config: dict, run_id: str) -> dict:
+  """What the plan would say of a run: the sizes of its data and what it needs stand deeper."""
+  data, identity = (
+    found if isinstance(found := config.get(key), dict) else {} for key in ('data', 'identity')
+  )
+  sizes = {key: data[key] for key in ('num_train', 'num_test') if key in data}
+  cell_id = run_id.removesuffix(f'-s{config.get("seed")}')
+  if cell_id == run_id:  # not named by us
+    cell = {k: config.get(k) for k in run_rows.IDENTITY if k not in ('seed', 'cell_id')}
+    cell |= {'options': run_rows.config_options(config), **sizes}
+    cell_id = json.dumps(cell, sort_keys=True, default=str)
+  needs = {'needs': identity['needs']} if 'needs' in identity else {}
+  return {'cell_id': cell_id, **config, **sizes, **needs, 'run_id': run_id}

@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from jaxbudget.lab.run import conditions, files, run_state
@@ -112,6 +113,12 @@ def conditions_of(result: dict) -> dict[str, str]:
       was, now = (condition_text(one.get(key)) for key in ('was', 'is'))
       found[one['field']] = f'{was} then {now}'
   return found
+
+
+def score_axis(names: Iterable[str]) -> str:
+  """What an axis shows of runs with these `score_name`s: accuracies, or what stands for them."""
+  others = sorted(set(names) - {'accuracy', ''})
+  return f'test {" or ".join(others)} (%)' if others else 'test accuracy (%)'
 
 
 def condition_text(value) -> str:

@@ -1,6 +1,9 @@
 """One row of the table of runs: what the plan says of a run, and what the run left."""
 
+import math
+
 from jaxbudget.lab.report import reading
+from jaxbudget.lab.sweep import plan_file
 
 IDENTITY = (
   'cell_id', 'seed', 'dataset', 'model', 'selector', 'augment', 'schedule', 'budget',
@@ -56,7 +59,7 @@ def run_row(run: dict, config: dict, result: dict, last: dict) -> dict:
     'realised_budget': reading.number(budgets.get('backward', result.get('realised_budget'))),
     **{name: reading.number(cost.get(name, last.get(f'cost_{name}'))) for name in COST},
     **{f'planned_{name}': reading.number(planned.get(name)) for name in COST},
-    'scoring_forward_equivalents': _scoring_cost(run),
+    'scoring_forward_equivalents': _charged(run, config, result, known),
     **{f'seconds_{name}': reading.number(seconds.get(name)) for name in SECONDS},
     'device': _device(result.get('device')),
     'version': str(versions.get('jaxbudget', '')),
@@ -86,11 +89,29 @@ def _listed(value) -> list:
   return value if isinstance(value, list) else []
 
 
-def _scoring_cost(run: dict) -> float:
-  """What the run that chose its samples costs, charged in full (fidelity.md 2.9)."""
-  selection = run.get('selection')
-  cost = selection.get('forward_equivalents') if isinstance(selection, dict) else 0
-  return reading.number(cost or 0)
+def _charged(run: dict, config: dict, result: dict, known: dict) -> float:
+  """What a run is charged for those that it needs: all that they cost, or by `shared_by`.
+
+  Where neither plan nor result says it, as older ones do not, a finished run's share of full
+  training holds it; NaN where nothing does.
+  """
+  planned, left = (
+    found if isinstance(found := entry.get('selection'), dict) else {} for entry in (run, result)
+  )
+  for said in (left, planned):
+    if 'forward_equivalents_charged' in said:
+      return reading.number(said['forward_equivalents_charged'])
+  if not (planned or plan_file.needs(run)):
+    return 0.0
+  spent, share = (
+    reading.number(found.get(name) if isinstance(found := result.get(key), dict) else None)
+    for key, name in (('cost', 'forward_equivalents'), ('realised_budgets', 'compute'))
+  )
+  charged = share * 3 * known['epochs'] * known['num_train'] - spent
+  if math.isfinite(charged):
+    return float(max(0, round(charged)))
+  alone = config.get('shared_by', 1) == 1
+  return reading.number(planned.get('forward_equivalents')) if alone else math.nan
 
 
 def _device(device) -> str:

@@ -145,7 +145,7 @@ def noise_floor(accuracy: float, n: float) -> float:
     n: test images.
 
   Returns:
-    Points of accuracy; NaN when n is not known, and of a score that is no share.
+    Points of accuracy; NaN when n is not known, or the accuracy.
   """
   p = accuracy / 100
   return 100 * math.sqrt(p * (1 - p) / n) if n > 0 and 0 <= p <= 1 else math.nan
@@ -225,7 +225,7 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float, str]:
   """
   d = _known(differences)
   mean = float(d.mean())
-  if np.ptp(d) == 0:
+  if np.ptp(d) <= _TIE:  # of which no bootstrap makes anything
     return mean, mean, 'paired t'
   if d.size < BCA_FROM:
     return *t_interval(mean, _standard_error(d), d.size - 1), 'paired t'

@@ -108,3 +108,22 @@ def _add_chords(line: dict[str, Any]) -> None:
   path = np.union1d(np.geomspace(costs[0], costs[-1], 40), costs)
   line |= {'path_x': path, 'path_y': np.interp(path, costs, means)}
   line['marked'] = np.searchsorted(path, costs)
+
+
+def shades(count: int) -> list[dict[str, str]]:
+  """Lines from dark to light, for what has an order.
+
+  Args:
+    count: of them.
+
+  Returns:
+    Their styles, the darkest first.
+  """
+  dark, light = np.array([0x00, 0x22, 0x4E]), np.array([0xC8, 0xB8, 0x66])
+  shares = np.linspace(0, 1, max(2, count))[:count]
+  colours = [np.round(dark + share * (light - dark)).astype(int) for share in shares]
+  lines = ('-', '--', '-.', ':')
+  return [
+    {'color': '#' + ''.join(f'{c:02x}' for c in colour), 'linestyle': lines[i % 4]}
+    for i, colour in enumerate(colours)
+  ]

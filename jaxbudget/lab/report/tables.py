@@ -12,8 +12,8 @@ STD_NOTE = 'Accuracy: mean ± standard deviation over seeds (ddof = 1), last epo
 COST_NOTE = (
   'Trained: samples trained on over T epochs of N, the budget as the paper counts it. Cost: all '
   'that was spent, in full runs of SGD: forward equivalents (a backward pass counts 2) over 3TN, '
-  'choosing the samples included, with the whole of a scoring run if there is one; test passes '
-  'are not counted.'
+  'choosing the samples included, with the whole of a scoring run if there is one, or the part of '
+  'it that shared_by says; test passes are not counted.'
 )
 
 
@@ -135,7 +135,8 @@ def class_table(workdir: Workdir) -> Table | None:
     return None
   several = [name for name in cells.SETTING if done[name].nunique(dropna=False) > 1]
   widths = done['class_accuracy'].map(len)
-  shown = int(widths.max()) if widths.nunique() == 1 and widths.max() <= _CLASSES else 0
+  named = {_class_names(workdir, run) for run in done.to_dict('records')}  # heads are of all rows
+  shown = len(named) == 1 and widths.max() <= _CLASSES
   rows, data = [], []
   for _, runs in done.groupby('cell_id', sort=False):
     first = runs.iloc[0]
@@ -153,7 +154,7 @@ def class_table(workdir: Workdir) -> Table | None:
     rows.append((*labels, budget, render.text_cell(first['method']), balanced, *figures))
     own = {name: first[name] for name in (*cells.SETTING, 'budget', 'method')}
     data += [own | {'class': n, 'accuracy': v} for n, v in zip(names, mean, strict=True)]
-  heads = _class_names(workdir, done.iloc[0]) if shown else ('lowest', 'of', 'highest', 'of')
+  heads = named.pop() if shown else ('lowest', 'of', 'highest', 'of')
   guessing = int(done['guessing'].sum())
   said = f'{guessing} of {len(done)} runs are no better than guessing (to two standard errors).'
   return Table(

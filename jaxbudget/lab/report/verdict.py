@@ -10,7 +10,9 @@ from jaxbudget.lab.report.load import Workdir
 _NAMED = 6  # in one sentence
 _WHY = {
   'outside': 'that cost less or more than any unif_sgd or sgd run (nothing is extrapolated)',
-  'missing': 'whose runs or baseline have not finished or have no score',
+  'missing': (
+    'whose runs or baseline have not finished, have no known score or cost, or share no seed'
+  ),
   'refused': 'that differ from the baseline in more than the method',
 }
 

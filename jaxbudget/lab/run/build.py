@@ -11,7 +11,7 @@ import optax
 
 from jaxbudget import factories, ledger, precision, registry, schedules
 from jaxbudget.augment import make_augment
-from jaxbudget.averaging import Averaging, make_averaging
+from jaxbudget.averaging import Averaging, check_rows, make_averaging
 from jaxbudget.data import Info
 from jaxbudget.evaluation import TEST_TIME
 from jaxbudget.factories import Part
@@ -120,6 +120,9 @@ def build(cell: FrozenConfig, info: Info, spent: int = 0) -> Parts:
   if made and task:
     attempt(check_asked, selector, task, f'selector {cell.selector!r}', cell.task)
   attempt(_check_ghost, options['model'], cell.batch_size, selector.sizes)
+  if made and averaging and 'averaging' not in others:
+    rows = selector.facts.epochs * selector.facts.rows
+    attempt(check_rows, cell.averaging, options['averaging'], rows)
   if 'model' in others and selector.partial:
     attempt(fit.check_model, cell.model, model, info, partial=True)
   if 'features' in selector.facts.scan.wants:

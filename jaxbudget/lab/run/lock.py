@@ -128,11 +128,11 @@ def alive(directory: pathlib.Path) -> dict[str, Any] | None:
   """Like `owner`, but None too if the owner is gone, as far as one look from here can tell."""
   path = directory / FILE
   try:
-    handle = os.open(path, os.O_RDWR)
+    handle, shared = _open_to_look(path)
   except OSError:
     return None
   try:
-    held = _try_flock(handle)
+    held = _try_flock(handle, shared)
     if held and _left_by_this_host(handle):
       return None
     # Of another host, and clocks may differ: only for people to read.
@@ -141,6 +141,16 @@ def alive(directory: pathlib.Path) -> dict[str, Any] | None:
     return _read(path)
   finally:
     os.close(handle)  # gives the flock back
+
+
+def _open_to_look(path: pathlib.Path) -> tuple[int, bool]:
+  """A handle, and whether it can only read: on a read-only mount, or of another user's lock."""
+  try:
+    return os.open(path, os.O_RDWR), False
+  except OSError as e:
+    if e.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+      raise
+    return os.open(path, os.O_RDONLY), True
 
 
 def _acquire(path: pathlib.Path) -> Lock:
@@ -220,12 +230,15 @@ def _succeed(path: pathlib.Path, record: dict[str, Any]) -> int:
   return handle
 
 
-def _try_flock(handle: int) -> bool | None:
-  """Takes the flock: False if somebody has it, None if the file system has no such thing."""
+def _try_flock(handle: int, shared: bool = False) -> bool | None:
+  """Takes the flock: False if somebody has it, None if the file system has no such thing.
+
+  A handle that can only read has a shared one at most, wherever it is NFS's.
+  """
   if fcntl is None:
     return None
   try:
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     return True
   except OSError as e:
     if e.errno in (errno.EAGAIN, errno.EACCES):

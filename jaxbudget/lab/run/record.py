@@ -83,6 +83,12 @@ def _realised(run: Run, books: Books, unit: str) -> float:
   return ledger.realised_budget(books.cost, parts.spec, unit, parts.budget.spent)
 
 
+def _charged(run: Run) -> dict[str, Any]:
+  """What a run is charged for those that it needs, beside the cost of its own training."""
+  charged = {'forward_equivalents_charged': run.parts.budget.spent}
+  return {'selection': charged} if run.needs else {}
+
+
 def _scans(run: Run, books: Books) -> dict[str, int]:
   """Looks at all samples so far, done and left out, for a method that takes any."""
   if not run.parts.selector.facts.scan.every:
@@ -258,6 +264,7 @@ def _result(run: Run, books: Books, best: Best, times_trained: np.ndarray) -> di
     'versions': versions(),
     'device': {**device_record(), 'devices': run.cell.devices or jax.device_count()},
     **_scans(run, books),
+    **_charged(run),
     **({'forced': books.forced} if books.forced else {}),
   }
 

@@ -147,7 +147,8 @@ def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, A
     'figures': figures.names(comparisons),
     'accuracy': _accuracy(results.once(trained)),
     'titles': figures.TITLES,
-    'unfit': tables.unfit(by_claim['C']),
+    'unfit': tables.unfit(by_claim['C']) if by_claim['C'] else '',
+    'untrained': tables.untrained(by_claim['C']) if by_claim['C'] else '',
     'sets': set(runs['set']),
     'unscored': not bound.empty and not bound['forward_scored'].any(),
   }

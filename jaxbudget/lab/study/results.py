@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from jaxbudget.lab import plain
-from jaxbudget.lab.run import files, run_state
+from jaxbudget.lab.run import files, identity, run_state
 
 # Runs that others need have seeds of their own, counted down from the largest there is.
 _NEEDED = 2**30
+_ENGINE = 1  # a number of the code: that of the first runs, by which cells and machines are told
 _KEYS = (
   'selector', 'augment', 'schedule', 'budget', 'budget_unit', 'fidelity', 'epochs', 'batch_size',
   'score_every', 'score_size', 'shared_by',
@@ -160,7 +161,7 @@ def _row(config: Mapping[str, Any], result: Mapping[str, Any], commit: str) -> d
   return {
     'part': part,
     'set': pathlib.PurePath(config['dataset'].partition(':')[2]).stem,
-    'cell': result['cell_id'],
+    'cell': _cell(config, result),
     'seed': result['seed'],
     'needed': result['seed'] >= _NEEDED,
     **{key: config[key] for key in _KEYS},
@@ -177,10 +178,16 @@ def _row(config: Mapping[str, Any], result: Mapping[str, Any], commit: str) -> d
   }
 
 
+def _cell(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+  """The id of a cell, by the content of the run; `commit` tells which code it was trained with."""
+  name = result['cell_id'].rpartition('-')[0]
+  return f'{name}-{identity.digest({**config["identity"], "engine": _ENGINE})}'
+
+
 def _machine(conditions: Mapping[str, Any]) -> str:
   """A digest of all that a run was computed under, its code and its data apart."""
   told = {k: v for k, v in conditions.items() if k not in ('source', 'data_fingerprint')}
-  told['engine'] = 1  # a number of the code; that of the first runs, whose digests stay
+  told['engine'] = _ENGINE
   return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -61,14 +61,30 @@ def sets_of(verdict: claims.Verdict) -> str:
 
 
 def unfit(family: Sequence[Comparison]) -> str:
-  """Methods of part C that do not fit at a budget at which nearly all others were trained."""
-  missing = {}
-  for where in sorted({c.set for c in family}):
-    own = {
-      b: {c.name for c in family if (c.set, c.budget) == (where, b)} for b in claims.EQUAL_COST
-    }
-    everybody = set().union(*own.values())
-    for b, there in own.items():
-      if len(there) > 0.9 * len(everybody):
-        missing |= {f'{name} at B = {b:g}': None for name in sorted(everybody - there)}
-  return ', '.join(missing)
+  """Methods of part C that fit on no set at a budget at which nearly all others were trained."""
+  always = set.intersection(*(set(_missing(family, where)) for where in _sets(family)))
+  return ', '.join(f'{name} at B = {b:g}' for b, name in sorted(always))
+
+
+def untrained(family: Sequence[Comparison]) -> str:
+  """Methods that are missing on one set alone: they fit, and nobody trained them there."""
+  missing = {where: set(_missing(family, where)) for where in _sets(family)}
+  always = set.intersection(*missing.values())
+  return ', '.join(
+    f'{name} at B = {b:g} on {words.title(where)}'
+    for where, own in missing.items()
+    for b, name in sorted(own - always)
+  )
+
+
+def _sets(family):
+  return sorted({c.set for c in family})
+
+
+def _missing(family, where):
+  """(B, method) without a comparison on a set, at budgets at which most methods have one there."""
+  everybody = {c.name for c in family}
+  for b in claims.EQUAL_COST:
+    there = {c.name for c in family if (c.set, c.budget) == (where, b)}
+    if len(there) > 0.9 * len(everybody):
+      yield from ((b, name) for name in everybody - there)

@@ -80,10 +80,16 @@ def _of_compute(verdict: claims.Verdict) -> str:
     claims.REFUTED: 'no method gained consistently',
     claims.OPEN: 'no method is shown to gain consistently',
   }[verdict.verdict]
+  best = max(family, key=lambda c: (c.low > 0, c.mean))
+  largest = (
+    f'; the largest gain, {best.name} at B = {best.budget:g} on {title(best.set)}, is {_told(best)}'
+    if above
+    else ''
+  )
   return (
     f'Once everything is charged, {said}: of {len(family)} comparisons of {len(names)} methods and '
     f'core-sets at equal compute ({seeds} seeds; {where}), {above} intervals lie above zero and '
-    f'{below} below.'
+    f'{below} below{largest}.'
   )
 
 

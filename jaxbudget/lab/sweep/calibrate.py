@@ -22,6 +22,8 @@ from jaxbudget.selectors import make_selector
 from jaxbudget.types import Augment, Data, plain_batch, with_epoch
 
 FILE = 'calibration.json'  # in the workdir
+# What a row's time depends on beside the network.
+_USUAL = {'optimizer': 'sgd', 'averaging': 'none', 'matmul_precision': ''}
 _ROWS = 16  # the most that are timed
 
 
@@ -99,7 +101,9 @@ def _estimate(run, calibration):
 def _network_kind(run: Run) -> str:
   cell, shape = run.cell, 'x'.join(map(str, run.info.image_shape))
   options = _in_words(run.parts.options['model'])
-  return f'{cell.model} {shape} {cell.batch_size} {options}'.strip()
+  usual = _USUAL.items()  # unsaid: measurements of before know no other
+  others = ' '.join(f'{key}={cell[key]}' for key, value in usual if cell[key] != value)
+  return ' '.join(f'{cell.model} {shape} {cell.batch_size} {options} {others}'.split())
 
 
 def _augment_kind(run: Run) -> str:
@@ -280,8 +284,11 @@ def _figures(part: list[Run], seconds: dict[str, float]) -> tuple[float, ...]:
 
 
 def _uniform_budget(run: Run) -> str:
-  """What a run costs in full trainings, with the runs before it in full and in equal shares."""
-  totals = needs.relative_totals(run)
+  """What a run costs in full trainings: as charged, and with the runs before it in equal shares."""
+  _, shared = needs.relative_totals(run)
+  spec, charged = run.parts.spec, (run.selection or {}).get('forward_equivalents_charged', 0)
+  own = run.planned.forward_equivalents
+  totals = (own + charged) / (3 * spec.epochs * spec.num_examples), shared
   return ' / '.join(dict.fromkeys(f'{float(total):.3g}' for total in totals))
 
 
@@ -309,7 +316,8 @@ def _caption(runs, calibration) -> str:
     'charged, test passes are not. full: the same in full trainings, 3TN. unif B: the budget at '
     'which uniform sampling costs what one run does'
     + (
-      ', with the runs that it needs charged in full / in equal shares.'
+      ', with the runs that it needs as charged (all of them, or by shared_by) / in equal shares '
+      'of all that need them here.'
       if any(run.needs for run in runs)
       else '.'
     )
@@ -321,8 +329,9 @@ def _caption(runs, calibration) -> str:
   shared = {', '.join(run.selection['needs']): run.selection for run in runs if run.needs}
   for needed, record in shared.items():
     notes.append(
-      f'{needed}: needed first, by {record["shared_by"]} runs; charged in full it adds '
+      f'{needed}: needed first, by {record["shared_by"]} runs; in full it adds '
       f'{_short(record["forward_equivalents"])} to each, in equal shares '
-      f'{_short(round(record["forward_equivalents_shared"]))}; the paper does not charge it.'
+      f'{_short(round(record["forward_equivalents_shared"]))}, as charged '
+      f'{_short(record["forward_equivalents_charged"])}; the paper does not charge it.'
     )
   return '\n'.join(notes)

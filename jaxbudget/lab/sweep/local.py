@@ -45,6 +45,7 @@ from jaxbudget.placement import seeded
 from jaxbudget.types import Data
 
 REFUSED, BUSY = 'refused', 'busy'
+_FOUND = 'found done'  # with nothing to do
 _PROGRAMS = 200  # kept compiled, in hundreds of memory mappings
 _WAITS = 0.05, 1.0  # seconds between looks at runs that others train, the first and the longest
 
@@ -82,8 +83,8 @@ def run_all(
     everywhere: seconds that all will take, if other processes train some of them too.
 
   Returns:
-    0 all done; 1 a run failed or was refused; 2 all were refused; 128 + signal number when
-    stopped by one.
+    0 all done; 1 a run failed or was refused; 2 all that were left were refused; 128 + signal
+    number when stopped by one.
   """
   runs = with_needed(runs)
   differing = hosts.count() > 1 and hosts.differing(_conditions(runs, datasets))
@@ -91,6 +92,7 @@ def run_all(
     plain.say(console, f'refused: the processes of this launch differ: {differing}')
     return 2
   ended: dict[str, str] = {}
+  found: set[str] = set()
   with process.collecting() as received, progress.show(console, runs, brief, everywhere) as bars:
     session = Session(datasets, directory, bars, resume, received, {}, {})
     waiting, told, wait = runs, False, _WAITS[0]
@@ -104,7 +106,8 @@ def run_all(
         if how == BUSY:
           held_up.append(run)
         else:
-          ended[run.run_id] = how
+          found |= {run.run_id} if how == _FOUND else set()
+          ended[run.run_id] = DONE if how == _FOUND else how
           bars.settled(run.run_id)
       if len(held_up) == len(waiting):
         told = told or _tell_waiting(session, held_up)
@@ -113,7 +116,7 @@ def run_all(
       else:
         wait = _WAITS[0]
       waiting = held_up
-  if ended and set(ended.values()) == {REFUSED}:
+  if {how for run_id, how in ended.items() if run_id not in found} == {REFUSED}:
     return 2
   return 0 if set(ended.values()) <= {DONE} else 1
 
@@ -149,7 +152,7 @@ def _attempt_here(session: Session, run: Run, ended: Mapping[str, str]) -> str:
     with hosts.together():
       how = _standing(directory, run, say)
       if how:
-        return how
+        return _FOUND if how == DONE else how
       for needed in run.needs:
         if needed.run_id not in ended:
           return BUSY

@@ -165,8 +165,9 @@ def record(run: Run, sharing: Mapping[str, int]) -> dict[str, Any]:
 
   Returns:
     `needs`, `shared_by` (the most), passes in full, of whatever network, `forward_equivalents`
-    of the run's own network, and `forward_equivalents_shared`, this run's share if all of the
-    plan's runs share equally.
+    of the run's own network, `forward_equivalents_charged`, the part of them that the run is
+    charged by its key `shared_by`, and `forward_equivalents_shared`, this run's share if all of
+    the plan's runs share equally.
   """
   num_examples = run.parts.spec.num_examples
   own = [
@@ -185,6 +186,7 @@ def record(run: Run, sharing: Mapping[str, int]) -> dict[str, Any]:
     'forward_trained': cost.trained,
     'backward': cost.backward,
     'forward_equivalents': charged.spent(1, num_examples),
+    'forward_equivalents_charged': charged.spent(run.cell.shared_by, num_examples),
     'forward_equivalents_shared': float(looked + sum(shares)),
   }
 

@@ -65,6 +65,10 @@ def check(runs: Iterable[Run]) -> None:
     for key, allowed in least.items():
       if resources[key] < allowed:
         faults.append(f'slurm.{key}={resources[key]!r} is refused: at least {allowed}')
+    try:
+      _options(resources['sbatch'])
+    except ValueError as e:
+      faults.append(str(e))
   if faults:
     raise ValueError('\n'.join(dict.fromkeys(faults)))
 
@@ -159,8 +163,21 @@ def _exports(variables: dict[str, str]) -> list[str]:
 
 
 def _options(text: str) -> dict[str, Any]:
-  """`--key=value --flag` as a dict."""
-  pairs = (word.removeprefix('--').partition('=') for word in text.split())
+  """`--key=value --flag` as a dict; a value in quotes may hold blanks.
+
+  Raises:
+    ValueError: a word of another form.
+  """
+  try:
+    words = shlex.split(text)
+  except ValueError as e:
+    raise ValueError(f'slurm.sbatch={text!r} is refused: {e}') from None
+  for word in words:
+    if not word.startswith('--') or not word.strip('-='):
+      raise ValueError(
+        f'slurm.sbatch={text!r} is refused at {word!r}: --key=value or --flag are allowed'
+      )
+  pairs = (word.removeprefix('--').partition('=') for word in words)
   return {key: value if equals else True for key, equals, value in pairs}
 
 

@@ -94,9 +94,12 @@ def _look(directory: pathlib.Path, entry: dict[str, Any], task) -> Standing:
 
 
 def _spent(seconds: Any) -> float:
-  """Of a table of seconds, as result.json and metrics.jsonl have one, the sum."""
-  given = seconds.values() if isinstance(seconds, dict) else ()
-  return sum(s for s in given if isinstance(s, int | float))
+  """Of a table of seconds, as result.json and metrics.jsonl have one, the sum.
+
+  Waiting for data is left out: it is part of training and of evaluation.
+  """
+  given = seconds.items() if isinstance(seconds, dict) else ()
+  return sum(s for name, s in given if name != 'data_wait' and isinstance(s, int | float))
 
 
 def _metrics(directory: pathlib.Path) -> list[dict[str, Any]]:
