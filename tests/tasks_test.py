@@ -117,6 +117,8 @@ def test_a_scan_before_an_epoch_asks_the_task_and_a_task_that_cannot_tell_is_ref
     make_step(asking, toys.MODEL, optimizer, task=task)
   with pytest.raises(ValueError, match=said):
     engine.start(toys.SPEC, toys.MODEL, toys.AUGMENT, asking, optimizer, 0.5, task=task)
+  with pytest.raises(ValueError, match="is 'p_sgd', a str: give the Selector that make_selector"):
+    make_step('p_sgd', toys.MODEL, optimizer)
 
 
 def values(**changes):
