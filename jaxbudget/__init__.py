@@ -49,13 +49,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
   from jaxbudget import engine, scan
+  from jaxbudget.checks import check_labels
   from jaxbudget.epoch import begin_epoch, make_program, train_rows
   from jaxbudget.lab.run.loading import load
   from jaxbudget.ledger import Budget, affordable
   from jaxbudget.selectors import make_selector
   from jaxbudget.state import init_state
   from jaxbudget.step import make_step
-  from jaxbudget.task import check_labels
   from jaxbudget.types import (
     Augment,
     Batch,
@@ -112,13 +112,13 @@ __all__ = [
 # Where each name is. They are fetched when they are first asked for, so that `jaxbudget --help`
 # and Ctrl-C are answered before JAX is loaded.
 _HOME = {
+  'checks': ('check_labels',),
   'epoch': ('begin_epoch', 'make_program', 'train_rows'),
   'lab.run.loading': ('load',),
   'ledger': ('Budget', 'affordable'),
   'selectors': ('make_selector',),
   'state': ('init_state',),
   'step': ('make_step',),
-  'task': ('check_labels',),
   'types': (
     'Augment', 'Batch', 'Cost', 'Data', 'Facts', 'Model', 'Need', 'Needed', 'Outputs', 'Plan',
     'Scan', 'Seen', 'Selector', 'Spec', 'blank_batch', 'plain_batch',

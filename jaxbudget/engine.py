@@ -15,11 +15,11 @@ import numpy as np
 import optax
 
 from jaxbudget import averaging as averaging_lib
-from jaxbudget import epoch, feeding, parallel, rows, scan
+from jaxbudget import checks, epoch, feeding, parallel, rows, scan
 from jaxbudget.averaging import Averaging
 from jaxbudget.ledger import Budget
 from jaxbudget.state import TrainState, check_size, init_state
-from jaxbudget.task import CLASSIFICATION, Task, check_label_kind, check_labels
+from jaxbudget.task import CLASSIFICATION, Task
 from jaxbudget.types import Augment, Data, Model, Selector, Spec, as_initialised
 
 Rates = float | np.ndarray | rows.Row
@@ -93,7 +93,7 @@ def prepare(run: Engine, data: Data) -> Engine:
   """
   program, state = run.program, run.state
   check_size(state, data.label)
-  check_labels(data.label, program.num_classes, program.task)
+  checks.check_labels(data.label, program.num_classes, program.task)
   if program.model.prepare is as_initialised:
     return run
   static = program.model.prepare, program.augment.test, program.mesh
@@ -161,7 +161,7 @@ def train_rows(
       the type that its task wants.
   """
   program, state, mesh = run.program, run.state, run.program.mesh
-  check_label_kind(data.label, program.task)
+  checks.check_label_kind(data.label, program.task)
   slots = state.plan.index.shape[0]
   table = parallel.replicate(rows.table(learning_rate, slots), mesh)
   stop = slots if stop is None else stop

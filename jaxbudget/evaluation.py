@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxbudget import parallel, registry
+from jaxbudget import checks, parallel, registry
 from jaxbudget.feeding import fetch
-from jaxbudget.task import CLASSIFICATION, Task, check_label_kind
+from jaxbudget.task import CLASSIFICATION, Task
 from jaxbudget.types import Data, Model, Spec, as_target
 
 
@@ -63,7 +63,7 @@ def evaluate(
   Raises:
     ValueError: the labels are not of the type that the task wants.
   """
-  check_label_kind(data.label, task)
+  checks.check_label_kind(data.label, task)
   total = data.label.shape[0]
 
   def body(i, sums):

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import feeding, ledger, parallel
+from jaxbudget import checks, feeding, ledger, parallel
 from jaxbudget.keys import derive
 from jaxbudget.state import TrainState, check_size
-from jaxbudget.task import CLASSIFICATION, Task, check_label_kind
+from jaxbudget.task import CLASSIFICATION, Task
 from jaxbudget.types import Cost, Data, Model, Seen, Selector, as_label, as_target
 
 
@@ -49,7 +49,7 @@ def observe(
   Raises:
     ValueError: the labels are not of the type that the task wants.
   """
-  check_label_kind(data.label, task)
+  checks.check_label_kind(data.label, task)
   total = data.label.shape[0]
   static = model, transform, batch_size, wants, task, mesh
   blocks = []
@@ -120,7 +120,9 @@ def before(
     ValueError: the data are not of as many samples as the state, or the labels are not of the
       type that the task wants.
   """
-  check_label_kind(data.label, task)  # scan or not: it is here that a loop of one's own comes by
+  checks.check_label_kind(
+    data.label, task
+  )  # scan or not: it is here that a loop of one's own comes by
   wanted = selector.facts.scan
   if not wanted.due(epoch) or not affordable(state):
     return state

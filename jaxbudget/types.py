@@ -511,7 +511,7 @@ def plain_batch(
   Returns:
     A batch of n uint8 images with one-hot targets; where labels are numbers, these are the
     targets, and all samples are of class 0. What a task would misread is refused by
-    `task.check_labels`, ahead of the loop: no value can be looked at here.
+    `checks.check_labels`, ahead of the loop: no value can be looked at here.
 
   Raises:
     ValueError: the images are not on the device, and none are at hand.

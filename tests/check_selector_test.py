@@ -11,7 +11,7 @@ from toy_methods import held_out, loss_scan
 
 from jaxbudget.selectors.sgd import unif_sgd
 from jaxbudget.testing import SPEC, Unsound, check_selector, data
-from jaxbudget.types import Cost, Scan, Selector
+from jaxbudget.types import Cost, Selector
 
 N = SPEC.num_examples
 
@@ -32,7 +32,8 @@ def scanning(spec, budget, scan, on_host=False):
   kept = lambda state, batch, outputs: state
   init = lambda key: jnp.zeros(N, jnp.int32)
   selector = remembering(spec, budget, init=init, update=kept, scan=scan)
-  return selector._replace(facts=selector.facts._replace(scan=Scan(3, 1, on_host=on_host)))
+  look = selector.facts.scan._replace(every=3, first=1, on_host=on_host)
+  return selector._replace(facts=selector.facts._replace(scan=look))
 
 
 def _count(state, batch, outputs):

@@ -10,6 +10,7 @@ import toys
 from toy_methods import loss_scan
 
 from jaxbudget import engine, scan, scores
+from jaxbudget.checks import check_labels
 from jaxbudget.data.tables import INFO
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run import identity
@@ -18,7 +19,7 @@ from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors import make_selector
 from jaxbudget.state import init_state
 from jaxbudget.step import make_step
-from jaxbudget.task import CLASSIFICATION, check_labels, make_task
+from jaxbudget.task import CLASSIFICATION, make_task
 from jaxbudget.types import Model, as_target, plain_batch
 
 CLASSES = INFO['digits']

@@ -1,7 +1,6 @@
 """The rules for a method's hooks, one by one."""
 
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,17 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget.state import slots
+from jaxbudget.testing import toy
 from jaxbudget.testing.toy import SPEC
-from jaxbudget.types import (
-  CAPABILITIES,
-  Batch,
-  Outputs,
-  Plan,
-  Seen,
-  Selector,
-  blank_batch,
-  take_all,
-)
+from jaxbudget.types import CAPABILITIES, Batch, Outputs, Plan, Selector, blank_batch, take_all
 
 _ROW = ('select', 'weigh', 'update', 'report')
 _COSTS = ('exact', 'expected', 'bound')
@@ -91,19 +82,11 @@ def _forward(batch: Batch) -> Outputs:
 
 
 def _scanned(selector: Selector, state: Any) -> Any:
-  """The state after a scan that has seen random numbers; as the engine calls the hook."""
-  scan, random = selector.facts.scan, np.random.RandomState(0)
-  numbers = lambda *shape: random.standard_normal((SPEC.num_examples, *shape)).astype(np.float32)
-  features = math.prod(SPEC.image_shape)  # as those of `toy.MODEL`
-  seen = Seen(
-    loss=np.abs(numbers()),
-    logits=numbers(SPEC.num_classes) if 'logits' in scan.wants else None,
-    features=numbers(features) if 'features' in scan.wants else None,
-    label=np.arange(SPEC.num_examples, dtype=np.int32) % SPEC.num_classes,
-  )
-  if scan.on_host:
-    return selector.scan(jax.device_get(state), jax.random.key(1), seen)
-  return jax.eval_shape(selector.scan, state, jax.random.key(1), seen)
+  """The state after a scan, by the hook as the engine calls it."""
+  key, seen = jax.random.key(1), toy.seen(selector.facts.scan.wants)
+  if selector.facts.scan.on_host:
+    return selector.scan(jax.device_get(state), key, seen)
+  return jax.eval_shape(selector.scan, state, key, seen)
 
 
 def _is_identity(select, state, key, batch) -> bool:
