@@ -47,6 +47,7 @@ augment = jb.Augment(lambda key, batch: batch._replace(image=to_float(batch.imag
 selector = jb.make_selector('p_sgd', spec, budget=0.3)
 optimizer = optax.trace(0.9)
 run = jb.engine.start(spec, model, augment, selector, optimizer, budget=0.3)
+run = jb.engine.prepare(run, train)  # labels that are no classes of the Spec are refused here
 for epoch in range(selector.facts.epochs):
   # All rows of the plan in one dispatch; the state is donated.
   run, progress = jb.engine.run_epoch(run, train, epoch, learning_rate=0.05)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxbudget import Outputs, Spec, data, make_selector, plain_batch
+from jaxbudget import Outputs, Spec, check_labels, data, make_selector, plain_batch
 
 
 class Net(nnx.Module):
@@ -26,6 +26,7 @@ class Net(nnx.Module):
 
 train, test = data.place(data.load('digits'))
 spec = Spec(train.label.size, batch_size=32, num_classes=10, epochs=10, image_shape=(8, 8, 1))
+check_labels(train.label, spec.num_classes)
 selector = make_selector('selective_backprop', spec, budget=0.3)
 graph, params = nnx.split(Net(nnx.Rngs(0)))
 optimizer = optax.adam(3e-3)

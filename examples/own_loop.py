@@ -26,9 +26,9 @@ model = jb.Model(  # yours
   features=lambda w, _, image: image.reshape(len(image), -1),
 )
 augment = jb.Augment(lambda key, batch: batch._replace(image=to_float(batch.image)), to_float)
-optimizer = optax.scale_by_adam()
+optimizer, root = optax.scale_by_adam(), jax.random.key(0)
 step = jax.jit(jb.make_step(selector, model, optimizer, augment))
-root = jax.random.key(0)
+jb.check_labels(train.label, spec.num_classes)  # once: in the step nobody could tell
 state = jb.init_state(0, spec, model, selector, optimizer, budget)
 for epoch in range(selector.facts.epochs):
   state = jb.scan.before(selector, model, to_float, state, train, epoch, root)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from jaxbudget import Outputs, Spec, data, make_selector, plain_batch
+from jaxbudget import Outputs, Spec, check_labels, data, make_selector, plain_batch
 from jaxbudget.types import Data
 
 
@@ -47,6 +47,7 @@ def main(name='p_sgd', epochs=10):
   image = torch.tensor(digits.train_image).reshape(len(digits.train_image), -1).float() / 255
   label = torch.tensor(digits.train_label).long()
   spec = Spec(len(label), batch_size=32, num_classes=10, epochs=epochs, image_shape=(8, 8, 1))
+  check_labels(digits.train_label, spec.num_classes)
   batches = PlannedBatches(make_selector(name, spec, budget=0.3))
   numbered = torch.utils.data.TensorDataset(torch.arange(len(label)), image, label)
   loader = torch.utils.data.DataLoader(numbered, batch_sampler=batches)

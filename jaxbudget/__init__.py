@@ -25,6 +25,7 @@ Training:
 - `make_step`: the one training step, for a loop of one's own (examples/own_loop.py).
 - `engine`: a run set up and its epochs, each as one compiled program (`make_program`,
   `begin_epoch` and `train_rows` are its parts).
+- `check_labels`: whether labels are what a task wants; called once, before a loop of one's own.
 - `affordable`: whether a step still fits under the cap.
 - `Batch`, `Outputs`: examples on their way through a step, made by `plain_batch`, `blank_batch`.
 - `Model`, `Augment`, `Data`: a network, an augmentation, a split on the device.
@@ -48,6 +49,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
   from jaxbudget import engine, scan
+  from jaxbudget.checks import check_labels
   from jaxbudget.epoch import begin_epoch, make_program, train_rows
   from jaxbudget.lab.run.loading import load
   from jaxbudget.ledger import Budget, affordable
@@ -94,6 +96,7 @@ __all__ = [
   'affordable',
   'begin_epoch',
   'blank_batch',
+  'check_labels',
   'engine',
   'init_state',
   'load',
@@ -109,6 +112,7 @@ __all__ = [
 # Where each name is. They are fetched when they are first asked for, so that `jaxbudget --help`
 # and Ctrl-C are answered before JAX is loaded.
 _HOME = {
+  'checks': ('check_labels',),
   'epoch': ('begin_epoch', 'make_program', 'train_rows'),
   'lab.run.loading': ('load',),
   'ledger': ('Budget', 'affordable'),

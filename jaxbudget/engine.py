@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from jaxbudget import averaging as averaging_lib
-from jaxbudget import epoch, feeding, parallel, rows, scan
+from jaxbudget import checks, epoch, feeding, parallel, rows, scan
 from jaxbudget.averaging import Averaging
 from jaxbudget.ledger import Budget
 from jaxbudget.state import TrainState, check_size, init_state
@@ -58,7 +58,7 @@ def start(
     optimizer: as for `step.make_step`.
     budget: for the cap; a number counts back-propagated samples.
     seed: of the run.
-    mesh: devices to train on, see `parallel.py`.
+    mesh: devices to train on, of `parallel.make_mesh`.
     task: what is learned.
     averaging: of the weights.
 
@@ -66,8 +66,9 @@ def start(
     The run, on its devices.
 
   Raises:
-    ValueError: the method asks for what the task cannot tell.
+    ValueError: the method asks for what the task cannot tell, or the mesh is another one.
   """
+  parallel.check_mesh(mesh)
   parts = spec.num_classes, model, augment, selector, optimizer, mesh, task, averaging
   program = epoch.make_program(*parts)
   state = init_state(seed, spec, model, selector, optimizer, budget, averaging)
@@ -87,17 +88,12 @@ def prepare(run: Engine, data: Data) -> Engine:
     The run; itself if its network wants nothing.
 
   Raises:
-    ValueError: the data are not of as many samples as the run, or a label is no class of it.
+    ValueError: the data are not of as many samples as the run, or the labels are not what its
+      task wants, see `check_labels`.
   """
   program, state = run.program, run.state
   check_size(state, data.label)
-  if not jnp.issubdtype(data.label.dtype, jnp.floating):
-    label = np.asarray(data.label)  # on the host, so that no program is made for it
-    if not 0 <= label.min() <= label.max() < program.num_classes:
-      raise ValueError(
-        f'labels run from {label.min()} to {label.max()}, but the run was set up for a Spec of '
-        f'num_classes={program.num_classes}: they must be in [0, {program.num_classes})'
-      )
+  checks.check_labels(data.label, program.num_classes, program.task)
   if program.model.prepare is as_initialised:
     return run
   static = program.model.prepare, program.augment.test, program.mesh
@@ -161,9 +157,11 @@ def train_rows(
     The run after, and what to log of it.
 
   Raises:
-    ValueError: the data, or the table, are not of the size of the run.
+    ValueError: the data, or the table, are not of the size of the run, or the labels are not of
+      the type that its task wants.
   """
   program, state, mesh = run.program, run.state, run.program.mesh
+  checks.check_label_kind(data.label, program.task)
   slots = state.plan.index.shape[0]
   table = parallel.replicate(rows.table(learning_rate, slots), mesh)
   stop = slots if stop is None else stop

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxbudget import parallel, registry
+from jaxbudget import checks, parallel, registry
 from jaxbudget.feeding import fetch
 from jaxbudget.task import CLASSIFICATION, Task
 from jaxbudget.types import Data, Model, Spec, as_target
@@ -59,7 +59,11 @@ def evaluate(
 
   Returns:
     Correct predictions and summed losses of the batches before `stop`.
+
+  Raises:
+    ValueError: the labels are not of the type that the task wants.
   """
+  checks.check_label_kind(data.label, task)
   total = data.label.shape[0]
 
   def body(i, sums):

@@ -6,7 +6,6 @@ anybody's are named `package.module:factory`. docs/parts.md has the six signatur
 """
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import os
@@ -19,7 +18,7 @@ from typing import Any
 
 from jaxbudget import options as options_lib
 from jaxbudget.options import Option
-from jaxbudget.registry import CHAINED, NAMES, PREFIXES, check
+from jaxbudget.registry import CHAINED, NAMES, PREFIXES, check, closest
 
 _WORD = r'[^\W\d]\w*'
 _DOTTED = re.compile(rf'{_WORD}(\.{_WORD})*:{_WORD}(\.{_WORD})*')
@@ -102,15 +101,18 @@ class Part:
     except Exception as e:
       if not self.outside:
         raise
-      place = traceback.extract_tb(e.__traceback__)[-1]
-      where = '' if place.filename == __file__ else f' ({place.filename}, line {place.lineno})'
-      said = f'{self.kind} {self.name!r} raised {type(e).__name__}: {e}{where}'
-      raise ValueError(said) from e
+      raise ValueError(self.said(e)) from e
     if not isinstance(made, wanted):
       one = wanted if isinstance(wanted, tuple) else (wanted,)
       names = ' or '.join(kind.__name__ for kind in one)
       raise ValueError(f'{self.kind} {self.name!r} made a {type(made).__name__}, not a {names}')
     return made
+
+  def said(self, error: Exception) -> str:
+    """What the part raised, and the line that did."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = '' if place.filename == __file__ else f' ({place.filename}, line {place.lineno})'
+    return f'{self.kind} {self.name!r} raised {type(error).__name__}: {error}{where}'
 
 
 def find(kind: str, name: str, trusted: bool = True) -> Part:
@@ -286,8 +288,8 @@ def _import(kind: str, name: str) -> Callable:
     if module not in sys.modules:  # it was not the factory that was missing
       raise ValueError(f'{kind} {name!r}: importing it raised AttributeError: {e}') from e
     found = [key for key, value in vars(sys.modules[module]).items() if callable(value)]
-    close = difflib.get_close_matches(name.partition(':')[2], found, n=1, cutoff=0.5)
-    hint = f'; did you mean {close[0]!r}?' if close else ''
+    close = closest(name.partition(':')[2], found)
+    hint = f'; did you mean {close!r}?' if close else ''
     raise ValueError(f'{kind} {name!r}: {e}{hint}') from e
   except (Exception, SystemExit) as e:  # a module is a program, anything can happen in it
     raise ValueError(f'{kind} {name!r}: importing it raised {type(e).__name__}: {e}') from e
@@ -305,7 +307,7 @@ def _spelt(kind: str, name: str) -> str:
 def _unknown(kind: str, name: object, why: str = '') -> str:
   """Says that there is no such name, with the closest one and all known."""
   head = str(name).partition(':')[0]
-  close = difflib.get_close_matches(head, NAMES[kind], n=1, cutoff=0.5)
-  hint = f'; did you mean {_spelt(kind, close[0])!r}?' if close else ''
+  close = closest(head, NAMES[kind])
+  hint = f'; did you mean {_spelt(kind, close)!r}?' if close else ''
   known = ', '.join(_spelt(kind, one) for one in NAMES[kind])
   return f'unknown {kind} {name!r}{why}{hint} (known: {known}, or package.module:factory)'

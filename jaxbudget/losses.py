@@ -1,6 +1,5 @@
 """Per-sample losses."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -16,8 +15,16 @@ def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
 
   Returns:
     f32[n], nats.
+
+  Raises:
+    ValueError: there is one class only, whose loss is always 0, or the shapes differ.
   """
-  chex.assert_equal_shape((logits, target))
+  check_width(logits, target)
+  if logits.shape[-1] == 1:
+    raise ValueError(
+      'cross-entropy of C=1 output is always 0, and nothing would be learned: classes must be 2 or '
+      'more; numbers to predict want task=regression, in each place that takes a task'
+    )
   return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
 
 
@@ -30,6 +37,22 @@ def squared_error(output: jax.Array, target: jax.Array) -> jax.Array:
 
   Returns:
     f32[n].
+
+  Raises:
+    ValueError: the shapes differ.
   """
-  chex.assert_equal_shape((output, target))
+  check_width(output, target)
   return jnp.mean((output - target) ** 2, axis=-1)
+
+
+def check_width(output: jax.Array, target: jax.Array) -> None:
+  """Refuses outputs of another shape than the targets.
+
+  Raises:
+    ValueError: naming both.
+  """
+  if output.shape != target.shape:
+    raise ValueError(
+      f'the network gives {list(output.shape)}, but the targets are {list(target.shape)}: both '
+      'must be [n,C] of the C that is Spec.num_classes'
+    )

@@ -4,7 +4,6 @@ Values come from configs, flags and JSON: None, truth values, numbers, strings, 
 these. A value fits an annotation or is refused; nothing is guessed.
 """
 
-import difflib
 import functools
 import inspect
 import math
@@ -13,6 +12,10 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
+from jaxbudget import registry
 from jaxbudget.types import Needed
 
 REQUIRED = inspect.Parameter.empty
@@ -91,8 +94,8 @@ def convert(key: str, value: Any, annotation: Any) -> Any:
   read = _read(value, annotation, REQUIRED)
   if read is REQUIRED:
     hint = ', in quotes' if annotation is str and isinstance(value, int | float) else ''
-    close = difflib.get_close_matches(str(value), _choices(annotation), n=1, cutoff=0.5)
-    hint = f'; did you mean {close[0]!r}?' if close else hint
+    close = registry.closest(value, _choices(annotation))
+    hint = f'; did you mean {close!r}?' if close else hint
     raise ValueError(f'{key} is refused: it must be {described(annotation)}{hint}')
   if not _finite(read):
     raise ValueError(f'{key} is refused: it must be {described(annotation)}, and finite')
@@ -130,6 +133,7 @@ def _choices(annotation) -> list[str]:
 
 def _read(value, annotation, otherwise):
   """The value as an annotation wants it; `otherwise` if it does not fit."""
+  value = python(value)
   origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
   if origin in _UNIONS:
     # A type that is met exactly goes before one that would convert.
@@ -149,6 +153,14 @@ def _read(value, annotation, otherwise):
     wanted = type(None) if annotation is None else annotation
     return value if type(value) is wanted else otherwise
   return _plain(value, otherwise)
+
+
+def python(value: Any) -> Any:
+  """A number or text of NumPy's or JAX's as Python's, in tuples and lists too; else as it is."""
+  if isinstance(value, tuple | list):
+    return type(value)(map(python, value)) if type(value) in (tuple, list) else value
+  array = isinstance(value, np.generic | np.ndarray | jax.Array)
+  return value.item() if array and value.ndim == 0 else value
 
 
 def _as_float(value: int | float) -> float:

@@ -65,6 +65,25 @@ def make_mesh(devices: int, batch_size: int) -> Mesh | None:
   return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
 
 
+def check_mesh(mesh: Any) -> None:
+  """Refuses a mesh that is not of the kind that `make_mesh` makes.
+
+  Args:
+    mesh: None is one device.
+
+  Raises:
+    ValueError: it is another one, or none.
+  """
+  if mesh is None:
+    return
+  kind = (mesh.axis_names, mesh.axis_types) if isinstance(mesh, Mesh) else None
+  if kind != ((AXIS,), (AxisType.Auto,)):
+    raise ValueError(
+      f'mesh={mesh!r} is refused: it must be one of parallel.make_mesh(devices, batch_size), which '
+      f'has one axis {AXIS!r} of type Auto'
+    )
+
+
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
   """Copies arrays to every device of a mesh.
 

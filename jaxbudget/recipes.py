@@ -21,6 +21,7 @@ import jax
 import optax
 
 from jaxbudget import engine, evaluation, registry, rows, schedules
+from jaxbudget import options as options_lib
 from jaxbudget.augment import make_augment
 from jaxbudget.averaging import Averaging, make_averaging
 from jaxbudget.data.dataset import Info
@@ -214,12 +215,10 @@ def make(
   for key in others:
     registry.check('key of a recipe', key.removesuffix('_options'), sorted(plain))
   chosen = merged(plain, others)
+  _check(chosen, info)
   options = {kind: chosen.get(f'{kind}_options', {}) for kind in registry.KINDS}
   augment = make_augment(chosen['augment'], info, **options['augment'])
-  spec = Spec(
-    info.num_train, chosen['batch_size'], info.num_classes, chosen['epochs'], info.image_shape,
-    augment.parts,
-  )  # fmt: skip
+  spec = spec_of(info, chosen['batch_size'], chosen['epochs'], augment.parts)
   budget = as_budget(budget)
   method = make_selector(selector, spec, budget, selector_options)
   model = for_data(chosen['model'], info, **options['model'])
@@ -239,6 +238,57 @@ def make(
   )
 
 
+def spec_of(info: Info, batch_size: int, epochs: int, parts: int) -> Spec:
+  """The sizes of a run on a data set.
+
+  Args:
+    info: of the data set.
+    batch_size: s.
+    epochs: T.
+    parts: M, samples that one augmented image shows.
+
+  Returns:
+    The sizes, with the type of what a network is given: augmentation makes images float32.
+
+  Raises:
+    ValueError: a value is no size.
+  """
+  return Spec(
+    num_examples=info.num_train,
+    batch_size=batch_size,
+    num_classes=info.num_classes,
+    epochs=epochs,
+    image_shape=info.image_shape,
+    parts=parts,
+    image_dtype='float32' if info.kind == 'images' else info.dtype,
+  )
+
+
+def _check(chosen: Mapping[str, Any], info: Info) -> None:
+  """Refuses what no part looks at. Batch size and epochs are looked at by `Spec`.
+
+  Raises:
+    ValueError: every fault, one a line.
+  """
+  faults = []
+  if not isinstance(info, Info):
+    faults.append(f'info is a {type(info).__name__}: it must be an Info, such as dataset.info')
+  for key in (f'{kind}_options' for kind in registry.KINDS):
+    if not isinstance(chosen.get(key, {}), Mapping):
+      faults.append(f'{key}={chosen[key]!r} is refused: it must be a dict')
+  for key, above in (('learning_rate', True), ('final_learning_rate', False)):
+    value = chosen[key]
+    try:
+      number = options_lib.convert(f'{key}={value!r}', value, float)
+    except ValueError as e:
+      faults.append(str(e))
+      continue
+    if number < 0 or (above and not number):
+      faults.append(f'{key}={value!r} is refused: it must be {"> 0" if above else ">= 0"}')
+  if faults:
+    raise ValueError('\n'.join(faults))
+
+
 def merged(recipe: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
   """Values with others over them; options of a part that is another one now are left out.
 
@@ -253,7 +303,10 @@ def merged(recipe: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, An
   for kind in registry.KINDS:
     key = f'{kind}_options'
     same = found.get(kind) == recipe.get(kind, found.get(kind))
-    both = _over(recipe.get(key, {}) if same else {}, others.get(key, {}))
+    own, over = recipe.get(key, {}) if same else {}, others.get(key, {})
+    if not isinstance(over, Mapping):  # told by who knows what it must be
+      continue
+    both = _over(own, over)
     if both or key in found:
       found[key] = both
   return found

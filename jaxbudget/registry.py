@@ -162,6 +162,23 @@ def data_name(name: str) -> str:
   return f'{"npz" if name.endswith(".npz") else "folder"}:{name}'
 
 
+def closest(value: object, known: Iterable[str]) -> str | None:
+  """What somebody may have meant, in capitals or not.
+
+  Args:
+    value: what was given.
+    known: the names that exist.
+
+  Returns:
+    The closest name; None if none is close.
+  """
+  folded: dict[str, str] = {}
+  for name in known:
+    folded.setdefault(name.casefold(), name)
+  close = difflib.get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.5)
+  return folded[close[0]] if close else None
+
+
 def check(key: str, value: object, known: Iterable[str]) -> None:
   """Refuses a name that is not known.
 
@@ -176,8 +193,8 @@ def check(key: str, value: object, known: Iterable[str]) -> None:
   known = list(known)
   if value in known:
     return
-  close = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
-  hint = f'; did you mean {close[0]!r}?' if close else ''
+  close = closest(value, known)
+  hint = f'; did you mean {close!r}?' if close else ''
   raise ValueError(f'unknown {key} {value!r}{hint} (known: {", ".join(known) or "none"})')
 
 

@@ -12,7 +12,7 @@ import numpy as np
 class Row(NamedTuple):
   """Values of one row, or of the R rows of an epoch: a table with named columns.
 
-  Optimizers are told all but the learning rate of an update as extra arguments, averaging all.
+  Optimizers are told all of it as extra arguments of an update, and averaging is told it too.
 
   Attributes:
     learning_rate: f32[] or f32[R].
@@ -48,10 +48,16 @@ def table(learning_rate: Any, slots: int) -> Row:
     Columns of R values.
 
   Raises:
-    ValueError: a column is of another length.
+    ValueError: a column is of another length, or a value of it is not finite.
   """
   if not isinstance(learning_rate, Row):
-    rates = np.asarray(learning_rate, np.float32)
+    try:
+      rates = np.asarray(learning_rate, np.float32)
+    except (TypeError, ValueError):
+      raise ValueError(
+        f'learning_rate={learning_rate!r} is refused: it must be a number, one for each row slot, '
+        'or a rows.Row of such'
+      ) from None
     learning_rate = Row(rates if rates.ndim else np.broadcast_to(rates, slots))
   for name, column in learning_rate.told.items():
     if np.shape(column) != (slots,):  # beyond its end, gathers would be clamped
@@ -59,7 +65,28 @@ def table(learning_rate: Any, slots: int) -> Row:
         f'{name} has shape {np.shape(column)}, but the plan has {slots} row slots: give one '
         'value for each of them'
       )
+    if isinstance(column, np.ndarray):  # what is on a device already is not fetched
+      check_finite(name, column)
   return learning_rate
+
+
+def check_finite(name: str, values: np.ndarray, first: int = 0) -> None:
+  """Refuses what would train to NaN; NumPy takes None for it, too.
+
+  Args:
+    name: of the values.
+    values: of rows.
+    first: the number of the first row.
+
+  Raises:
+    ValueError: naming the first row of a value that is not finite.
+  """
+  wrong = np.flatnonzero(~np.isfinite(values))
+  if wrong.size:
+    raise ValueError(
+      f'{name} is {values[wrong[0]]} at row {first + wrong[0]}, of {values.size} rows {wrong.size} '
+      'are so: it must be finite'
+    )
 
 
 def lay_out(

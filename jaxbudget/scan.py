@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget import feeding, ledger, parallel
+from jaxbudget import checks, feeding, ledger, parallel
 from jaxbudget.keys import derive
 from jaxbudget.state import TrainState, check_size
 from jaxbudget.task import CLASSIFICATION, Task
@@ -45,7 +45,11 @@ def observe(
 
   Returns:
     What was seen; features as NumPy arrays, for they may be large.
+
+  Raises:
+    ValueError: the labels are not of the type that the task wants.
   """
+  checks.check_label_kind(data.label, task)
   total = data.label.shape[0]
   static = model, transform, batch_size, wants, task, mesh
   blocks = []
@@ -113,8 +117,12 @@ def before(
     The state after; the same if no scan is due, or the budget does not hold one.
 
   Raises:
-    ValueError: the data are not of as many samples as the state.
+    ValueError: the data are not of as many samples as the state, or the labels are not of the
+      type that the task wants.
   """
+  checks.check_label_kind(
+    data.label, task
+  )  # scan or not: it is here that a loop of one's own comes by
   wanted = selector.facts.scan
   if not wanted.due(epoch) or not affordable(state):
     return state

@@ -105,8 +105,13 @@ def check_asked(
     name: what to call the task; None is its own name.
 
   Raises:
-    ValueError: naming both, and what is missing.
+    ValueError: naming both, and what is missing; or the method is a name, or something else.
   """
+  if not isinstance(selector, Selector):
+    raise ValueError(
+      f'{who} is {selector!r}, a {type(selector).__name__}: give the Selector that '
+      'make_selector(name, spec, budget) makes'
+    )
   asks = selector.facts.asks if selector.facts else ()
   missing = [one for one in asks if one not in task.capabilities]
   if missing:

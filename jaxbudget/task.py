@@ -16,6 +16,11 @@ from jaxbudget.losses import cross_entropy, squared_error
 from jaxbudget.types import Outputs
 
 
+def as_it_is(output: jax.Array) -> jax.Array:
+  """The `answer` of a task whose network speaks in the units of the labels, or of classes."""
+  return output
+
+
 class Task(NamedTuple):
   """A problem to learn, as pure functions of outputs f32[n,C] and targets f32[n,C].
 
@@ -30,6 +35,8 @@ class Task(NamedTuple):
     correct: `(output, target) -> bool[n]`; all false where nothing is right or wrong.
     rank: `(correct, loss) -> scalar`, of sums over a split: the better, the higher.
     score: `(correct, loss, count) -> float`, of the same sums over `count` samples, in percent.
+    labels: what they must be, `classes` or `numbers`, see `checks.py`; empty takes both.
+    answer: `output -> f32[n,C]`, of labels that are numbers what is predicted, in their units.
   """
 
   name: str
@@ -41,6 +48,8 @@ class Task(NamedTuple):
   correct: Callable[[jax.Array, jax.Array], jax.Array]
   rank: Callable[[jax.Array, jax.Array], jax.Array]
   score: Callable[[int, float, int], float]
+  labels: str = ''
+  answer: Callable[[jax.Array], jax.Array] = as_it_is
 
   @property
   def is_accuracy(self) -> bool:
@@ -67,6 +76,8 @@ def classification(info: Info, *, label_smoothing: float = 0.0) -> Task:
   """
   if info.label_mean:
     raise ValueError(f'task classification: the labels of {info.name} are numbers, not classes')
+  if info.num_classes < 2:
+    raise ValueError(f'task classification: {info.name} has one class only: give 2 or more')
   if not 0 <= label_smoothing < 1:
     raise ValueError(f'label_smoothing={label_smoothing!r} is refused: it must be in [0, 1)')
   return _classification(label_smoothing)
@@ -154,6 +165,7 @@ def _classification(label_smoothing: float) -> Task:
     correct=scores.same_class,
     rank=_right_answers,
     score=_accuracy,
+    labels='classes',
   )
 
 
@@ -178,6 +190,10 @@ def _regression(mean: tuple[float, ...], std: tuple[float, ...]) -> Task:
     del target
     return jnp.zeros(output.shape[0], bool)
 
+  def answer(output):
+    centre, scale = (jnp.asarray(v, jnp.float32)[None] for v in (mean, std))
+    return output * scale + centre
+
   return Task(
     name='regression',
     score_name='R2',
@@ -188,4 +204,6 @@ def _regression(mean: tuple[float, ...], std: tuple[float, ...]) -> Task:
     correct=nothing_right,
     rank=lambda correct, loss: -loss,
     score=lambda correct, loss, count: 100 * (1 - loss / count),
+    labels='numbers',
+    answer=answer,
   )

@@ -42,6 +42,31 @@ class Spec:
   parts: int = 1
   image_dtype: str = 'float32'
 
+  def __post_init__(self):
+    """Refuses what is no size; whole numbers of NumPy and JAX become Python's.
+
+    Raises:
+      ValueError: naming the size.
+    """
+    for name in ('num_examples', 'batch_size', 'num_classes', 'epochs', 'parts'):
+      object.__setattr__(self, name, _size(name, getattr(self, name)))
+    shape = self.image_shape
+    if not isinstance(shape, tuple | list):
+      raise ValueError(
+        f'Spec.image_shape={shape!r} is refused: it must be a tuple, such as (32, 32, 3)'
+      )
+    object.__setattr__(self, 'image_shape', tuple(_size('image_shape', side) for side in shape))
+
+
+def _size(name, value) -> int:
+  try:
+    whole = None if isinstance(value, bool) else value.__index__()
+  except (AttributeError, TypeError):
+    whole = None
+  if whole is None or whole < 1:
+    raise ValueError(f'Spec.{name}={value!r} is refused: it must be a whole number from 1 on')
+  return whole
+
 
 class Batch(NamedTuple):
   """Examples on their way through augmentation, selection and the training step.
@@ -494,8 +519,17 @@ def plain_batch(
 
   Returns:
     A batch of n uint8 images with one-hot targets; where labels are numbers, these are the
-    targets, and all samples are of class 0.
+    targets, and all samples are of class 0. What a task would misread is refused by
+    `checks.check_labels`, ahead of the loop: no value can be looked at here.
+
+  Raises:
+    ValueError: the images are not on the device, and none are at hand.
   """
+  if image is None and data.is_fed:
+    raise ValueError(
+      f'images of placement {data.image.placement!r} cannot be gathered on the device: place them '
+      "there, data.place(dataset, placement='device'), or train by engine, which is fed"
+    )
   label = as_label(data.label[index])
   target = as_target(label, num_classes)
   if jnp.issubdtype(label.dtype, jnp.floating):

@@ -8,6 +8,7 @@ import tempfile
 import types
 
 import faulty
+import jax.numpy as jnp
 import pytest
 from faulty import linear_model, write_images  # noqa: F401  a fixture
 
@@ -182,3 +183,15 @@ def test_a_notebook_shows_one_line_in_place(monkeypatch, capsys):
   assert 'value="0.250"' in shown[2] and '&lt;b&gt;, epoch 1.0 of 4' in shown[2]
   assert shown[-1].startswith('<progress max="2" value="1.000">') and '1 of 2 runs' in shown[-1]
   assert capsys.readouterr().out == 'failed: \\x1b[31m\n'
+
+
+def diverging(epochs, rows, learning_rate, final):
+  return lambda row: jnp.where(row < 3, learning_rate, jnp.nan)
+
+
+@pytest.mark.usefixtures('linear_model')
+def test_the_first_error_is_told_with_its_file(images, tmp_path):
+  values = COMMON | {'schedule': 'api_test:diverging', 'seeds': 1, 'budget': 0.5}
+  with pytest.warns(UserWarning, match=r'; run .*is nan at row 3.* \(see .*error.log\)'):
+    study = api.run(dataset=images, **values, workdir=tmp_path / 'w')
+  assert 'is nan at row 3' in study.frame['error'][0]

@@ -29,6 +29,15 @@ def remembering(spec, budget, **hooks) -> Selector:
   return plain._replace(**{**parts, **hooks})
 
 
+def scanning(spec, budget, scan, on_host=False):
+  """unif_sgd with whole numbers for a state, and a look at all samples before its second epoch."""
+  kept = lambda state, batch, outputs: state
+  init = lambda key: jnp.zeros(N, jnp.int32)
+  selector = remembering(spec, budget, init=init, update=kept, scan=scan)
+  look = selector.facts.scan._replace(every=3, first=1, on_host=on_host)
+  return selector._replace(facts=selector.facts._replace(scan=look))
+
+
 def _count(state, batch, outputs):
   del outputs
   return state.at[batch.index].add(jnp.float32(1))
@@ -218,6 +227,14 @@ BROKEN = {
   'a wish that no task knows': (with_facts(unif_sgd, asks=('age',)), "facts.asks names 'age'"),
   'row slots that follow the budget': (
     with_plan(_of_this_budget), 'a plan has 3 row slots, and must have R=6',
+  ),
+  'a scan that changes a dtype': (
+    lambda spec, budget: scanning(spec, budget, lambda s, k, seen: (seen.loss * 100)),
+    'scan makes state float32.48., init made it int32.48.',
+  ),
+  'a scan of the host that changes a dtype': (
+    lambda spec, budget: scanning(spec, budget, lambda s, k, seen: seen.loss, on_host=True),
+    'scan makes state float32.48., init made it int32.48.',
   ),
   'a row that is no step': (
     with_plan(_idle_later, uniform_on_ties=False), 'epoch 2: a row of the plan has no weight',

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import pickle
 import re
 
@@ -143,6 +144,21 @@ def test_numbers_of_a_config_are_finite():
   for key in ('checkpoint_every', 'slurm.confirm_hours', 'slurm.memory_gb', 'learning_rate'):
     for number in (float('inf'), float('nan')):
       assert f'{key}={number} is refused' in refused(**{key: number})
+
+
+def test_numbers_of_numpy_are_those_of_python_and_can_be_written():
+  given = {'epochs': np.int64(4), 'learning_rate': np.float32(0.5)}
+  options = {'selector': 'p_sgd', 'selector_options': {'warmup': np.int64(2)}}
+  ours, theirs = (
+    config.defaults(dataset='digits', seeds=1, grid=(cell,), **values)
+    for values, cell in (
+      (given, options),
+      ({'epochs': 4, 'learning_rate': 0.5}, options | {'selector_options': {'warmup': 2}}),
+    )
+  )
+  (ours,), (theirs,) = grid.make_runs(ours), grid.make_runs(theirs)
+  assert ours.run_id == theirs.run_id
+  assert json.dumps(ours.cell.to_dict()) == json.dumps(theirs.cell.to_dict())
 
 
 def test_an_infinite_default_of_others_stays():

@@ -89,3 +89,11 @@ def test_normalisation_is_for_images(tmp_path):
   load(tmp_path, FEATURES)
   with pytest.raises(data.DataError, match='mean=.* is for images, these are features'):
     data.load(f'npz:{tmp_path}/set.npz', mean=[0.5])
+
+
+def test_lists_are_arrays():
+  arrays = [FEATURES[key].tolist() for key in ('x_train', 'y_train', 'x_test', 'y_test')]
+  found = data.from_arrays('set', *arrays)
+  assert found.fingerprint == data.from_arrays('set', *FEATURES.values()).fingerprint
+  with pytest.raises(data.DataError, match='set: x_train is no array'):
+    data.from_arrays('set', [[1.0], [1.0, 2.0]], *arrays[1:])

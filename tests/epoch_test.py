@@ -1,6 +1,7 @@
 """The training epoch: what a step computes, what is counted, where it stops."""
 
 import collections
+import dataclasses
 
 import chex
 import jax
@@ -331,6 +332,18 @@ def test_a_table_of_another_length_than_the_plan_is_refused():
       rows.table(values, 6)
 
 
+def test_rates_that_are_no_numbers_are_refused():
+  whole, gap = np.full(6, 0.1, np.float32), np.float32([0.1, 0.1, np.nan, 0.1, np.inf, 0.1])
+  for values, said in (
+    (None, 'learning_rate is nan at row 0'),
+    (gap, 'learning_rate is nan at row 2, of 6 rows 2 are so: it must be finite'),
+    (rows.Row(whole, gap), 'momentum is nan at row 2'),
+    (lambda row: 0.1, 'learning_rate=<function .* is refused: it must be a number'),
+  ):
+    with pytest.raises(ValueError, match=said):
+      rows.table(values, 6)
+
+
 @pytest.mark.parametrize('kind', [np.uint8, np.int16])
 def test_classes_of_any_whole_type_are_those_of_int32(kind):
   selector, budget = make('sb_flush')  # its queue holds labels
@@ -348,3 +361,19 @@ def test_blank_batch_matches_an_augmented_one():
   batch = plain_batch(toys.data(), jnp.arange(8, dtype=jnp.int32), jnp.ones(8), 3)
   batch = toys.AUGMENT.train(jax.random.key(0), batch)
   chex.assert_trees_all_equal_shapes_and_dtypes(batch, blank_batch(toys.SPEC, 8))
+
+
+@pytest.mark.parametrize(('size', 'value'), [
+  ('batch_size', 0), ('batch_size', 32.0), ('batch_size', '64'), ('epochs', 2.5), ('epochs', True),
+  ('num_classes', 0), ('num_examples', -1), ('parts', None), ('image_shape', 6),
+  ('image_shape', (2, 2.0, 1)),
+])  # fmt: skip
+def test_what_is_no_size_is_refused(size, value):
+  with pytest.raises(ValueError, match=rf'Spec.{size}=.* is refused: it must be a'):
+    dataclasses.replace(toys.SPEC, **{size: value})
+
+
+def test_sizes_of_any_whole_type_are_those_of_python():
+  spec = Spec(np.int64(48), jnp.int32(8), np.uint8(3), 4, [np.int32(2), 2, 1])
+  assert spec == toys.SPEC and hash(spec) == hash(toys.SPEC)
+  assert type(make_selector('unif_sgd', spec, 0.5).facts.rows) is int

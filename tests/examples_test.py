@@ -58,6 +58,12 @@ def test_the_hooks_in_a_plain_nnx_loop(capsys, monkeypatch):
   assert accuracy > 85 and 0 < trained < 0.5 * 10 * DIGITS
 
 
+@pytest.mark.parametrize('name', ['compiled_epoch', 'own_loop', 'nnx_loop', 'torch_loader'])
+def test_labels_are_checked_before_a_loop(name):
+  before, *_ = (EXAMPLES / f'{name}.py').read_text().split('for epoch in', 1)
+  assert 'engine.prepare(run, train)' in before or 'check_labels(' in before
+
+
 def test_a_whole_compiled_epoch(capsys, monkeypatch):
   assert run('compiled_epoch.py', capsys, monkeypatch)[0] > 95
 

@@ -34,7 +34,10 @@ REFUSED = object()
     ((1, 2, 3), tuple[int, int], REFUSED), ((1, 'x'), tuple[int, ...], REFUSED),
     ('ab', tuple[str, ...], REFUSED), ((), tuple[float, ...], ()), ((1, [2]), tuple, (1, (2,))),
     (0.5, Annotated[float, 'share'], 0.5), ([1, None], Any, (1, None)), ({}, Any, REFUSED),
-    (object(), Any, REFUSED), (np.float32(1), float, REFUSED),
+    (object(), Any, REFUSED), (np.float32(1), float, 1.0),
+    (np.int64(2), int, 2), (jnp.int32(2), float, 2.0), (np.bool_(True), bool, True),
+    (np.bool_(True), int, REFUSED), (np.float64(2), int, REFUSED), (np.ones(2), float, REFUSED),
+    ([np.int64(1), 2], tuple[int, ...], (1, 2)), ((np.float32(1),), Any, (1.0,)),
   ],
 )  # fmt: skip
 def test_a_value_fits_its_annotation_or_is_refused(value, annotation, read):
@@ -205,3 +208,27 @@ def test_what_a_module_raises_while_it_is_imported_is_told(tmp_path, monkeypatch
     "selector 'broken_part:make': importing it raised AttributeError: module 'math' has no attri"
   )):  # fmt: skip
     factories.find('selector', 'broken_part:make')
+
+
+class Reader(linen.Module):
+  @linen.compact
+  def __call__(self, tokens):
+    return linen.Dense(3)(linen.Embed(11, 8)(tokens).mean(1))
+
+
+def test_a_linen_module_may_take_tokens():
+  model = models.from_linen(Reader(), (6,), dtype=jnp.int32)
+  params, state = model.init(jax.random.key(0))
+  assert model.apply(params, state, jnp.zeros((2, 6), jnp.int32), train=True)[0].shape == (2, 3)
+
+
+def test_names_in_capitals_have_a_closest_one():
+  for make in (
+    lambda: factories.find('selector', 'P_SGD'),
+    lambda: registry.check('key', 'P_SGD', ['p_sgd', 'sgd']),
+    lambda: options.convert('x', 'P_SGD', Literal['p_sgd', 'sgd']),
+  ):
+    with pytest.raises(ValueError, match="did you mean 'p_sgd'"):
+      make()
+  with pytest.raises(ValueError, match="did you mean 'OrderedDict'"):
+    factories.find('selector', 'collections:ordereddict')

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import faulty
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from faulty import linear_model  # noqa: F401  a fixture
@@ -12,6 +13,7 @@ from rich.console import Console
 import jaxbudget
 from jaxbudget.lab.run import files
 from jaxbudget.lab.sweep import local
+from jaxbudget.task import as_it_is, regression
 
 
 @pytest.fixture(scope='module')
@@ -74,3 +76,34 @@ def test_a_foreign_config_names_no_code(finished, tmp_path):
   file.write_text(json.dumps({**config, 'model': 'os.system'}))
   with pytest.raises(ValueError, match='os.system'):
     jaxbudget.load(tmp_path / 'copy')
+
+
+def raw(info):
+  """Learns numbers in their own units."""
+  return regression(info)._replace(name='raw', answer=as_it_is)
+
+
+def other_loss(info):
+  """Learns standardised numbers by another loss."""
+  task = regression(info)
+  return task._replace(name='other', trained=lambda output, target, loss: loss**0.5)
+
+
+@pytest.mark.parametrize(('task', 'answered'), [
+  ('regression', 28), ('loading_test:raw', 9), ('loading_test:other_loss', 28),
+])  # fmt: skip
+def test_what_is_predicted_is_what_the_task_says(finished, task, answered, tmp_path, monkeypatch):
+  shutil.copytree(finished[0], tmp_path / 'copy')
+  (tmp_path / 'copy' / 'SHA256SUMS').unlink()
+  file = tmp_path / 'copy' / 'config.json'
+  config = json.loads(file.read_text())
+  count = config['data']['num_classes']
+  config['data'] |= {'label_mean': [10.0] * count, 'label_std': [2.0] * count}
+  file.write_text(json.dumps({**config, 'task': task, 'task_options': {}}))
+  if ':' in task:
+    with pytest.raises(ValueError, match=r"task 'loading_test.*on trust; load\(..., trust=True"):
+      jaxbudget.load(tmp_path / 'copy')
+  network = jaxbudget.load(tmp_path / 'copy', trust=True)
+  nine = lambda *given, **named: (jnp.full((2, count), 9, jnp.float32), ())
+  network = network._replace(model=network.model._replace(apply=nine))
+  np.testing.assert_array_equal(network(finished[1].test_image[:2]), np.full((2, count), answered))

@@ -7,12 +7,16 @@ import re
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxbudget import factories, load, registry
+from jaxbudget.averaging import make_averaging
 from jaxbudget.lab import config, launcher
 from jaxbudget.lab.run import files
 from jaxbudget.lab.sweep import grid, jobs, outside, plan_file
+from jaxbudget.rows import Row
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = {
@@ -92,6 +96,16 @@ def test_the_examples_are_parts_and_short(mine):
     lines = pathlib.Path(part.factory.__code__.co_filename).read_text().splitlines()
     code = [x for x in lines if x.strip() and not x.startswith(('import', 'from', '#'))]
     assert len(code) <= 10, kind
+
+
+def test_the_average_leaves_whole_numbers_of_a_network_alone(mine):
+  factories.search_last(mine)
+  average = make_averaging(NAMES['averaging'], start=0.25)
+  weights = {'w': jnp.ones(2)}, {'steps': jnp.int32(3)}
+  row = Row(jnp.float32(0.1), step=jnp.int32(2), progress=jnp.float32(0.5))
+  after, _ = average.update(average.init(weights), weights, row)
+  shapes = jax.tree.map(jax.typeof, (weights, after[0]))
+  assert shapes[0] == shapes[1] and int(after[0][1]['steps']) == 3
 
 
 def test_one_process_two_workers_and_an_edit(mine):

@@ -33,7 +33,7 @@ from jaxbudget.parts import part_index
 from jaxbudget.placement import HostImages, Walk
 from jaxbudget.scoring.trained import gradient_norms
 from jaxbudget.selectors import make_selector
-from jaxbudget.types import Data
+from jaxbudget.types import Data, plain_batch
 
 IMAGE = int(np.prod(toys.SPEC.image_shape))  # bytes
 ROW = toys.SPEC.batch_size * IMAGE
@@ -335,6 +335,15 @@ def outcome(directory):
   del found['config.json'], found['result.json']['conditions']['placement']
   found['result.json'].pop('bytes_read', None)
   return found
+
+
+def test_a_placement_is_no_device_and_a_loop_of_ones_own_wants_the_device():
+  dataset = data_lib.load('digits')
+  with pytest.raises(ValueError, match="device='host' is refused: .* placement='host'"):
+    device.place(dataset, 'host')
+  split, _ = device.place(dataset, placement='host')
+  with pytest.raises(ValueError, match="images of placement 'host' cannot be gathered"):
+    plain_batch(split, jnp.arange(4), jnp.ones(4), 10)
 
 
 @pytest.mark.usefixtures('linear_model')

@@ -1,5 +1,6 @@
 """Recipes: what they set, what may be set otherwise, their optimizers and their views."""
 
+import dataclasses
 import functools
 
 import jax
@@ -143,6 +144,31 @@ def test_the_library_makes_the_parts_that_a_config_does():
   assert other.optimizer is make_optimizer('sgd'), 'options are of another optimizer'
   with pytest.raises(ValueError, match="unknown key of a recipe 'epoch'; did you mean 'epochs'"):
     recipes.make('paper', INFO['cifar10'], epoch=3)
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+  ('learning_rate', -1), ('learning_rate', 0), ('learning_rate', float('nan')),
+  ('learning_rate', '0.1'), ('learning_rate', None), ('final_learning_rate', -1), ('epochs', 2.5),
+  ('batch_size', 64.0), ('batch_size', 0), ('batch_size', '64'), ('model_options', None),
+])  # fmt: skip
+def test_values_out_of_range_are_refused(key, value):
+  with pytest.raises(ValueError, match=f'{key}=.* is refused: it must be '):
+    recipes.make('paper', INFO['cifar10'], **{key: value})
+
+
+def test_numbers_of_numpy_and_the_facts_of_data_are_taken():
+  info = INFO['cifar10']
+  recipe = recipes.make('paper', info, learning_rate=np.float32(0.5), epochs=np.int64(3))
+  assert recipe.table(0).learning_rate[0] == 0.5 and recipe.spec.epochs == 3
+  with pytest.raises(ValueError, match='info is a tuple: it must be an Info'):
+    recipes.make('paper', (info,))
+  tokens = dataclasses.replace(info, image_shape=(6,), vocabulary=11, mean=(), std=(), pad=0)
+  for given, dtype in ((info, 'float32'), (tokens, 'int32')):
+    assert recipes.spec_of(given, 8, 2, 1).image_dtype == dtype
+  options = {'model': 'transformer', 'model_options': {'width': 8, 'depth': 1}, 'augment': 'none'}
+  recipe = recipes.make('paper', tokens, 0.5, 'selective_backprop', batch_size=8, **options)
+  queue = jax.eval_shape(recipe.selector.init, jax.random.key(0))
+  assert not [x for x in jax.tree.leaves(queue) if x.shape[1:] == (6,) and x.dtype != jnp.int32]
 
 
 @pytest.mark.parametrize('name', ['airbench94', 'airbench94_muon'])

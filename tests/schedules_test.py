@@ -343,3 +343,46 @@ def test_unknown_schedule_names_the_closest():
 def test_options_out_of_range_are_refused(name, options, message):
   with pytest.raises(ValueError, match=message):
     table(name, 8, 5, **options)
+
+
+def of_one_row(epochs, rows, learning_rate, final):
+  return lambda row: learning_rate if row < rows else final
+
+
+def of_a_list(epochs, rows, learning_rate, final):
+  table = [learning_rate] * (epochs * rows)
+  return lambda row: table[row]
+
+
+def of_none(epochs, rows, learning_rate, final):
+  return lambda row: None
+
+
+def of_another_length(epochs, rows, learning_rate, final):
+  return lambda row: row[1:]
+
+
+def of_numpy(epochs, rows, learning_rate, final):
+  return lambda row: np.where(np.asarray(row) < rows, learning_rate, final)
+
+
+def of_nan(epochs, rows, learning_rate, final):
+  return lambda row: jnp.where(row < rows, learning_rate, jnp.nan)
+
+
+@pytest.mark.parametrize(('factory', 'said'), [
+  (of_one_row, r'schedules_test.py, line \d+\); it is given the numbers of many rows at once'),
+  (of_a_list, r"schedule 'schedules_test:of_a_list' raised TypeError"),
+  (of_none, 'gives None for 20 rows'), (of_another_length, r'gives shape \(19,\) for 20 rows'),
+])  # fmt: skip
+def test_a_schedule_of_one_row_is_refused_before_compute(factory, said):
+  with pytest.raises(ValueError, match=said):
+    schedules.make_schedule(f'schedules_test:{factory.__name__}', 4, 5, 0.1, 0.0)
+
+
+def test_rates_are_finite():
+  assert table('schedules_test:of_numpy', 4, 5, final=0.0).ravel().tolist()[4:6] == [
+    np.float32(0.1), 0.0,
+  ]  # fmt: skip
+  with pytest.raises(ValueError, match='what the schedule gives is nan at row 5, of 20 rows 15'):
+    table('schedules_test:of_nan', 4, 5)

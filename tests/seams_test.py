@@ -161,3 +161,30 @@ def shifted(info):
   """A second crop."""
   del info
   return Stages(crop=lambda key, batch: batch)
+
+
+def test_a_mesh_of_another_kind_is_refused():
+  for mesh in (jax.make_mesh((2,), ('batch',)), jax.make_mesh((2,), ('data',)), 2, jax.devices()):
+    with pytest.raises(
+      ValueError, match='mesh=.* is refused: it must be one of parallel.make_mesh'
+    ):
+      begin(mesh=mesh)
+
+
+def doubled(key, batch):
+  del key
+  return batch._replace(image=2 * batch.image)
+
+
+def _stage(info, *, place: str):
+  return Stages(**{place: doubled})
+
+
+@pytest.mark.parametrize('place', ['before', 'crop', 'flip', 'between', 'after'])
+def test_every_stage_is_applied_to_features(place):
+  info = dataclasses.replace(INFO['digits'], image_shape=(4,), mean=(), std=(), pad=0)
+  augment = make_augment('seams_test:_stage', info, place=place)
+  split = Data(jnp.ones((2, 4), jnp.float32), jnp.zeros(2, jnp.int32))
+  batch = plain_batch(split, jnp.arange(2), jnp.ones(2), 3)
+  image = with_epoch(augment.train, jax.random.key(0), jnp.int32(0), batch).image
+  np.testing.assert_array_equal(image, 2 * split.image)

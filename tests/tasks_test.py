@@ -10,6 +10,7 @@ import toys
 from toy_methods import loss_scan
 
 from jaxbudget import engine, scan, scores
+from jaxbudget.checks import check_labels
 from jaxbudget.data.tables import INFO
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run import identity
@@ -19,7 +20,7 @@ from jaxbudget.selectors import make_selector
 from jaxbudget.state import init_state
 from jaxbudget.step import make_step
 from jaxbudget.task import CLASSIFICATION, make_task
-from jaxbudget.types import as_target, plain_batch
+from jaxbudget.types import Model, as_target, plain_batch
 
 CLASSES = INFO['digits']
 NUMBERS = dataclasses.replace(
@@ -117,6 +118,8 @@ def test_a_scan_before_an_epoch_asks_the_task_and_a_task_that_cannot_tell_is_ref
     make_step(asking, toys.MODEL, optimizer, task=task)
   with pytest.raises(ValueError, match=said):
     engine.start(toys.SPEC, toys.MODEL, toys.AUGMENT, asking, optimizer, 0.5, task=task)
+  with pytest.raises(ValueError, match="is 'p_sgd', a str: give the Selector that make_selector"):
+    make_step('p_sgd', toys.MODEL, optimizer)
 
 
 def values(**changes):
@@ -163,3 +166,61 @@ def test_classes_are_refused_where_numbers_are_wanted_and_the_reverse():
   with pytest.raises(ValueError, match='the labels of prices are numbers, not classes'):
     make_task('classification', NUMBERS)
   assert make_task('regression', NUMBERS) == make_task('regression', NUMBERS)
+
+
+ONE_HOT = np.eye(3, dtype=np.float32)[np.arange(48) % 3]
+MISREAD = {
+  'one-hot floats': (ONE_HOT, 'classification', r'float32.48, 3., .* give label.argmax'),
+  'one-hot numbers': (ONE_HOT.astype(np.int32), 'classification', r'int32.48, 3.: classes must be'),
+  'a column': (np.zeros((48, 1), np.int64), 'classification', r'48, 1.: classes must be whole'),
+  'floats': (np.zeros(48, np.float32), 'classification', 'wants classes, whole numbers'),
+  'texts': (np.full(48, 'a'), 'classification', 'they must be whole numbers'),
+  'a list': ([0] * 48, 'classification', 'labels are a list: give a NumPy or JAX array'),
+  'classes to regress': (np.zeros(48, np.int32), 'regression', 'wants numbers to predict'),
+  'flat numbers': (np.zeros(48, np.float32), 'regression', 'numbers to predict must be .N,C.'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('what', MISREAD)
+def test_labels_that_a_task_would_misread_are_refused_before_a_row_is_trained(what):
+  label, name, said = MISREAD[what]
+  task = make_task(name, NUMBERS if name == 'regression' else CLASSES)
+  selector = make_selector('unif_sgd', toys.SPEC, 0.5)
+  parts = toys.SPEC, toys.MODEL, toys.AUGMENT, selector, make_optimizer()
+  run = engine.start(*parts, 0.5, task=task)
+  split = toys.data()._replace(label=label)
+  look = selector, toys.MODEL, toys.AUGMENT.test, run.state, split, 0, run.root
+  for refuse in (
+    lambda: check_labels(label, 3, task),
+    lambda: engine.prepare(run, split),
+    lambda: engine.run_epoch(run, split, 0, 0.1),
+    lambda: engine.train_rows(run, split, 0.1),
+    lambda: scan.before(*look, task=task),  # no scan is due
+  ):
+    with pytest.raises(ValueError, match=said):
+      refuse()
+
+
+def test_labels_of_any_array_are_looked_at():
+  check_labels(np.arange(3, dtype=np.uint8), 3)
+  check_labels(jnp.array([True, False]), 2)
+  check_labels(ONE_HOT, 3, make_task('regression', NUMBERS))
+  with pytest.raises(ValueError, match=r'labels run from 1 to 3, .* they must be in \[0, 3\)'):
+    check_labels(np.arange(1, 4), 3)
+
+
+def test_a_task_that_is_forgotten_is_no_training_on_nothing():
+  split = toys.data()._replace(label=jnp.ones((48, 1), jnp.float32))
+  batch = plain_batch(split, jnp.arange(8, dtype=jnp.int32), jnp.ones(8), 1)
+  selector, optimizer = make_selector('unif_sgd', toys.SPEC, 0.5), make_optimizer()
+  apply = lambda w, state, image, train, mask=None: (image.reshape(len(image), -1) @ w, state)
+  model = Model(lambda key: (jnp.zeros((4, 1), jnp.float32), ()), apply)
+  step = make_step(selector, model, optimizer, toys.AUGMENT)
+  state = init_state(0, toys.SPEC, model, selector, optimizer, 0.5)
+  with pytest.raises(ValueError, match='cross-entropy of C=1 output is always 0'):
+    jax.eval_shape(step, state, batch, jnp.float32(0.1), jax.random.key(0))
+  batch = plain_batch(toys.data(), batch.index, batch.weight, 3)
+  with pytest.raises(ValueError, match=r'gives .8, 1., but the targets are .8, 3.*num_classes'):
+    jax.eval_shape(step, state, batch, jnp.float32(0.1), jax.random.key(0))
+  with pytest.raises(ValueError, match='digits has one class only'):
+    make_task('classification', dataclasses.replace(CLASSES, num_classes=1))

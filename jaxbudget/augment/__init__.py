@@ -98,11 +98,7 @@ def assemble(info: Info, *stages: Stages) -> Augment:
     ValueError: more than one replaces the crop, or the flip, or cuts pictures together: of what is
       cut twice the shares would not be areas.
   """
-  before, after = (one.before for one in stages), (one.after for one in stages)
   parts = math.prod(one.parts for one in stages)
-  if info.kind != 'images':
-    return Augment(chain(*filter(None, (*before, *after))), lambda image: image, parts)
-  to_float = normalize(info.mean, info.std)
   crops = [one.crop for one in stages if one.crop]
   flips = [one.flip for one in stages if one.flip]
   for what, found in (('crop', crops), ('flip', flips)):
@@ -113,13 +109,18 @@ def assemble(info: Info, *stages: Stages) -> Augment:
       'two of these augmentations cut pictures together, so that targets would not be the areas '
       'that are shown: allowed is one, and mixup beside it'
     )
+  to_float, standard = (lambda image: image), []
+  if info.kind == 'images':
+    to_float = normalize(info.mean, info.std)
+    crops, flips = crops or [random_crop(info.pad)], flips or [random_flip(info.flip)]
+    standard = [on_image(to_float)]
   order = [
-    *before,
-    *(crops or [random_crop(info.pad)]),
-    *(flips or [random_flip(info.flip)]),
+    *(one.before for one in stages),
+    *crops,
+    *flips,
     *(one.between for one in stages),
-    on_image(to_float),
-    *after,
+    *standard,
+    *(one.after for one in stages),
   ]
   train = chain(*(stage for stage in order if stage is not None))
   return Augment(train, to_float, parts)

@@ -60,7 +60,8 @@ def from_arrays(
     DataError: naming every fault.
   """
   given = named((train_image, train_label, test_image, test_label))
-  arrays, changes = usual({key: array for key, array in given.items() if array is not None})
+  given = {key: _as_array(name, key, value) for key, value in given.items() if value is not None}
+  arrays, changes = usual(given)
   refuse(name, array_faults(arrays, len(class_names)))
   kind = _kind(arrays['x_train'])
   inputs = [_INPUTS[kind](arrays[key]) for key in ('x_train', 'x_test') if key in arrays]
@@ -86,6 +87,16 @@ def from_arrays(
   )
   arrays = inputs[0], labels[0], inputs[1], labels[1]
   return Dataset(info, *arrays, fingerprint(*arrays), (*notes, *changes), where)
+
+
+def _as_array(name: str, key: str, value) -> np.ndarray:
+  """Lists, and arrays of JAX, as arrays of NumPy; those stay what they are, mapped files too."""
+  if isinstance(value, np.ndarray):
+    return value
+  try:
+    return np.asarray(value)
+  except ValueError as e:  # of lists of several lengths
+    raise DataError(f'{name}: {key} is no array: {e}') from e
 
 
 def usual_pad(side: int) -> int:

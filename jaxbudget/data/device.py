@@ -85,8 +85,13 @@ def place(
 
   Raises:
     DataError: if they do not fit, with the bytes needed and free.
-    ValueError: there is no such placement.
+    ValueError: there is no such placement, or the device is none.
   """
+  if not (device is None or isinstance(device, jax.Device)):
+    raise ValueError(
+      f'device={device!r} is refused: it must be one of jax.devices(), or None; where images lie '
+      "is said by name, placement='host'"
+    )
   # Without a device the arrays stay uncommitted, as the state is: arguments that change from
   # one to the other between calls would compile a program once more.
   splits = Data(*dataset[1:3]), Data(*dataset[3:5])

@@ -24,7 +24,7 @@ from jaxbudget import factories, paths, registry
 from jaxbudget.lab import alternatives, launcher, plain
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab import report as report_lib
-from jaxbudget.lab.run import process
+from jaxbudget.lab.run import files, process
 from jaxbudget.lab.sweep import inputs, local, outside, plan_file
 from jaxbudget.lab.sweep import workers as workers_lib
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # pandas and matplotlib are slow to import, and not wanted be
 _FRAME = (
   'run_id', 'cell_id', 'seed', 'dataset', 'model', 'augment', 'schedule', 'method', 'selector',
   'budget', 'budget_unit', 'epochs', 'batch_size', 'fidelity', 'is_scoring', 'status',
+  'error',
   'score_name', 'final_accuracy', 'best_accuracy', 'cost', 'realised_budget', 'entropy_nats',
   'rows', 'forward_scored', 'forward_trained', 'backward', 'forward_equivalents',
   'forward_evaluated', 'flops', 'seconds_data', 'seconds_compile', 'seconds_train',
@@ -72,10 +73,10 @@ class Study:
     """One row a run, planned or finished.
 
     Accuracies are in percent; of a task that has none, its score stands in their place, as
-    `score_name` says. `entropy_nats` in nats, `seconds_*` in seconds. `rows` counts
-    steps, `forward_*`, `backward` and `forward_equivalents` samples, and `cost` is
-    `forward_equivalents`, with those of the runs that it needs, in units of a full training
-    (3TN: T epochs over N samples, a forward pass counting 1 and a backward pass 2).
+    `score_name` says. `error` is what a run that failed said last. `entropy_nats` in nats,
+    `seconds_*` in seconds. `rows` counts steps, `forward_*`, `backward` and `forward_equivalents`
+    samples, and `cost` is `forward_equivalents`, with those of the runs that it needs, in units of
+    a full training (3TN: T epochs over N samples, a forward pass counting 1 and a backward pass 2).
     """
     return self.loaded.runs[list(_FRAME)].astype(dict.fromkeys(_WHOLE, 'Int64'))
 
@@ -234,8 +235,17 @@ def run(
     raise KeyboardInterrupt(f'stopped and saved in {workdir}; run again with this workdir to go on')
   study = load(workdir, allow)
   if code:
-    warnings.warn(f'runs failed or were refused: {study}', stacklevel=2)
+    warnings.warn(f'runs failed or were refused: {study}{_first_error(study)}', stacklevel=2)
   return study
+
+
+def _first_error(study: Study) -> str:
+  """What the first run said that has an error, and where all of it is."""
+  runs = study.loaded.runs
+  for run_id, error in runs.loc[runs['error'] != '', ['run_id', 'error']].itertuples(index=False):
+    log = study.path / 'runs' / run_id / files.ERROR
+    return f'; run {run_id}: {error}' + (f' (see {log})' if log.is_file() else '')
+  return ''
 
 
 def _check_call(allow: Sequence[str], resume: str, workers: int) -> None:

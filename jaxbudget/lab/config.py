@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxbudget import factories, recipes, registry
+from jaxbudget import factories, options, recipes, registry
 from jaxbudget.lab.frozen_config import FrozenConfig
 
 # Keys that cannot change a number in a result: not part of a run's identity.
@@ -278,6 +278,7 @@ def apply(config: ConfigDict, values: Mapping[str, Any]) -> None:
   faults = []
   for key, value in flatten(expand(values)):
     *path, leaf = full_key(key).split('.')
+    value = options.python(value)
     try:
       if path and path[0] in OPTION_KEYS.values() and path[0] in config:
         _set_option(config, path, leaf, value)

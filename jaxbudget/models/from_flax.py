@@ -60,7 +60,9 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
   return Model(init, apply, features if _has_features(nnx.eval_shape(build, nnx.Rngs(0))) else None)
 
 
-def from_linen(module: linen.Module, image_shape: tuple[int, int, int]) -> Model:
+def from_linen(
+  module: linen.Module, image_shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> Model:
   """Makes a model of a Linen module.
 
   The collection `params` is trained; all others, and a random key for dropout, are the model's
@@ -69,7 +71,8 @@ def from_linen(module: linen.Module, image_shape: tuple[int, int, int]) -> Model
 
   Args:
     module: maps images f32[n,H,W,c] to logits [n,C]; as for `from_nnx`.
-    image_shape: (height, width, channels) of an image.
+    image_shape: (height, width, channels) of an image; (D,) or (L,) of features, tokens.
+    dtype: of what it is given; `jnp.int32` of tokens.
 
   Returns:
     The model.
@@ -79,7 +82,7 @@ def from_linen(module: linen.Module, image_shape: tuple[int, int, int]) -> Model
   def init(key):
     first, second, dropout = jax.random.split(key, 3)
     rngs = {'params': first, 'dropout': second}
-    image = jnp.zeros((1, *image_shape), jnp.float32)
+    image = jnp.zeros((1, *image_shape), dtype)
     variables = dict(module.init(rngs, image, **_call_options(module.__call__, False)))
     params = variables.pop('params', {})
     return params, {'collections': variables, 'dropout': jax.random.key_data(dropout)}

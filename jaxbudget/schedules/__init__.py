@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from jaxbudget import factories
-from jaxbudget.rows import Row, lay_out
+from jaxbudget.rows import Row, check_finite, lay_out
 from jaxbudget.schedules import cycles
 from jaxbudget.state import slots
 from jaxbudget.types import Facts, Spec
@@ -45,13 +45,38 @@ def make_schedule(
     options: keyword options of the schedule.
 
   Returns:
-    `row -> learning rate`.
+    `row -> learning rate`, of many rows at once: f32[n] of row numbers to n rates, or to one.
 
   Raises:
-    ValueError: unknown name or option, or values the schedule refuses.
+    ValueError: unknown name or option, values the schedule refuses, or another package's does not
+      take many rows at once.
   """
   part = factories.find('schedule', name)
-  return part.make(Callable, epochs, rows, learning_rate, final, **part.fill(options or {}))
+  made = part.make(Callable, epochs, rows, learning_rate, final, **part.fill(options or {}))
+  if part.outside:
+    _try(part, made, min(epochs * rows, _ROUND))
+  return made
+
+
+def _try(part: factories.Part, schedule: optax.Schedule, count: int) -> None:
+  """Refuses a schedule that does not give a rate for each of `count` rows.
+
+  Raises:
+    ValueError: naming it, and the line.
+  """
+  try:
+    try:  # by its shape, which computes nothing and starts no device
+      given = jax.eval_shape(schedule, jax.ShapeDtypeStruct((count,), np.float32))
+    except Exception:  # of others' code, which may well be NumPy's
+      given = schedule(np.arange(count, dtype=np.float32))
+  except Exception as e:
+    raise ValueError(f'{part.said(e)}; {_MANY}') from e
+  if np.ndim(given) and np.shape(given) != (count,) or given is None:
+    told = 'None' if given is None else f'shape {np.shape(given)}'
+    raise ValueError(f'schedule {part.name!r} gives {told} for {count} rows; {_MANY}')
+
+
+_MANY = 'it is given the numbers of many rows at once, f32[n]: jnp.where, not if'
 
 
 def make_momentum(
@@ -126,14 +151,15 @@ def by_epoch(
   """Lays a schedule out, some epochs at a time: a table of all might not fit in memory.
 
   Args:
-    schedule: `row -> learning rate`.
+    schedule: `row -> learning rate`, of many rows at once.
     epochs: E, epochs of the run.
     rows: plan rows in an epoch.
     padded_rows: R >= rows, row slots of a full epoch.
     ahead: rows by which the schedule runs ahead; the last rows have the rate of the last.
 
   Returns:
-    `epoch -> f32[R]`; the slots of rows that do not exist hold 0.
+    `epoch -> f32[R]`; the slots of rows that do not exist hold 0. It raises a `ValueError` where
+    the schedule gives what is not finite.
   """
   exact = epochs * rows <= 2**24  # float32 holds these numbers; optax's schedules promote ints
   size = max(1, min(epochs, _BLOCK // padded_rows))
@@ -145,7 +171,9 @@ def by_epoch(
     with jax.enable_x64(not exact):
       row = np.minimum(np.arange(first, first + length) + ahead, epochs * rows - 1)
       row = row.astype(np.float32 if exact else np.float64)
-      rates = np.broadcast_to(np.asarray(schedule(row)), row.shape)  # a constant may be a scalar
+      rates = np.asarray(schedule(row), row.dtype)
+      rates = np.broadcast_to(rates, row.shape)  # a constant may be a scalar
+      check_finite('what the schedule gives', rates[: (epochs - number * size) * rows], first)
       table[:, :rows] = rates[: size * rows].reshape(size, rows)
     return table
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbudget.state import slots
+from jaxbudget.testing import toy
 from jaxbudget.testing.toy import SPEC
 from jaxbudget.types import CAPABILITIES, Batch, Outputs, Plan, Selector, blank_batch, take_all
 
@@ -62,6 +63,8 @@ def fitting(selector: Selector) -> Iterator[str]:
   yield from same('select', selected[0])
   trained = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), selected[1])
   yield from same('update', jax.eval_shape(selector.update, state, trained, _forward(trained)))
+  if selector.facts.scan.every:
+    yield from same('scan', _scanned(selector, state))
   if selector.sizes and selector.sizes[-1] < len(trained.weight):
     yield f'sizes={selector.sizes} end below the {len(trained.weight)} examples that select gives'
   if 'scored' not in selected[2] or selected[2]['scored'].dtype != jnp.int32:
@@ -76,6 +79,14 @@ def fitting(selector: Selector) -> Iterator[str]:
 def _forward(batch: Batch) -> Outputs:
   logits = batch.image.reshape(batch.index.shape[0], -1)[:, : SPEC.num_classes]
   return Outputs(logits, jnp.sum(logits * batch.target, axis=-1))
+
+
+def _scanned(selector: Selector, state: Any) -> Any:
+  """The state after a scan, by the hook as the engine calls it."""
+  key, seen = jax.random.key(1), toy.seen(selector.facts.scan.wants)
+  if selector.facts.scan.on_host:
+    return selector.scan(jax.device_get(state), key, seen)
+  return jax.eval_shape(selector.scan, state, key, seen)
 
 
 def _is_identity(select, state, key, batch) -> bool:

@@ -41,9 +41,11 @@ def kept(
   )
   run, booked, most, dearest = begin(), collections.Counter(), collections.Counter(), 0
   counts = [np.asarray(run.state.times_trained)]
+  # As a run that goes on knows it: what its arrays are before the first epoch.
+  target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), run.state)
   for e in range(selector.facts.epochs):
     if e == 1:  # as a checkpoint would give it back
-      state = from_bytes(to_bytes(run.state), run.state)
+      state = from_bytes(to_bytes(run.state), target)
       run = run._replace(state=jax.tree.map(jnp.array, state))
     run, metrics, scanned = _epoch(run, e)
     if idle(selector, run.state.plan):

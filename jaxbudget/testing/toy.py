@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbudget.types import Augment, Batch, Data, Model, Spec
+from jaxbudget.types import Augment, Batch, Data, Model, Seen, Spec
 
 SPEC = Spec(num_examples=48, batch_size=8, num_classes=3, epochs=4, image_shape=(2, 2, 1))
 
@@ -20,6 +20,14 @@ def data(n: int = SPEC.num_examples) -> Data:
   image = rng.randint(0, 120, (n, 2, 2, 1)) + 60 * label[:, None, None, None]
   with jax.ensure_compile_time_eval():  # who asks first may do so inside a trace
     return Data(jnp.asarray(image.astype(np.uint8)), jnp.asarray(label))
+
+
+def seen(wants: tuple[str, ...], n: int = SPEC.num_examples) -> Seen:
+  """What a scan might have seen: random numbers, with what it wants of `logits` and `features`."""
+  rng = np.random.RandomState(0)
+  numbers = {'loss': np.abs(rng.randn(n)), 'logits': rng.randn(n, 3), 'features': rng.randn(n, 4)}
+  found = {k: v.astype(np.float32) for k, v in numbers.items() if k == 'loss' or k in wants}
+  return Seen(**found, label=np.arange(n, dtype=np.int32) % 3)
 
 
 def _init(key):

@@ -25,6 +25,7 @@ from jaxbudget.optimizers import make_optimizer
 from jaxbudget.parts import WHOLE
 from jaxbudget.parts import check as check_part
 from jaxbudget.placement import PLACEMENTS
+from jaxbudget.recipes import spec_of
 from jaxbudget.rows import Row
 from jaxbudget.selectors import make_selector, needs
 from jaxbudget.selectors.rescored import Scoring, rescored
@@ -111,15 +112,7 @@ def build(cell: FrozenConfig, info: Info, spent: int = 0) -> Parts:
     raise ValueError('\n'.join(faults))
   model = precision.of_model(model, cell.matmul_precision)
   optimizer = optimizer and precision.of_optimizer(optimizer, cell.matmul_precision)
-  spec = Spec(
-    num_examples=info.num_train,
-    batch_size=cell.batch_size,
-    num_classes=info.num_classes,
-    epochs=cell.epochs,
-    image_shape=info.image_shape,
-    parts=augment.parts,
-    image_dtype='int32' if info.kind == 'tokens' else 'float32',
-  )
+  spec = spec_of(info, cell.batch_size, cell.epochs, augment.parts)
   made = attempt(_make_selector, cell, info, spec, chosen['selector'][0], options, spent)
   # Where the method is refused, any other shows what else is wrong.
   budget, scoring, selector = made or (None, None, make_selector('sgd', spec, 1.0))

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 
 from jaxbudget import paths, precision, registry
@@ -13,6 +12,7 @@ from jaxbudget.augment import make_augment
 from jaxbudget.data import Info
 from jaxbudget.lab.run import files
 from jaxbudget.models import for_data
+from jaxbudget.task import as_it_is, make_task
 from jaxbudget.types import Model
 
 WHICH = {'last': files.LAST, 'best': files.BEST}
@@ -27,6 +27,7 @@ class Trained(NamedTuple):
     model_state: its BatchNorm statistics.
     transform: `image u8[n,H,W,c] -> f32[n,H,W,c]`, or of other inputs: what the network wants.
     config: of the run.
+    answer: `output -> f32[n,C]`, the task's own: of numbers what is predicted, in their units.
   """
 
   model: Model
@@ -34,6 +35,7 @@ class Trained(NamedTuple):
   model_state: Any
   transform: Callable[[jax.Array], jax.Array]
   config: FrozenConfigDict
+  answer: Callable[[jax.Array], jax.Array] = as_it_is
 
   def __call__(self, image: jax.Array) -> jax.Array:
     """Classifies images or other inputs, or predicts numbers of them.
@@ -42,14 +44,10 @@ class Trained(NamedTuple):
       image: u8[n,H,W,channels], f32[n,D] or i32[n,L], as the data set has them.
 
     Returns:
-      Logits f32[n,C]; of a regression the numbers, in the units of the labels.
+      Logits f32[n,C]; of labels that are numbers what is predicted, see `Task.answer`.
     """
-    image, data = self.transform(image), self.config.data
-    output = self.model.apply(self.params, self.model_state, image, train=False)[0]
-    if not data.get('label_mean'):
-      return output
-    mean, std = (jnp.asarray(data[key], jnp.float32)[None] for key in ('label_mean', 'label_std'))
-    return output * std + mean
+    image = self.transform(image)
+    return self.answer(self.model.apply(self.params, self.model_state, image, train=False)[0])
 
 
 def load(directory: str | pathlib.Path, which: str = 'last', trust: bool = False) -> Trained:
@@ -61,7 +59,8 @@ def load(directory: str | pathlib.Path, which: str = 'last', trust: bool = False
     directory: of a finished run, `WORKDIR/runs/RUN_ID`.
     which: `last`, after the last epoch, or `best`, after the epoch with the highest test
       accuracy (which was chosen by looking at the test set).
-    trust: import what the run's files name, if network or augmentation are of other packages.
+    trust: import what the run's files name, if network or augmentation are of other packages, or
+      the task, where the labels are numbers.
 
   Returns:
     The network; call it on uint8 images for logits.
@@ -86,12 +85,15 @@ def load(directory: str | pathlib.Path, which: str = 'last', trust: bool = False
     model = precision.of_model(model, config.get('matmul_precision', ''))
     options = config.augment_options.to_dict()
     augment = make_augment(config.augment, info, trusted=trust, **options)
+    answer = as_it_is  # of classes: then the task is not asked for, and need not be here
+    if info.label_mean:
+      answer = make_task(config.task, info, trusted=trust, **config.task_options.to_dict()).answer
     params, model_state = files.read_weights(weights, model)
   except (AttributeError, KeyError, TypeError, ValueError) as e:
     hint = '' if trust else '; load(..., trust=True) imports it'
     hint = hint if 'only on trust' in str(e) else ''
     raise ValueError(f'{weights} cannot be loaded: {e}{hint}') from e
-  return Trained(model, *jax.device_put((params, model_state)), augment.test, config)
+  return Trained(model, *jax.device_put((params, model_state)), augment.test, config, answer)
 
 
 def _model_options(config: FrozenConfigDict) -> dict[str, Any]:
