@@ -18,6 +18,9 @@ def check_labels(label: jax.Array, num_classes: int, task: Task = CLASSIFICATION
     num_classes: C.
     task: what is learned.
 
+  Returns:
+    None.
+
   Raises:
     ValueError: other labels than the task wants, or a class out of range.
   """

@@ -270,7 +270,7 @@ def test_a_command_that_hangs_costs_nothing(monkeypatch):
 
 def test_make_gpu_takes_a_python_that_has_an_accelerator():
   told = subprocess.run(
-    ['make', '-n', 'gpu', 'GPU_PYTHON=python9', 'ARGS=--only=fast'],
+    ['make', '-n', '--no-print-directory', 'gpu', 'GPU_PYTHON=python9', 'ARGS=--only=fast'],
     capture_output=True, text=True, cwd=ROOT, check=True,
   ).stdout  # fmt: skip
   assert told.split() == ['python9', 'benchmarks/accelerator.py', '--only=fast']

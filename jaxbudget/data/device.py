@@ -87,7 +87,7 @@ def place(
     DataError: if they do not fit, with the bytes needed and free.
     ValueError: there is no such placement, or the device is none.
   """
-  if not (device is None or isinstance(device, jax.Device)):
+  if isinstance(device, str):  # a placement in the place of a device
     raise ValueError(
       f'device={device!r} is refused: it must be one of jax.devices(), or None; where images lie '
       "is said by name, placement='host'"

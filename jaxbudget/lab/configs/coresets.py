@@ -8,7 +8,7 @@ Every score with the highest kept and with strata over all levels (CCS), at 10% 
 window); CRAIG, GradMatch and GLISTER, which choose anew every 5 epochs, and RCAP; random subsets,
 and uniform sampling at B = f and at what each of the others costs in all.
 
-Cost: 85 cells x 2 seeds and 14 scoring runs of a small network, 39.5 full trainings of 20 epochs.
+Cost: 85 cells x 2 seeds and 14 scoring runs of a small network, 38.5 full trainings of 20 epochs.
 The plan's column `unif B` says what a subset costs if it alone pays for its scores, and if all
 that use them share.
 Expected: at 10% hard samples alone lose to random ones, strata lose less; no fixed subset beats

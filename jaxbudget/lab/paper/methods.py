@@ -567,6 +567,9 @@ operations; the column takes them as dear as those of the network that is traine
 `craig` and `gradmatch` search each class on the host, between two epochs: half a second to two
 for a class of 5,000 ([performance.md](performance.md)), which no column counts.
 
+Under `mixup`, `ricap` and `cutmix` a picture weighs what its samples do, by their shares: weights
+that make a draw unbiased do so only nearly then, since others are shown beside.
+
 The engine divides by the samples of positive weight; methods whose originals divide by all s scale
 their weights. Tables are read once an epoch, when the plan is made; but the forms of `active_bias`
 that weigh (`wd`, `we`, `wpv`, `wtc`) read theirs in every row.
