@@ -252,11 +252,14 @@ def test_the_sentence_of_part_d_follows_its_verdict(told, said):
   assert said in sentence and 'the best, p_sgd at B = 0.1' in sentence and 'p 0.500.' in sentence
 
 
-def test_the_sentence_of_schedules_counts_and_names_the_largest_difference():
+def test_the_sentence_of_schedules_and_of_the_released_code_names_the_largest_difference():
   rows = [{'mean': 2.0, 'word': 'higher'}, {'mean': -3.0, 'name': 'sgd', 'budget': 1.0}]
   (sentence,) = words.sentences(family(*rows, {'mean': 9.0, 'n': 2}, claim='ii'))
   assert 'higher than the step schedule in 1 of 2 comparisons and lower in 0' in sentence
   assert 'sgd at B = 1, is 3.0 points below' in sentence
+  (sentence,) = words.sentences(family(*rows, claim='B'))
+  assert sentence.startswith('Of 2 comparisons of the released code') and ' 0 came out' in sentence
+  assert 'lower and 1 higher; the largest difference, sgd at B = 1, is 3.0' in sentence
 
 
 def write_runs(runs, workdir, accuracy):

@@ -14,13 +14,13 @@ def sentences(comparisons: Sequence[Comparison]) -> list[str]:
   found = claims.verdicts([c for c in comparisons if c.enough])
   tellers = {
     'i': _of_methods, 'C': _of_compute, 'D': _of_paying, 'ii': _of_schedules, 'v': _of_backprop,
-    'iii': _of_mixing,
+    'iii': _of_mixing, 'B': _of_released,
   }  # fmt: skip
   told = {key: [teller(v) for v in found if v.claim.key == key] for key, teller in tellers.items()}
   primed = [*map(_of_primed, _primed(comparisons))]
   lost = [_of_losers(v) for v in found if v.claim.key == 'i' and _below(v)]
   rest = [line for key in ('ii', 'v', 'iii') for line in told[key]]
-  return [*told['i'], *told['C'], *lost, *told['D'], *primed, *rest]
+  return [*told['i'], *told['C'], *lost, *told['D'], *primed, *told['B'], *rest]
 
 
 def _primed(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -119,6 +119,17 @@ def _of_schedules(verdict: claims.Verdict) -> str:
     f'On {title(verdict.set)}, the linear schedule came out higher than the step schedule in '
     f'{said["higher"]} of {len(family)} comparisons and lower in {said["lower"]}; the largest '
     f'difference, {most.name} at B = {most.budget:g}, is {_told(most)}.'
+  )
+
+
+def _of_released(verdict: claims.Verdict) -> str:
+  family = verdict.family
+  said = collections.Counter(c.word for c in family)
+  most = max(family, key=lambda c: abs(c.mean))
+  return (
+    f'Of {len(family)} comparisons of the released code with the corrected, {said["lower"]} came '
+    f'out lower and {said["higher"]} higher; the largest difference, {most.name} at B = '
+    f'{most.budget:g}, is {_told(most)}.'
   )
 
 
