@@ -114,23 +114,25 @@ def _of_paying(verdict: claims.Verdict) -> str:
 def _of_schedules(verdict: claims.Verdict) -> str:
   family = verdict.family
   said = collections.Counter(c.word for c in family)
-  most = max(family, key=lambda c: abs(c.mean))
   return (
     f'On {title(verdict.set)}, the linear schedule came out higher than the step schedule in '
-    f'{said["higher"]} of {len(family)} comparisons and lower in {said["lower"]}; the largest '
-    f'difference, {most.name} at B = {most.budget:g}, is {_told(most)}.'
+    f'{said["higher"]} of {len(family)} comparisons and lower in {said["lower"]}; '
+    f'{_largest(family)}'
   )
 
 
 def _of_released(verdict: claims.Verdict) -> str:
   family = verdict.family
   said = collections.Counter(c.word for c in family)
-  most = max(family, key=lambda c: abs(c.mean))
   return (
     f'Of {len(family)} comparisons of the released code with the corrected, {said["lower"]} came '
-    f'out lower and {said["higher"]} higher; the largest difference, {most.name} at B = '
-    f'{most.budget:g}, is {_told(most)}.'
+    f'out lower and {said["higher"]} higher; {_largest(family)}'
   )
+
+
+def _largest(family: Sequence[Comparison]) -> str:
+  most = max(family, key=lambda c: abs(c.mean))
+  return f'the largest difference, {most.name} at B = {most.budget:g}, is {_told(most)}.'
 
 
 def _of_backprop(verdict: claims.Verdict) -> str:
