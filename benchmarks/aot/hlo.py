@@ -14,9 +14,9 @@ BITS = {
 # What runs nothing of its own; the end of an asynchronous operation is counted at its start.
 FREE = {
   'parameter', 'get-tuple-element', 'tuple', 'bitcast', 'constant', 'after-all', 'partition-id',
-  'opt-barrier', 'copy-done', 'async-done', 'async-update', 'slice-done', 'all-reduce-done',
-  'all-gather-done', 'collective-permute-done', 'reduce-scatter-done', 'while', 'conditional',
-  'call',
+  'opt-barrier', 'copy-done', 'async-done', 'async-update', 'slice-done', 'fusion-done',
+  'all-reduce-done', 'all-gather-done', 'collective-permute-done', 'reduce-scatter-done', 'while',
+  'conditional', 'call',
 }  # fmt: skip
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'collective-permute', 'all-to-all')
 SLICES = ('gather', 'dynamic-slice', 'slice')  # read a part of their first operand
@@ -132,7 +132,9 @@ def parse(text: str) -> Module:
       if code:
         inside = re.sub(r'/\*.*?\*/', '', rest[code.end() :].split(')', 1)[0])
         operands = re.findall(r'%?\b([A-Za-z_][\w.\-]*)', inside)
-        current.append(Op(found[1], code[1], _arrays(kind), tuple(operands), line))
+        arrays = _arrays(_result(kind, code[1]))
+        begun = code[1].replace('fusion-start', 'fusion')
+        current.append(Op(found[1], begun, arrays, tuple(operands), line))
   ops = {op.name: op for each in computations.values() for op in each}
   return Module(computations, entry, ops)
 
@@ -145,6 +147,13 @@ def _split_type(text):
     if letter == ' ' and not depth:
       return text[:place], text[place + 1 :]
   return text, ''
+
+
+def _result(kind, code):
+  """The type of what comes out, of an operation that is only begun without what goes in."""
+  if kind.startswith('((') or code in ('all-gather-start', 'collective-permute-start'):
+    return _split_type(kind[1:])[1]
+  return kind
 
 
 def _arrays(kind):

@@ -135,7 +135,7 @@ def _take_accepted(base: float, trusted: bool):
     accept = chance(state.assistant, batch, least(state, base, trusted))
     accepted = jax.random.uniform(key, accept.shape, jnp.float32) < accept
     accepted &= batch.weight > 0
-    queue, chosen = fifo.pop(fifo.push(state.queue, batch, accepted))
+    queue, chosen = fifo.exchange(state.queue, batch, accepted)
     return state._replace(queue=queue), chosen, {'scored': jnp.int32(0)}
 
   return select

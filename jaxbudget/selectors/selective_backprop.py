@@ -114,9 +114,8 @@ def _select_sampled(size: int, tail: str, label_weights: str):
     accepted = state.priming | (jax.random.uniform(key, (size,), jnp.float32) < chance)
     accepted &= real
 
-    queue = fifo.push(state.queue, batch, accepted)
     flushed = tail == 'flush' and state.rows_left == 1
-    queue, chosen = fifo.pop(queue, rest=flushed)
+    queue, chosen = fifo.exchange(state.queue, batch, accepted, rest=flushed)
     head = state.head
     if label_weights == 'head':
       head = _arrive(head, batch)
