@@ -20,7 +20,9 @@ def sentences(comparisons: Sequence[Comparison]) -> list[str]:
   primed = [*map(_of_primed, _primed(comparisons))]
   lost = [_of_losers(v) for v in found if v.claim.key == 'i' and _below(v)]
   rest = [line for key in ('ii', 'v', 'iii') for line in told[key]]
-  return [*told['i'], *told['C'], *lost, *told['D'], *primed, *told['B'], *rest]
+  cheaper = [c for c in comparisons if c.claim == 'cheaper' and c.enough]
+  paying = [*told['D'], *([_of_cheaper(cheaper)] if cheaper else [])]
+  return [*told['i'], *told['C'], *lost, *paying, *primed, *told['B'], *rest]
 
 
 def _primed(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -72,7 +74,7 @@ def _of_losers(verdict: claims.Verdict) -> str:
 def _of_compute(verdict: claims.Verdict) -> str:
   family = verdict.family
   seeds, names = max(c.n for c in family), {c.name for c in family}
-  above, below = sum(c.low > 0 for c in family), sum(c.high < 0 for c in family)
+  above, below = _beside_zero(family)
   where = '; '.join(f'{title(s)}: {_budgets(family, s)}' for s in sorted({c.set for c in family}))
   always = [n for n in names if all(c.low > 0 for c in family if c.name == n)]
   said = {
@@ -109,6 +111,21 @@ def _of_paying(verdict: claims.Verdict) -> str:
     f'On {title(verdict.set)}, {said} at equal compute: the best, {best.name} at B = '
     f'{best.budget:g}, came out {_told(best)}, corrected p {p_text(best.p_holm)}.'
   )
+
+
+def _of_cheaper(family: Sequence[Comparison]) -> str:
+  above, below = _beside_zero(family)
+  best = max(family, key=lambda c: c.mean)
+  return (
+    'With scores of every second or fifth epoch only, or of smaller images, at equal compute '
+    f'{above} of {len(family)} intervals lie above zero and {below} below; the best, {best.name} '
+    f'at B = {best.budget:g}, came out {_told(best)}.'
+  )
+
+
+def _beside_zero(family: Sequence[Comparison]) -> tuple[int, int]:
+  """How many intervals lie above and below zero."""
+  return sum(c.low > 0 for c in family), sum(c.high < 0 for c in family)
 
 
 def _of_schedules(verdict: claims.Verdict) -> str:
