@@ -6,7 +6,7 @@ DOCS := .venv/docs
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: install quickstart wheel docs gallery check test test-all next bench gpu aot aot-few faults lock next-lock clean
+.PHONY: install quickstart wheel docs gallery check test test-all next bench gpu aot aot-few aot-next faults lock next-lock clean
 
 install: $(STAMP)
 
@@ -69,10 +69,10 @@ gallery: $(DOCS)/.installed
 	$(DOCS)/bin/python docs/gallery.py
 
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
-finds_venv = echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > "$$($(1)/bin/python $(PURELIB))/jaxbudget-venv.pth"
+finds_venv = echo "import site; site.addsitedir('$$($(2)/bin/python $(PURELIB))')" > "$$($(1)/bin/python $(PURELIB))/jaxbudget-venv.pth"
 $(DOCS)/.installed: docs/requirements.lock $(STAMP)
 	$(PYTHON) -m venv $(DOCS)
-	$(call finds_venv,$(DOCS))
+	$(call finds_venv,$(DOCS),.venv)
 	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r docs/requirements.lock
 	@touch $@
 
@@ -91,13 +91,23 @@ aot: $(STAMP)
 aot-few: $(STAMP)
 	@$(call compiled,gpu,few)
 
+# These three by the compilers of the newest jax, which new cards are run with.
+aot-next: .venv/aot-next/.installed
+	.venv/aot-next/bin/python -m benchmarks.aot few
+
 compiled = if $(MAKE) --no-print-directory .venv/aot-$(1)/.installed; \
   then .venv/aot-$(1)/bin/python -m benchmarks.aot $(2); \
   else echo 'skipped: what is in benchmarks/aot/$(1).txt could not be installed'; fi
 
 .venv/aot-%/.installed: benchmarks/aot/%.txt $(STAMP)
 	$(PYTHON) -m venv $(@D)
-	$(call finds_venv,$(@D))
+	$(call finds_venv,$(@D),.venv)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+.venv/aot-next/.installed: benchmarks/aot/gpu-next.txt $(NEXT)/.installed
+	$(NEXT_PYTHON) -m venv $(@D)
+	$(call finds_venv,$(@D),$(NEXT))
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 

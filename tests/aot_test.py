@@ -107,6 +107,25 @@ def test_a_row_is_read_off_its_text():
   assert least.seconds == pytest.approx(sum(seconds))
 
 
+def test_an_operation_that_is_only_begun_is_what_the_whole_would_be():
+  whole = hlo.parse(ROWS)
+  begun = hlo.parse(
+    ROWS.replace(
+      '%everywhere = s32[50000]{0} all-reduce(%counted)',
+      '%everywhere = ((s32[50000]{0}), s32[50000]{0}) all-reduce-start(%counted)',
+    ).replace(
+      '%batch = f32[128,3072]{1,0} fusion(',
+      '%batch = ((u8[50000,3072]{1,0}, s32[128]{0}), f32[128,3072]{1,0}, u32[]) fusion-start(',
+    )
+  )
+  more = figures.row_cost(begun, H100)[0].bytes - figures.row_cost(whole, H100)[0].bytes
+  assert 0 <= more <= 64  # a counter that comes with it
+  assert figures.row_cost(begun, H100)[0].collectives == (('all-reduce', 50_000 * 4),)
+  line = '  %a = (f32[4]{0}, f32[16]{0}) all-gather-start(%x)'
+  gathered = hlo.parse(f'%c {{\n{line}\n}}')
+  assert gathered.ops['a'].arrays == (hlo.Array('f32', (16,), '0'),)
+
+
 def _with_prefixes():
   """The row of `ROWS`: it scores or not, then trains on a whole batch, a half or a quarter."""
   half, quarter = (
