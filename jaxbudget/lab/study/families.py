@@ -173,7 +173,7 @@ def _methods(runs, where, claim='C') -> Iterator[Comparison]:
 
 
 def _cheaper(runs) -> Iterator[Comparison]:
-  """Staler scores, and scores on small images, at equal cost."""
+  """Staler scores, and scores on small images and by a small network, at equal cost."""
   own = compare.pick(runs, budget_unit='compute')
   yield from _charged(own[_saved(own) != ''], _line(runs), 'cheaper', 'cifar')
 
@@ -186,6 +186,7 @@ def _saved(runs: pd.DataFrame) -> pd.Series:
     ((key, value),) = saving.items()
     word = f', every {value} epochs' if key == 'score_every' else f', {value} px'
     found[asked & (runs[key] == value)] += word
+  found[runs['selector'] == 'proxy_filter'] = ', a small network'
   return found
 
 

@@ -117,9 +117,9 @@ def _of_cheaper(family: Sequence[Comparison]) -> str:
   above, below = _beside_zero(family)
   best = max(family, key=lambda c: c.mean)
   return (
-    'With scores of every second or fifth epoch only, or of smaller images, at equal compute '
-    f'{above} of {len(family)} intervals lie above zero and {below} below; the best, {best.name} '
-    f'at B = {best.budget:g}, came out {_told(best)}.'
+    'With scores of every second or fifth epoch only, of smaller images or by a small network, at '
+    f'equal compute {above} of {len(family)} intervals lie above zero and {below} below; the best, '
+    f'{best.name} at B = {best.budget:g}, came out {_told(best)}.'
   )
 
 
