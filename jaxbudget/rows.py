@@ -101,7 +101,7 @@ def lay_out(
     by_epoch: `epoch -> f32[R]`, learning rates, see `schedules.by_epoch`.
     momentum: likewise; None leaves it to the optimizer.
     epochs: E, epochs of the run.
-    rows: plan rows in an epoch.
+    rows: plan rows in an epoch, those that only look left out: these stand behind and are no step.
 
   Returns:
     `epoch -> Row` of f32[R]; the slots of rows that do not exist hold no meaning.

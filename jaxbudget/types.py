@@ -262,6 +262,8 @@ class Facts(NamedTuple):
     scan: when all samples are looked at, for the `scan` hook.
     scoring: epochs whose rows may score, 0-based, say `range(0, T, 2)`; each scores as many. None
       is all of them. In the others a row costs what it trains.
+    looking: of the rows, those at the end of an epoch that only look. A schedule does not count
+      them, so that the last step has the last rate.
     lr_ahead: rows by which the learning rate runs ahead of the schedule.
     asks: what the task must be able to tell, of `CAPABILITIES`; losses every task has.
     cost: `planned` is `exact`, what is spent is `expected` to be near it, or it is a `bound`.
@@ -279,12 +281,18 @@ class Facts(NamedTuple):
   cap: int | None = None
   scan: Scan = Scan()
   scoring: Collection[int] | None = None
+  looking: int = 0
   lr_ahead: int = 0
   asks: tuple[str, ...] = ()
   cost: str = 'exact'
   distinct: bool = True
   uniform_on_ties: bool = True
   own_network: bool = False
+
+  @property
+  def steps(self) -> int:
+    """Rows of an epoch that may train."""
+    return self.rows - self.looking
 
   def row_in(self, epoch: int) -> Cost:
     """The most that one row of an epoch may spend."""

@@ -124,6 +124,15 @@ def test_an_operation_that_is_only_begun_is_what_the_whole_would_be():
   line = '  %a = (f32[4]{0}, f32[16]{0}) all-gather-start(%x)'
   gathered = hlo.parse(f'%c {{\n{line}\n}}')
   assert gathered.ops['a'].arrays == (hlo.Array('f32', (16,), '0'),)
+  near = hlo.parse(
+    """%c {
+  %x = f32[8,4]{1,0} parameter(0)
+  %copied = (f32[8,4]{1,0:S(1)}, f32[8,4]{1,0}, u32[]{:S(2)}) copy-start(%x)
+  %cut = ((f32[8,4]{1,0}), f32[2,4]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%x), slice={[0:2], [0:4]}
+}"""
+  )
+  assert hlo.traffic(near, near.ops['copied']) == 4 * 8 * 4  # read; not written to main memory
+  assert hlo.traffic(near, near.ops['cut']) == 4 * 2 * 4 + 4
 
 
 def _with_prefixes():

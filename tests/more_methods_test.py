@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from online_methods_test import KEY, batch_of, said, spec, used
 
-from jaxbudget import ledger, sampling, scores
+from jaxbudget import ledger, sampling, schedules, scores
+from jaxbudget.ledger import Budget
 from jaxbudget.selectors import (
   auto_assist,
   class_sampling,
@@ -373,6 +374,38 @@ def test_hidden_samples_are_looked_at_behind_the_trained():
   np.testing.assert_array_equal(state.noted.loss[8:], np.arange(8, 16))
   _, plan = jax.jit(selector.plan)(state, KEY, jnp.int32(5))
   assert int(plan.rows) == 2  # after the last epoch nobody asks
+
+
+@pytest.mark.parametrize('name', ['kakurenbo', 'repeat_before_forgetting'])
+@pytest.mark.parametrize('budget', [Budget(0.3, 'backward'), Budget(0.4, 'compute'), None])
+def test_the_last_step_has_the_last_rate_where_rows_look(name, budget):
+  sizes = spec(203, 10, 5)
+  exact = budget is not None
+  facts = make_selector(name, sizes, budget or 1.0, {'exact': exact}).facts
+  rates = schedules.make_table('linear', facts, sizes, 0.1, 1e-6)
+  first, last = rates(0), rates(facts.epochs - 1)
+  assert facts.looking > 0 and first.learning_rate[0] == np.float32(0.1)
+  assert last.learning_rate[facts.steps - 1] == pytest.approx(1e-6, rel=0.01)
+  assert last.progress[facts.steps - 1] == 1
+  assert rates(1).step[0] == first.step[facts.steps - 1] + 1
+
+
+@pytest.mark.parametrize(('name', 'looks'), [('kakurenbo', None), ('repeat_before_forgetting', 10)])
+@pytest.mark.parametrize('epochs', [2, 5, 10])
+@pytest.mark.parametrize('share', [0.35, 0.4, 0.5, 0.9])
+def test_looks_are_paid_for_in_all_epochs_but_the_last(name, looks, epochs, share):
+  """What is planned fits, and a row an epoch more would not."""
+  sizes, size, count = spec(1000, 10, epochs), 10, 1000
+  facts = make_selector(name, sizes, Budget(share, 'compute')).facts
+
+  def cost(rows):
+    looked = (count - rows * size) // size if looks is None else looks
+    return 3 * epochs * rows * size + (epochs - 1) * looked * size
+
+  cap = 3 * epochs * count * share
+  most = count // size - (looks or 0)
+  assert facts.planned.forward_equivalents == cost(facts.steps) <= cap
+  assert facts.steps == most or cost(facts.steps + 1) > cap
 
 
 def test_a_window_slides_over_groups_of_loss():

@@ -151,8 +151,10 @@ def _split_type(text):
 
 def _result(kind, code):
   """The type of what comes out, of an operation that is only begun without what goes in."""
+  if code == 'copy-start':  # (out, in, ...)
+    return _split_type(kind[1:])[0]
   if kind.startswith('((') or code in ('all-gather-start', 'collective-permute-start'):
-    return _split_type(kind[1:])[1]
+    return _split_type(kind[1:])[1]  # (in, out, ...)
   return kind
 
 
@@ -187,8 +189,9 @@ def traffic(module: Module, op: Op) -> int:
     root = next(o for o in body if o.line.lstrip().startswith('ROOT'))
     return read + min(_written(module, root), size(op.arrays))
   operands = [size(module.ops[name].arrays) for name in op.operands if name in module.ops]
-  if op.code in SLICES:
-    return 2 * size(op.arrays) + sum(operands[1:])
+  if op.code.removesuffix('-start') in SLICES:
+    read = sum(array.bytes for array in op.arrays) if operands[0] else 0
+    return read + size(op.arrays) + sum(operands[1:])
   if op.code in UPDATES:
     return 2 * operands[UPDATES[op.code]]
   return size(op.arrays) + sum(operands)

@@ -39,7 +39,7 @@ def make_schedule(
   Args:
     name: a known schedule, or `package.module:factory`.
     epochs: E, epochs of the run.
-    rows: plan rows in an epoch.
+    rows: plan rows in an epoch, those that only look left out.
     learning_rate: the largest rate.
     final: rate of the last row, where the schedule has no rule of its own for it.
     options: keyword options of the schedule.
@@ -87,7 +87,7 @@ def make_momentum(
   Args:
     name: as for `make_schedule`.
     epochs: E, epochs of the run.
-    rows: plan rows in an epoch.
+    rows: plan rows in an epoch, those that only look left out.
     options: keyword options of the schedule.
 
   Returns:
@@ -126,7 +126,7 @@ def make_table(
   Raises:
     ValueError: unknown name or option, or values the schedule refuses.
   """
-  place = facts.epochs, facts.rows
+  place = facts.epochs, facts.steps
   rates = make_schedule(name, *place, learning_rate, final, options)
   momentum = make_momentum(name, *place, options)
   return table(rates, momentum, facts, spec)
@@ -136,9 +136,9 @@ def table(
   rates: optax.Schedule, momentum: optax.Schedule | None, facts: Facts, spec: Spec
 ) -> Callable[[int], Row]:
   """Lays schedules out over the rows of a run, see `make_table`."""
-  place = facts.epochs, facts.rows, slots(facts, spec)
+  place = facts.epochs, facts.steps, slots(facts, spec)
   columns = [s and by_epoch(s, *place, facts.lr_ahead) for s in (rates, momentum)]
-  return lay_out(*columns, facts.epochs, facts.rows)
+  return lay_out(*columns, facts.epochs, facts.steps)
 
 
 _BLOCK = 2**22  # rates that are laid out at a time
@@ -153,7 +153,7 @@ def by_epoch(
   Args:
     schedule: `row -> learning rate`, of many rows at once.
     epochs: E, epochs of the run.
-    rows: plan rows in an epoch.
+    rows: plan rows in an epoch, those that only look left out.
     padded_rows: R >= rows, row slots of a full epoch.
     ahead: rows by which the schedule runs ahead; the last rows have the rate of the last.
 

@@ -154,13 +154,14 @@ def milestones(fraction: float, epochs: int) -> tuple[list[int], list[Fraction]]
 
 def _facts(spec, budget, exact):
   count, size, epochs = spec.num_examples, spec.batch_size, spec.epochs
-  scoring = range(epochs - 1)  # after the last epoch nobody asks
+  scoring = _looks_in(epochs)
   if not exact:
     facts = plain_facts(spec, epochs, count)
     most = epochs * count
     # Everything is trained on or looked at; a last row that is not full costs no more than s.
     return facts._replace(
       rows=count // size + 2,
+      looking=count // size + 2 - facts.rows,
       planned=Cost(0, most, most),
       row_cost=facts.row_cost._replace(scored=size),
       scoring=scoring,
@@ -174,22 +175,28 @@ def _facts(spec, budget, exact):
   looks = (count - trained) // size
   return facts._replace(
     rows=facts.rows + looks,
-    planned=facts.planned._replace(scored=(epochs - 1) * looks * size),
+    looking=looks,
+    planned=facts.planned._replace(scored=len(scoring) * looks * size),
     row_cost=facts.row_cost._replace(scored=size),
     scoring=scoring,
   )
 
 
+def _looks_in(epochs):
+  """The epochs that end with looks: after the last one nobody asks."""
+  return range(epochs - 1)
+
+
 def _left(spec, budget):
-  """The share to train on: under `compute` 3n + q(N - n) = 3NB, with q forwards for a look."""
+  """The share to train on: under `compute` 3nT + q(N - n) = 3NTB, with q forwards for all looks."""
   budget = ledger.left_of(spec, budget)
   if budget.unit != 'compute':
     return budget.fraction
-  price = budget.looks(range(spec.epochs)) / spec.epochs
+  price = budget.looks(_looks_in(spec.epochs)) / spec.epochs
   share = (3 * budget.fraction - price) / (3 - price)
   if share <= 0:
     raise ValueError(
       f"budget_unit='compute' is impossible for kakurenbo at budget={budget}: to look at all "
-      f'samples in every epoch alone costs {float(price / 3):.4f} of full training'
+      f'samples after every epoch but the last alone costs {float(price / 3):.4f} of full training'
     )
   return share

@@ -1,6 +1,6 @@
 """Rows that only look: their candidates pass forward, are noted, and no step is taken.
 
-They stand last in an epoch. They use entries of the learning rate's schedule up, as every row does.
+They stand last in an epoch, where they use no entries of the schedule up, see `Facts.looking`.
 """
 
 import functools

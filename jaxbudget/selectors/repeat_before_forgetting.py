@@ -196,16 +196,17 @@ def delays(memory: Memory, kernel: str, recall: float) -> jax.Array:
 
 def _facts(spec, budget, exact, looks, pool):
   size, epochs = spec.batch_size, spec.epochs
-  scored = (epochs - 1) * looks * size
-  charged = looks * size * as_budget(budget).looks(range(epochs))
+  scoring = range(epochs - 1)  # after the last epoch nobody asks
+  charged = looks * size * as_budget(budget).looks(scoring)
   samples = ledger.trainable(spec, budget, charged, 'repeat_before_forgetting') if exact else pool
   facts = plain_facts(spec, epochs, min(samples, pool))
   rows = facts.rows if exact else -(-pool // size)
   facts = facts._replace(
     rows=rows + looks,
-    planned=facts.planned._replace(scored=scored),
+    looking=looks,
+    planned=facts.planned._replace(scored=len(scoring) * looks * size),
     row_cost=facts.row_cost._replace(scored=size),
-    scoring=range(epochs - 1),  # after the last epoch nobody asks
+    scoring=scoring,
   )
   if exact:
     return facts

@@ -30,6 +30,8 @@ def declared(selector: Selector) -> Iterator[str]:
       yield f'facts.asks names {one!r}: one of {", ".join(CAPABILITIES)}'
   if facts.rows < 1 or facts.epochs < 1 or facts.candidates < 1:
     yield f'facts={facts}: epochs, rows and candidates are at least 1'
+  if not 0 <= facts.looking < facts.rows:
+    yield f'facts.looking={facts.looking}: of {facts.rows} rows at least one may train'
   if not isinstance(selector.sizes, tuple):
     yield f'sizes={selector.sizes!r} must be a tuple: it is a part of the program, and hashed'
   elif list(selector.sizes) != sorted(set(selector.sizes)):

@@ -121,7 +121,7 @@ def build(cell: FrozenConfig, info: Info, spent: int = 0) -> Parts:
     attempt(check_asked, selector, task, f'selector {cell.selector!r}', cell.task)
   attempt(_check_ghost, options['model'], cell.batch_size, selector.sizes)
   if made and averaging and 'averaging' not in others:
-    rows = selector.facts.epochs * selector.facts.rows
+    rows = selector.facts.epochs * selector.facts.steps
     attempt(check_rows, cell.averaging, options['averaging'], rows)
   if 'model' in others and selector.partial:
     attempt(fit.check_model, cell.model, model, info, partial=True)

@@ -49,4 +49,4 @@ def doubts(runs: Iterable[Run]) -> list[str]:
 
 def _steps(run: Run) -> int:
   facts = run.parts.selector.facts
-  return facts.epochs * facts.rows
+  return facts.epochs * facts.steps
