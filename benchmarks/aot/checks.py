@@ -48,7 +48,7 @@ def faults(row: Row, record: dict[str, Any]) -> Iterator[str]:
   """Rules that a compiled row breaks."""
   for case, cost in (('a row', record), ('a row without a step', record['without_step'] or {})):
     # Loops and conditions may begin with a copy of a device's images, which is little.
-    images = [bytes * IMAGES // share for bytes in (1, 4) for share in (1, row.devices)]
+    images = [bytes * IMAGES // share for bytes in (1, 2, 4) for share in (1, row.devices)]
     sizes = [size for _, size in cost.get('copies', ()) if size not in images]
     if sizes:
       yield f'{case} copies {len(sizes)} arrays over {LARGE_COPY >> 10} KB, {sum(sizes):,} bytes'
