@@ -264,7 +264,7 @@ class Gappy(HostImages):
       yield chunk
 
 
-def with_gaps(name, gone, fill):
+def with_gaps(name, gone, fill, options=None):
   """Trains with mixed images and a network that has statistics of batches."""
 
   def init(key):
@@ -281,7 +281,8 @@ def with_gaps(name, gone, fill):
     train=lambda key, batch: mix(key, toys.AUGMENT.train(key, batch)), parts=2
   )
   spec = dataclasses.replace(toys.SPEC, parts=2)
-  selector, model = make_selector(name, spec, 1.0), toys.MODEL._replace(init=init, apply=apply)
+  selector = make_selector(name, spec, 1.0, options)
+  model = toys.MODEL._replace(init=init, apply=apply)
   image = np.array(toys.data().image)
   image[list(gone)] = fill
   data = Data(Gappy(image), toys.data().label)
@@ -300,6 +301,14 @@ def test_a_missing_image_is_nowhere(name):
   assert not state.times_trained[list(gone)].any()
   whole = with_gaps(name, (), 0)[1]
   assert metrics.trained.sum() == whole.trained.sum() - len(gone)
+
+
+@pytest.mark.parametrize('rate', ['sampled', 'exact'])
+def test_who_stands_in_for_a_missing_image_keeps_its_own_loss(rate):
+  gone = tuple(range(0, 48, 4))
+  state, _ = with_gaps('selective_backprop', gone, 0, {'staleness': 2, 'rate': rate})
+  unknown = np.flatnonzero(np.isinf(state.selector.memory.loss))
+  assert unknown.tolist() == list(gone)
 
 
 def test_a_row_of_missing_images_is_no_step():

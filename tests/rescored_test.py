@@ -147,6 +147,16 @@ def test_each_epoch_that_scores_is_counted_once_and_the_last_row_is_trained(
   assert np.asarray(allowance.left).tolist() == [0, 0]
 
 
+@pytest.mark.parametrize('price', [1, 300, 512, 1023, 1024])
+def test_a_row_of_small_images_asks_for_what_it_may_cost_and_no_more(price):
+  spec, scoring = spec_of(64, 8), Scoring(size=4, price=price)
+  selector = selectors.make_selector('gradient_bound', spec, 0.5, {'threshold': 0.0})
+  scored = selector.facts.row_cost.scored
+  owed = np.arange(1024)  # from rows before
+  most = int(np.max((owed + scored * price) // 1024))
+  assert rescored(selector, spec, scoring).facts.row_cost.scored == most
+
+
 def test_every_kth_epoch_costs_the_passes_of_a_kth_of_the_epochs():
   """So wherever fewer epochs make a method fit, scoring less often does."""
   found = 0

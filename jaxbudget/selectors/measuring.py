@@ -64,8 +64,9 @@ def measure(
   loss = jax.lax.cond(
     memory.measuring, lambda: forward(batch).loss, lambda: memory.loss[batch.index]
   )
-  kept = jnp.where(batch.weight > 0, loss, memory.loss[batch.index])
-  memory = memory._replace(loss=memory.loss.at[batch.index].set(kept))
+  # Who stands in for a missing sample is in the batch twice: only the place that counts is written.
+  known = jnp.where(batch.weight > 0, batch.index, memory.loss.shape[0])
+  memory = memory._replace(loss=memory.loss.at[known].set(loss, mode='drop'))
   return memory, loss, jnp.where(memory.measuring, count, 0)
 
 

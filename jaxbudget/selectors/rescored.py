@@ -200,7 +200,7 @@ def shrunk(selector: Selector, spec: Spec, scoring: Scoring) -> Selector:
     planned=facts.planned._replace(
       scored=scans + (facts.planned.scored - scans) * scoring.price // _WHOLE
     ),
-    row_cost=facts.row_cost._replace(scored=-(-(most + _WHOLE - 1) // _WHOLE)),
+    row_cost=facts.row_cost._replace(scored=(most + _WHOLE - 1) // _WHOLE),
   )
   height, width, channels = spec.image_shape
   shape = (scoring.size, max(1, round(width * scoring.size / height)), channels)
