@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from online_methods_test import KEY, batch_of, said, spec, used
 
 from jaxbudget import ledger, sampling, schedules, scores
@@ -31,6 +33,7 @@ from jaxbudget.testing import SPEC, absent
 from jaxbudget.types import Outputs, Seen
 
 DRAWS = 2000
+SHARES = jax.jit(class_sampling.class_shares)
 
 
 def many(function, *arguments):
@@ -703,7 +706,7 @@ def test_class_shares_by_hand():
   np.testing.assert_allclose((size / 100) / share, [1.2, 0.4], rtol=1e-5)
   np.testing.assert_allclose(class_sampling.class_shares(size, jnp.ones(2)), [0.9, 0.1], rtol=1e-5)
   floored = np.asarray(class_sampling.class_shares(size, jnp.array([1.0, 0.0])))
-  assert floored[1] == pytest.approx(0.01 / 1.01, rel=1e-4)
+  np.testing.assert_allclose(floored, [0.99, 0.01], rtol=1e-5)
   selector = class_sampling.class_sampling(spec(16, 4), 0.5, np.arange(16) % 2)
   state = selector.init(KEY)
   (index, weight), *_ = used(selector, 1)
@@ -711,6 +714,22 @@ def test_class_shares_by_hand():
   state = jax.jit(selector.update)(state, batch_of(range(4)), said([0.5] * 4))
   bound = float(scores.gradient_bound(said([0.5]), batch_of([0]).target)[0])
   assert float(state.square[0] / state.seen[0]) == pytest.approx(bound**2, rel=1e-5)
+
+
+@given(
+  st.lists(st.tuples(st.integers(1, 1000), st.floats(0, 1e4, width=32)), min_size=2, max_size=12)
+)
+def test_no_class_falls_below_a_tenth_of_its_part(classes):
+  size, square = (np.array(x, np.float64) for x in zip(*classes, strict=True))
+  share = np.asarray(SHARES(jnp.asarray(size, jnp.float32), jnp.asarray(square, jnp.float32)))
+  part, wanted = size / size.sum(), size * np.sqrt(square)
+  assert share.sum() == pytest.approx(1, rel=1e-4)
+  assert (share >= 0.1 * part * (1 - 1e-4)).all()
+  above = (share > 0.1 * part * 1.001) & (wanted > 0)  # as they would be drawn among themselves
+  if wanted.any() and above.any():
+    np.testing.assert_allclose(
+      share[above] / share[above].sum(), wanted[above] / wanted[above].sum(), rtol=1e-2
+    )
 
 
 def test_own_bounds_are_those_of_the_loss():

@@ -132,6 +132,18 @@ def test_infobatch_by_hand():
   assert (chosen < 5).sum() == 1 and weights.sum() == pytest.approx(20)
 
 
+def test_who_was_never_seen_is_not_easy():
+  loss = jnp.array([4.0, 5.0, 6.0, jnp.inf, jnp.inf, jnp.inf], jnp.float32)  # of many classes
+  assert np.asarray(infobatch.easy_ones(loss)).tolist() == [True, *5 * [False]]
+  index, weight, _ = infobatch.keep(KEY, loss, jnp.int32(5))
+  kept = dict(zip(np.asarray(index)[:5].tolist(), np.asarray(weight)[:5].tolist(), strict=True))
+  assert kept.pop(0) == 1 and set(kept.values()) == {1.25}  # 4 of 5 who are not easy
+  assert not np.asarray(infobatch.easy_ones(jnp.full(4, jnp.inf))).any()
+  selector = infobatch.infobatch(spec(16, 4), 0.5)
+  weight = jax.jit(selector.plan)(selector.init(KEY), KEY, jnp.int32(0))[1].weight
+  assert set(np.unique(weight).tolist()) == {0.0, 1.0}  # a uniform epoch
+
+
 def test_infobatch_weights_are_unbiased():
   loss = np.array([1, 2, 3, 6, 2, 2, 9, 1], np.float32)
   total = np.zeros(8)

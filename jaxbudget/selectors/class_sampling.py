@@ -56,8 +56,15 @@ def class_shares(size: jax.Array, square: jax.Array) -> jax.Array:
   share = part * jnp.sqrt(square)
   total = jnp.sum(share)
   share = jnp.where(total > 0, share / jnp.where(total > 0, total, 1), part)
-  share = jnp.maximum(share, jnp.float32(_LEAST) * part)
-  return share / jnp.sum(share)
+  # Those above the floor share what is left by their shares: the first k in order of gradients are
+  # at the floor, for the least k that leaves the next one above it.
+  large = jnp.where(part > 0, share / jnp.where(part > 0, part, 1), jnp.inf)
+  order = jnp.argsort(large)
+  floors = jnp.float32(_LEAST) * part[order]
+  rest = jnp.cumsum(share[order][::-1])[::-1]
+  scale = (1 - (jnp.cumsum(floors) - floors)) / jnp.where(rest > 0, rest, jnp.float32(1))
+  scale = scale[jnp.argmax(scale * large[order] >= jnp.float32(_LEAST))]
+  return jnp.maximum(scale * share, jnp.float32(_LEAST) * part)
 
 
 def class_sampling(

@@ -16,7 +16,6 @@ from jaxbudget.sampling import shuffle
 from jaxbudget.selectors.sgd import plain_facts
 from jaxbudget.types import Plan, Selector, Spec
 
-_UNSEEN = 3.0  # loss of a sample that was never trained on, as in the original
 _LEAST = 10  # one in so many of the easy samples is kept at least in an exact epoch
 
 
@@ -31,13 +30,13 @@ def _remember_batch(state, batch, outputs):
 def keep(key, loss: jax.Array, samples: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Chooses `samples` samples: all that are hard if there is room, and easy ones at random.
 
-  Easy is a loss strictly below the mean. What stands for several weighs as many, so that the
-  weights add up to N. If the hard ones leave less room than for a tenth of the easy, that tenth
-  is kept, and the hard ones are thinned out too.
+  Easy is a loss strictly below the mean of the known. What stands for several weighs as many, so
+  that the weights add up to N. If the hard ones leave less room than for a tenth of the easy, that
+  tenth is kept, and the hard ones are thinned out too.
 
   Args:
     key: a typed key.
-    loss: f32[N], as last seen.
+    loss: f32[N], as last seen; inf: never.
     samples: i32[], how many to keep.
 
   Returns:
@@ -45,7 +44,7 @@ def keep(key, loss: jax.Array, samples: jax.Array) -> tuple[jax.Array, jax.Array
   """
   count = loss.shape[0]
   order = shuffle(key, jnp.arange(count, dtype=jnp.int32))
-  easy = (loss < jnp.mean(loss))[order]
+  easy = easy_ones(loss)[order]
   easies = jnp.sum(easy, dtype=jnp.int32)
   hards = count - easies
   least = (easies + (_LEAST - 1)) // _LEAST
@@ -56,6 +55,17 @@ def keep(key, loss: jax.Array, samples: jax.Array) -> tuple[jax.Array, jax.Array
   each = jnp.where(easy, _over(easies, kept_easy), _over(hards, kept_hard))
   front = jnp.argsort(~kept, stable=True)
   return order[front], each[front], samples
+
+
+def easy_ones(loss: jax.Array) -> jax.Array:
+  """Who is easy: bool[N] of losses f32[N], of which inf is never seen, and so not known to be.
+
+  The original begins with a loss of 3 and an epoch that sees everybody. At a budget the unseen
+  would pass for easy wherever losses begin above that, as with a hundred classes.
+  """
+  known = jnp.isfinite(loss)
+  mean = jnp.sum(jnp.where(known, loss, 0)) / jnp.maximum(jnp.sum(known), 1).astype(jnp.float32)
+  return known & (loss < mean)
 
 
 def share_of(count: jax.Array, share: Fraction) -> jax.Array:
@@ -131,7 +141,7 @@ def infobatch(
 
   def init(key):
     del key
-    return scores.no_means(count) if batch_score else jnp.full(count, _UNSEEN, jnp.float32)
+    return scores.no_means(count) if batch_score else jnp.full(count, jnp.inf, jnp.float32)
 
   def exact_plan(loss, key, epoch):
     del epoch
@@ -140,7 +150,7 @@ def infobatch(
     return index, weight * scale, jnp.int32(facts.rows * size)
 
   def original_plan(loss, key, epoch):
-    easy = loss < jnp.mean(loss)
+    easy = easy_ones(loss)
     pruned = jnp.where(epoch < last, jnp.sum(easy, dtype=jnp.int32), 0)
     kept = share_of(pruned, 1 - ledger.as_written(ratio))
     order = shuffle(key, jnp.arange(count, dtype=jnp.int32))
