@@ -25,7 +25,8 @@ def last_layer(error: np.ndarray, features: np.ndarray | None = None) -> Factore
     features: f32[n,D]; None leaves out the weights: the gradients of the bias only, e.
 
   Returns:
-    n gradients, K by D+1; column 0 is the bias, also of a layer that has none, as in CORDS.
+    n gradients, K by D+1; column 0 is the bias, also of a layer that has none, as in CORDS. Of
+    small features (those of `resnet9`, say) it is most of a gradient.
   """
   ones = np.ones((len(error), 1), np.float32)
   return Factored(error, ones if features is None else np.concatenate([ones, features], axis=1))

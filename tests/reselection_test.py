@@ -284,10 +284,15 @@ def test_gradmatch_by_class_is_pursuit_in_each_class():
     np.testing.assert_allclose(w, found.get(i, 1.0), rtol=1e-4)  # the others make up, weight 1
 
 
-def test_gradmatch_by_batch_takes_whole_batches():
-  index, weight = chosen(gradmatch.gradmatch(toys.SPEC, 0.5, mode='batch'))
+@pytest.mark.parametrize('budget', [0.5, 0.6])  # 28 samples are three batches and a half
+def test_gradmatch_by_batch_takes_whole_batches(budget):
+  selector = gradmatch.gradmatch(toys.SPEC, budget, mode='batch')
+  index, weight = chosen(selector)
   values, counts = np.unique(weight, return_counts=True)
   assert (counts % 8 == 0).all() and len(index) == 24 and values.min() >= 0
+  state = selector.scan(selector.init(jax.random.key(9)), jax.random.key(0), seen())
+  plan = selector.plan(state, jax.random.key(1), jnp.int32(0))[1]
+  assert sorted(plan.index[: plan.rows].ravel().tolist()) == sorted(index)
 
 
 def test_weights_of_a_batch_are_normalised():

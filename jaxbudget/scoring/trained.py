@@ -70,6 +70,10 @@ def el2n(logits: jax.Array, label: jax.Array) -> jax.Array:
 def grand_last_layer(logits: jax.Array, label: jax.Array, features: jax.Array) -> jax.Array:
   """Norm of the cross-entropy's gradient with respect to the last layer, weights and bias.
 
+  A layer without a bias (`resnet9`, `airbench94`) counts as if it had one, see
+  `gradients.last_layer`: where features are small that is most of the norm, and the score near
+  EL2N's.
+
   Args:
     logits: f32[N,C].
     label: i32[N].

@@ -214,5 +214,8 @@ def gradmatch(
     refuse_memory('gradmatch', f'gradients of {count} batches', size, memory_gib)
     return by_batch(random, seen, samples, spec.batch_size, ridge, tolerance)
 
-  selector = reselecting(spec, budget, choose, period=period, warmup=warmup, features=True)
+  whole = mode == 'batch'
+  selector = reselecting(
+    spec, budget, choose, period=period, warmup=warmup, features=True, whole=whole
+  )
   return selector._replace(weigh=normalise)

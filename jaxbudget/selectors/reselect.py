@@ -55,6 +55,7 @@ def reselecting(
   warmup: int,
   features: bool,
   pool: np.ndarray | None = None,
+  whole: bool = False,
 ) -> Selector:
   """A method that chooses floor(N*B) samples anew every `period` epochs.
 
@@ -70,6 +71,7 @@ def reselecting(
     warmup: epochs of fresh uniform subsets before the first choice.
     features: `choose` wants the penultimate activations.
     pool: i32[n], rising, who may be trained on; None: everybody.
+    whole: choose full batches only, of which nobody is left over.
 
   Returns:
     A selector.
@@ -88,6 +90,7 @@ def reselecting(
       f'{spec.num_examples} are held out'
     )
   facts = plain_facts(spec, spec.epochs, samples)
+  samples = facts.rows * spec.batch_size if whole else samples
   facts = facts._replace(
     planned=facts.planned._replace(scored=looks * spec.num_examples),
     scan=Scan(period, warmup, ('logits', 'features') if features else ('logits',), on_host=True),
