@@ -497,6 +497,9 @@ def state_text(name: str) -> str:
     for x in leaves
     if x.shape[:1] == (SPEC.num_examples,)
   )
+  course = [x for x in leaves if x.ndim == 3 and x.shape[1:] == (SPEC.epochs, SPEC.num_examples)]
+  if course:  # of all epochs
+    return f'{sum(x.shape[0] * x.dtype.itemsize for x in course)} T + {per_sample} B'
   features = [x for x in leaves if x.ndim == 2 and x.shape[0] == SPEC.num_examples]
   if features:  # as many as the network has
     per_sample -= sum(x.shape[1] * x.dtype.itemsize for x in features)
