@@ -10,7 +10,17 @@ import pytest
 
 from jaxbudget.lab.configs import study
 from jaxbudget.lab.run import files
-from jaxbudget.lab.study import claims, compare, families, figures, report, results, tables, words
+from jaxbudget.lab.study import (
+  claims,
+  compare,
+  families,
+  figures,
+  limits,
+  report,
+  results,
+  tables,
+  words,
+)
 from jaxbudget.lab.study.compare import Comparison
 from jaxbudget.lab.sweep import inputs, local
 
@@ -190,13 +200,69 @@ def test_words_follow_from_holm_and_the_margin():
 
 
 def test_what_choosing_left_to_train_on_stands_in_tables_at_equal_cost():
-  for claim, shown in (('i', False), ('B', False), ('C', True), ('D', True), ('cheaper', True)):
+  for claim, more in (('i', 1), ('B', 0), ('C', 4), ('D', 4), ('cheaper', 4)):
     head, rule, row = tables.evidence(family({}, claim=claim)).split('\n')
-    assert head.count('|') == rule.count('|') == row.count('|') == 11 + 3 * shown
-    assert ('| trained, % |' in head) == shown and ('| 5 |' in row) == shown
-  stale = tables.evidence([made('C')._replace(every=7), made('C', mean=2.0), made('C', mean=-2.0)])
-  assert [row.split('|')[3].strip() for row in stale.split('\n')[2:]] == ['7 epochs', '', '']
-  assert [row.split('|')[-2].strip() for row in stale.split('\n')[2:]] == ['', 'above', 'below']
+    assert head.count('|') == rule.count('|') == row.count('|') == 11 + more
+    assert ('| trained, % |' in head) == ('| 5 |' in row) == (more == 4)
+    assert ('| spent, % |' in head) == (more > 0)
+  told = [made('C')._replace(every=7), made('C')._replace(as_many=41.26)]
+  rows = [row.split('|') for row in tables.evidence(told).split('\n')[2:]]
+  assert [row[3].strip() for row in rows] == ['7 epochs', '']
+  assert [row[6].strip() for row in rows] == ['', '41.3']
+
+
+def test_what_is_judged_by_intervals_is_told_by_them():
+  measured = [made('C'), made('C', mean=2.0), made('C', mean=-2.0), made('C', mean=2.0, n=3)]
+  judged = compare.judge(measured, correct=False, by_interval=True)
+  assert [c.word for c in judged] == ['', 'above', 'below', 'too few seeds']
+
+
+def test_the_sentence_of_equal_budgets_names_all_that_is_higher_and_what_it_costs():
+  rows = [
+    {'name': 'selective_backprop', 'mean': 2.0, 'word': 'higher', 'budget': 0.3},
+    {'name': 'p_sgd', 'mean': 1.5, 'word': 'higher', 'budget': 0.3},
+    {'name': 'scan_sgd', 'mean': -2.0, 'word': 'lower', 'budget': 0.1},
+    {'name': 'scan_sgd', 'mean': -1.5, 'word': 'lower', 'budget': 0.3},
+  ]
+  first, *others = family(*rows, claim='i')
+  found = [first._replace(cost=0.63), *(c._replace(cost=c.budget) for c in others)]
+  sentence, lost = words.sentences(found)
+  assert (
+    'at 63 % of a full training where that costs 30 %; higher too: p_sgd at B = 0.3' in sentence
+  )
+  assert sentence.endswith('which costs no more.')
+  assert 'scan_sgd at B = 0.1 and 0.3 lost' in lost
+
+
+def test_scores_that_nobody_took_do_not_count_as_cheaper():
+  never, taken = family({'mean': 0.1}, {'mean': -3.0}, claim='cheaper')
+  found = [never._replace(cost=0.1, trained=0.1), taken._replace(cost=0.1, trained=0.05)]
+  (sentence,) = words.sentences(found)
+  assert '0 of 1 intervals lie above zero and 1 below (1 more never scored)' in sentence
+  assert words.sentences(found[:1]) == []
+
+
+def test_limits_are_read_off_the_runs():
+  keys = {'set': 'fashion', 'budget_unit': 'backward', 'forward_scored': 0, 'realised_budget': 0.1}
+  alike = [
+    rows_of(50.0, range(3)).assign(selector=name, budget=0.1, **keys)
+    for name in ('ordered_sgd', 'scan_sgd')
+  ]
+  apart = [rows.assign(budget=0.3) for rows in alike]
+  apart[1] = apart[1].assign(final_accuracy=[50.0, 51.0, 50.0])
+  told = limits.ordered(pd.concat([*alike, *apart]))
+  assert (
+    told.startswith('it came to choose only at B = 0.3 on Fashion-MNIST') and 'of 2 cells' in told
+  )
+  assert limits.ordered(pd.concat(alike)).startswith('it came to choose never')
+  assert limits.ordered(alike[0]) == ''
+  bound = alike[0].assign(selector='gradient_bound', budget=[0.1, 0.2, 0.2])
+  assert limits.unscored(bound) == '50 to 100 %'
+  assert limits.unscored(bound.assign(forward_scored=[0, 1, 0])) == ''
+  own = alike[0].assign(part='C', budget_unit='compute', cell='a', commit='new')
+  line = alike[0].assign(part='A', selector='unif_sgd', cell='b', commit='old')
+  assert limits.other_commits(pd.concat([own, line])) == (1, 1)
+  assert limits.other_commits(pd.concat([own, line.assign(commit='new')])) == (0, 1)
 
 
 def test_a_claim_names_its_sets_and_what_does_not_fit():
@@ -322,7 +388,7 @@ def test_every_claim_finds_its_cells_and_the_page_tells_them(tmp_path, folder, m
   both = {('i', s): 15 for s in study.SETS} | {('ii', s): 10 for s in study.SETS}
   both |= {('v', s): 6 for s in study.SETS}
   one = {('iii', 'cifar'): 1, ('iv', 'cifar'): 2, ('vi', 'cifar'): 4}
-  assert counts == both | one | {('B', 'cifar'): 15, ('primed', 'cifar'): 8}
+  assert counts == both | one | {('B', 'cifar'): 15, ('primed', 'cifar'): 12}
   assert all(c.n == 2 and c.word == 'too few seeds' for c in found)
   assert {c.mean for c in found if c.claim == 'i'} == {1.0}
   assert {c.mean for c in found if c.claim in ('ii', 'B')} == {0.0}

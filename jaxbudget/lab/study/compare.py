@@ -13,7 +13,7 @@ from jaxbudget.lab.report import statistics
 MARGIN, ENTROPY_MARGIN = 1.0, 0.005  # points of accuracy, nats
 FEWEST = 6  # seeds below which nothing can be told
 _SLACK = 1e-6  # in cost, of which the tables hold six digits
-WORDS = ('higher', 'lower', 'equal', 'open', 'too few seeds')
+WORDS = ('higher', 'lower', 'equal', 'open', 'above', 'below', '', 'too few seeds')
 
 
 class Comparison(NamedTuple):
@@ -33,10 +33,11 @@ class Comparison(NamedTuple):
     high: upper end.
     p: two-sided, exact sign-flip test.
     p_holm: corrected over the family; NaN in one that is judged by intervals.
-    word: one of `WORDS`.
+    word: one of `WORDS`; of what is judged by intervals where these lie, empty if about zero.
     cost: of the first, in full trainings.
     trained: of the samples that a full training back-propagates, the share of the first.
     every: epochs from one scoring pass of its own to the next.
+    as_many: accuracy of uniform sampling that trains on as many samples; NaN where it is not known.
   """
 
   claim: str
@@ -56,6 +57,7 @@ class Comparison(NamedTuple):
   cost: float
   trained: float
   every: int = 1
+  as_many: float = math.nan
 
   @property
   def enough(self) -> bool:
@@ -159,13 +161,19 @@ def measure(claim: str, where: str, name: str, budget: float, baseline: str, own
   return Comparison(claim, where, name, budget, baseline, *map(float, means), *figures, *spent)
 
 
-def judge(family: Sequence[Comparison], margin: float = MARGIN, correct: bool = True):
+def judge(
+  family: Sequence[Comparison],
+  margin: float = MARGIN,
+  correct: bool = True,
+  by_interval: bool = False,
+) -> list[Comparison]:
   """Corrects p over a family, and says of each comparison what it shows.
 
   Args:
     family: of one claim on one set.
     margin: within which a difference is none.
-    correct: False for families that are judged by intervals alone.
+    correct: False for families that nobody corrects.
+    by_interval: what is said follows from the interval alone.
 
   Returns:
     The comparisons, completed.
@@ -173,9 +181,15 @@ def judge(family: Sequence[Comparison], margin: float = MARGIN, correct: bool = 
   known = [c.p if c.enough else math.nan for c in family]
   adjusted = statistics.holm(known) if correct else [math.nan] * len(family)
   return [
-    c._replace(p_holm=float(p), word=_word(c, float(p), margin))
+    c._replace(p_holm=float(p), word=_side(c) if by_interval else _word(c, float(p), margin))
     for c, p in zip(family, adjusted, strict=True)
   ]
+
+
+def _side(c: Comparison) -> str:
+  if not c.enough:
+    return 'too few seeds'
+  return 'above' if c.low > 0 else 'below' if c.high < 0 else ''
 
 
 def _word(c: Comparison, p: float, margin: float) -> str:

@@ -31,14 +31,14 @@ def compared(runs: pd.DataFrame) -> list[Comparison]:
     for claim, family in _OF_A.items():
       if name in CLAIMS[claim].sets:
         margin = ENTROPY_MARGIN if claim == 'vi' else MARGIN
-        found += compare.judge(_filled(family(own, name)), margin)
-    found += compare.judge(_filled(_methods(own, name)), correct=False)
+        found += compare.judge(_filled(family(own, name)), margin, by_interval=claim == 'v')
+    found += compare.judge(_filled(_methods(own, name)), correct=False, by_interval=True)
   cifar = runs[runs['set'] == 'cifar']
   found += compare.judge(_filled(_released(cifar)))
   found += compare.judge(_filled(_primed(cifar)))
   for name in ('cifar_noise', 'cifar_tail'):
     found += compare.judge(_filled(_methods(runs[runs['set'] == name], name, 'D')))
-  found += compare.judge(_filled(_cheaper(cifar)), correct=False)
+  found += compare.judge(_filled(_cheaper(cifar)), correct=False, by_interval=True)
   return found
 
 
@@ -156,6 +156,8 @@ def _primed(runs) -> Iterator[Comparison]:
     uniform = _cell(runs, 'unif_sgd', 0.1, augment=augment)
     name = f'selective_backprop primed + {augment}'
     yield _against('primed', 'cifar', name, 0.05, 'not primed', own, not_primed)
+    twice = _cell(runs, 'selective_backprop', 0.1, {'prime': False}, augment=augment)
+    yield _against('primed', 'cifar', name, 0.05, 'not primed at 0.1', own, twice)
     yield _against('primed', 'cifar', name, 0.05, 'unif_sgd at 0.1', own, uniform)
 
 
@@ -199,7 +201,9 @@ def _charged(own, line, claim, where) -> Iterator[Comparison]:
     rows = rows[rows['cell'] == rows['cell'].value_counts().idxmax()]
     pairs = compare.at_equal_cost(rows, line)
     found = compare.measure(claim, where, name, b, 'unif_sgd', rows, pairs)
-    yield found._replace(every=_between_scores(rows.iloc[0]))
+    # What the choice itself is worth: uniform sampling costs what it trains.
+    as_many = compare.at_equal_cost(rows.assign(cost=rows['realised_budget']), line)['other'].mean()
+    yield found._replace(every=_between_scores(rows.iloc[0]), as_many=float(as_many))
 
 
 def _between_scores(run: pd.Series) -> int:

@@ -19,7 +19,7 @@ _COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7')  # Okabe and Ito's
 _MARKERS = ('o', 's', '^', 'D')
 _ROW = 0.17  # inches
 _FAR, _LINEAR = 10.0, 2.0  # points: an axis that goes farther is linear up to there
-_TICKS = (-30, -10, -4, -2, -1, 0, 1, 2, 4, 10, 30)
+_TICKS = (-80, -30, -10, -3, -1, 0, 1, 3, 10, 30)
 
 
 _OF = {  # the claims that a figure shows
@@ -74,9 +74,8 @@ def _forests(comparisons: Sequence[Comparison], label: str) -> bytes:
   def panel(axes: Iterable[Axes]) -> None:
     for ax, name in zip(axes, sets, strict=True):
       own = [c for c in comparisons if c.set == name]
-      _forest(ax, own, comparisons, budgets)
+      _forest(ax, own, comparisons, budgets, label)
       ax.set_title(TITLES[name])
-      ax.set_xlabel(label)
 
   return _svg(size, len(sets), panel)
 
@@ -86,12 +85,14 @@ def _forest(
   comparisons: Sequence[Comparison],
   shown: Sequence[Comparison],
   budgets: Sequence[float],
+  label: str,
 ) -> None:
   """A panel; its axis has room for all that is `shown` in the figure."""
   names = list(dict.fromkeys(c.name for c in comparisons))
   best = {n: max(c.mean for c in comparisons if c.name == n) for n in names}
   if len(names) > 12:  # of many the order says more than the list does
     names = sorted(names, key=best.get, reverse=True)
+  ax.set_xlabel(label)
   ax.axvspan(-MARGIN, MARGIN, color='#8C8C8C', alpha=0.2, linewidth=0)
   ax.axvline(0, color='#000000', linewidth=0.8)
 
@@ -114,6 +115,7 @@ def _forest(
     ticks = [t for t in _TICKS if 1.25 * low <= t <= 1.25 * high]
     ax.set_xticks(ticks, [f'{t:g}'.replace('-', '\N{MINUS SIGN}') for t in ticks])
     ax.minorticks_off()
+    ax.set_xlabel(f'{label}\n(logarithmic beyond {_LINEAR:g})')
 
 
 def _accuracies(runs: pd.DataFrame) -> bytes:
@@ -132,7 +134,8 @@ def _accuracies(runs: pd.DataFrame) -> bytes:
   def panel(axes: Iterable[Axes]) -> None:
     for ax, (method, title) in zip(axes, shown.items(), strict=True):
       for i, augment in enumerate(('standard', *claims.AUGMENTS)):
-        mine = own[own['augment'].eq(augment) & own['selector'].isin((method, 'sgd'))]
+        asked = (method, 'sgd') if method == 'unif_sgd' else (method,)
+        mine = own[own['augment'].eq(augment) & own['selector'].isin(asked)]
         if mine.empty:  # not trained yet: no line in the legend either
           continue
         mean = mine.groupby('budget')['final_accuracy'].agg(['mean', 'sem'])

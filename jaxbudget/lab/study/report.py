@@ -18,7 +18,7 @@ import pandas as pd
 
 from jaxbudget.lab import plain
 from jaxbudget.lab.run import files, run_state
-from jaxbudget.lab.study import claims, compare, families, figures, results, tables, words
+from jaxbudget.lab.study import claims, compare, families, figures, limits, results, tables, words
 from jaxbudget.lab.study.compare import Comparison
 
 COMPARISONS, PAGE = 'comparisons.csv', 'README.md'
@@ -96,7 +96,7 @@ def _together(before: pd.DataFrame, now: pd.DataFrame, keys: list[str]) -> pd.Da
 def read_comparisons(out: pathlib.Path) -> list[Comparison]:
   """The comparisons that the command wrote: with their digits, so that all that follows agrees."""
   frame = pd.read_csv(out / COMPARISONS, dtype={'claim': str, 'name': str, 'set': str})
-  return compare.of_table(frame)
+  return compare.of_table(frame.fillna({'word': ''}))
 
 
 def page(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
@@ -129,13 +129,13 @@ def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, A
   by_claim = collections.defaultdict(list)
   for c in comparisons:
     by_claim[c.claim].append(c)
-  bound = trained[trained['selector'] == 'gradient_bound']
   ranked = sorted((c for c in by_claim['C'] if c.enough), key=lambda c: -c.mean)
   return {
     'claims': claims.CLAIMS.values(),
     'verdicts': found,
     'by_claim': by_claim,
     'ranked': ranked,
+    'best': ranked[: max(5, 1 + max((k for k, c in enumerate(ranked) if c.low > 0), default=0))],
     'sentences': words.sentences(comparisons),
     'runs': len(runs),
     'full_trainings': runs['forward_equivalents'].sum() / (3 * 20 * 10_000),
@@ -150,7 +150,9 @@ def _facts(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[str, A
     'unfit': tables.unfit(by_claim['C']) if by_claim['C'] else '',
     'untrained': tables.untrained(by_claim['C']) if by_claim['C'] else '',
     'sets': set(runs['set']),
-    'unscored': not bound.empty and not bound['forward_scored'].any(),
+    'unscored': limits.unscored(trained),
+    'ordered': limits.ordered(trained),
+    'other_commits': limits.other_commits(trained),
   }
 
 

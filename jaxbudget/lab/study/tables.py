@@ -1,13 +1,15 @@
 """Comparisons and verdicts of the study as tables in Markdown."""
 
 import collections
+import math
 from collections.abc import Sequence
 
 from jaxbudget.lab.study import claims, words
 from jaxbudget.lab.study.compare import Comparison
 
 _AT_EQUAL_COST = ('C', 'D', 'cheaper')  # claims that show what choosing left to train on
-_BY_INTERVAL = ('v', 'C', 'cheaper')  # no p is corrected, or none of few seeds survives it
+_SPENT = ('i', *_AT_EQUAL_COST)  # and those that show what was spent
+_BY_INTERVAL = ('v', 'C')  # claims whose rules ask for intervals
 
 
 def counts(verdict: claims.Verdict) -> str:
@@ -16,42 +18,37 @@ def counts(verdict: claims.Verdict) -> str:
   said = collections.Counter(c.word for c in family)
   found = [said[word] for word in ('higher', 'lower', 'equal', 'open')]
   if verdict.claim.key in _BY_INTERVAL:
-    family = [c for c in family if c.enough]
-    found = [sum(c.low > 0 for c in family), sum(c.high < 0 for c in family), '', '']
+    found = [said['above'], said['below'], '', '']
   return ' | '.join(map(str, found))
 
 
 def evidence(family: Sequence[Comparison]) -> str:
   """Comparisons as a table in Markdown."""
   unit = 'nats' if family[0].claim == 'vi' else 'points'
-  charged = family[0].claim in _AT_EQUAL_COST
+  charged, spent = (family[0].claim in claims for claims in (_AT_EQUAL_COST, _SPENT))
+  told = f'{" scores every |" * charged}{" spent, % |" * spent}'
+  told += ' trained, % | uniform that trains on as many |' * charged
   lines = [
-    f'| what | B |{" scores every | spent, % | trained, % |" * charged} minus | mean | {unit} '
-    '| 95 % interval | p | Holm | seeds | |',
-    f'|---|---:|{"---:|---:|---:|" * charged}---|---:|---:|---|---:|---:|---:|---|',
+    f'| what | B |{told} minus | mean | {unit} | 95 % interval | p | Holm | seeds | |',
+    f'|---|---:|{"---:|" * (3 * charged + spent)}---|---:|---:|---|---:|---:|---:|---|',
   ]
   several = len({c.set for c in family}) > 1
   for c in family:
     where = f' on {words.title(c.set)}' if several else ''
     digits = 4 if unit == 'nats' else 2
-    share = f' {_epochs(c.every)} | {100 * c.cost:.3g} | {100 * c.trained:.2g} |' * charged
+    as_many = '' if math.isnan(c.as_many) else f'{c.as_many:.1f}'
+    share = f' {_epochs(c.every)} |' * charged + f' {100 * c.cost:.3g} |' * spent
+    share += f' {100 * c.trained:.2g} | {as_many} |' * charged
     found = f'{c.value:.{digits}f} | {words.points(c.mean, digits)} | {words.interval(c)}'
     lines.append(
       f'| {c.name}{where} | {c.budget:g} |{share} {c.baseline} | {found} | {words.p_text(c.p)} '
-      f'| {words.p_text(c.p_holm)} | {c.n} | {_said(c)} |'
+      f'| {words.p_text(c.p_holm)} | {c.n} | {c.word} |'
     )
   return '\n'.join(lines)
 
 
 def _epochs(every: int) -> str:
   return '' if every == 1 else f'{every} epochs'
-
-
-def _said(c: Comparison) -> str:
-  """The word of a comparison; of those that are judged by intervals where that lies."""
-  if c.claim not in _BY_INTERVAL or not c.enough:
-    return c.word
-  return 'above' if c.low > 0 else 'below' if c.high < 0 else ''
 
 
 def sets_of(verdict: claims.Verdict) -> str:

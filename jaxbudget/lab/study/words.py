@@ -21,7 +21,7 @@ def sentences(comparisons: Sequence[Comparison]) -> list[str]:
   lost = [_of_losers(v) for v in found if v.claim.key == 'i' and _below(v)]
   rest = [line for key in ('ii', 'v', 'iii') for line in told[key]]
   cheaper = [c for c in comparisons if c.claim == 'cheaper' and c.enough]
-  paying = [*told['D'], *([_of_cheaper(cheaper)] if cheaper else [])]
+  paying = [*told['D'], *_of_cheaper(cheaper)]
   return [*told['i'], *told['C'], *lost, *paying, *primed, *told['B'], *rest]
 
 
@@ -29,7 +29,7 @@ def _primed(comparisons: Sequence[Comparison]) -> list[Comparison]:
   """Selective Backprop as published, beside uniform sampling that trains on as much."""
   return [
     c for c in comparisons
-    if c.claim == 'primed' and c.baseline != 'not primed' and c.name.endswith('standard')
+    if c.claim == 'primed' and c.baseline.startswith('unif_sgd') and c.name.endswith('standard')
     if c.enough
   ]  # fmt: skip
 
@@ -51,10 +51,20 @@ def _of_methods(verdict: claims.Verdict) -> str:
     claims.REFUTED: f'{_listed([n for n, k in above.items() if k > 1])} beat uniform sampling',
     claims.OPEN: 'no method is shown to beat uniform sampling consistently',
   }[verdict.verdict]
+  others = [c for c in family if c.word == 'higher' and c is not best]
+  too = [f'{c.name} at B = {c.budget:g}, {_told(c)}{_spent(c)}' for c in others]
   return (
     f'On {where}, at equal budgets of back-propagated samples, {said}; the best, {best.name} at '
-    f'B = {best.budget:g}, came out {_told(best)}.'
+    f'B = {best.budget:g}, came out {_told(best)}{_spent(best)}'
+    f'{"; higher too: " + "; ".join(too) if too else ""}.'
   )
+
+
+def _spent(c: Comparison) -> str:
+  """What one of (i) costs more than uniform sampling, which costs B."""
+  if c.cost <= 1.01 * c.budget:
+    return ', which costs no more' if c.word == 'higher' else ''
+  return f', at {100 * c.cost:.0f} % of a full training where that costs {100 * c.budget:g} %'
 
 
 def _below(verdict: claims.Verdict) -> list[Comparison]:
@@ -64,7 +74,10 @@ def _below(verdict: claims.Verdict) -> list[Comparison]:
 def _of_losers(verdict: claims.Verdict) -> str:
   below = _below(verdict)
   worst = min(below, key=lambda c: c.mean)
-  losers = _listed({_NAMED.get(c.name, c.name) for c in below})
+  at: dict[str, list[str]] = {}
+  for c in below:
+    at.setdefault(_NAMED.get(c.name, c.name), []).append(f'{c.budget:g}')
+  losers = _listed(f'{name} at B = {_listed(budgets)}' for name, budgets in at.items())
   return (
     f'On {title(verdict.set)}, {losers} lost to uniform sampling, the most at '
     f'B = {worst.budget:g}, {_told(worst)}.'
@@ -113,14 +126,20 @@ def _of_paying(verdict: claims.Verdict) -> str:
   )
 
 
-def _of_cheaper(family: Sequence[Comparison]) -> str:
-  above, below = _beside_zero(family)
-  best = max(family, key=lambda c: c.mean)
-  return (
+def _of_cheaper(family: Sequence[Comparison]) -> list[str]:
+  """Of scores that cost less; who never scored was uniform sampling, and says nothing of them."""
+  scored = [c for c in family if c.cost > 1.001 * c.trained]
+  if not scored:
+    return []
+  above, below = _beside_zero(scored)
+  best = max(scored, key=lambda c: c.mean)
+  never = len(family) - len(scored)
+  return [
     'With scores of every second or fifth epoch only, of smaller images or by a small network, at '
-    f'equal compute {above} of {len(family)} intervals lie above zero and {below} below; the best, '
-    f'{best.name} at B = {best.budget:g}, came out {_told(best)}.'
-  )
+    f'equal compute {above} of {len(scored)} intervals lie above zero and {below} below'
+    f'{f" ({never} more never scored)" if never else ""}; the best, {best.name} at '
+    f'B = {best.budget:g}, came out {_told(best)}.'
+  ]
 
 
 def _beside_zero(family: Sequence[Comparison]) -> tuple[int, int]:
