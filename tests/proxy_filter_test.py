@@ -16,8 +16,11 @@ from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.sweep import grid
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
+from jaxbudget.placement import HostImages
 from jaxbudget.selectors import make_selector
-from jaxbudget.types import plain_batch
+from jaxbudget.selectors.proxy_filter import proxy_filter
+from jaxbudget.testing import check_selector
+from jaxbudget.types import Data, plain_batch
 
 KEEP = {'keep': 0.5, 'train_every': 2, 'learning_rate': 0.3, 'weight_decay': 0.01}
 
@@ -157,3 +160,46 @@ def test_a_config_prices_the_proxy_by_its_operations():
 def test_refusals(options, said):
   with pytest.raises(ValueError, match=said):
     make_selector('proxy_filter', toys.SPEC, 0.5, options)
+
+
+class Gappy(HostImages):
+  """Images some of which are missing, and are noise in their places."""
+
+  present, gone = np.ones((1, 1), bool), ()
+
+  def walk(self, walk):
+    for first, chunk in zip(walk.firsts, super().walk(walk), strict=True):
+      index = walk.index[first : first + walk.rows]
+      self.present = np.ones(chunk.shape[:2], bool)
+      self.present[: len(index)] = ~np.isin(index, self.gone)
+      yield chunk
+
+
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+@pytest.mark.parametrize('there', [44, 20, 2])  # all rows full; all partial; some of nobody
+def test_a_recording_holds_whom_it_was_trained_on(tmp_path, mode, there):
+  budget, options = ledger.as_budget(0.5), {'keep': 0.5, 'record': True, 'mode': mode}
+  selector = make_selector('proxy_filter', toys.SPEC, budget, options)
+  data = Data(Gappy(np.asarray(toys.data().image)), toys.data().label)
+  data.image.gone = np.arange(there, 48)
+  run = engine.start(toys.SPEC, toys.MODEL, toys.AUGMENT, selector, make_optimizer(), budget)
+  counts, trained, steps = [np.array(run.state.times_trained)], 0, []
+  for e in range(4):
+    run, progress = engine.run_epoch(run, data, e, 0.1)
+    counts.append(np.array(run.state.times_trained))
+    trained += int(progress.metrics.trained.sum())
+    steps.append(int((progress.metrics.trained > 0).sum()))
+  counts = np.diff(counts, axis=0)
+  kept = np.asarray(selector.scores(run.state.selector))
+  for own, count in zip(kept.reshape(4, -1), counts, strict=True):
+    np.testing.assert_array_equal(np.bincount(own[own >= 0], minlength=48), count)
+  assert counts.max() == 1 and not counts[:, there:].any() and (kept < 0).any() == (there < 44)
+  np.save(tmp_path / 'scores.npy', kept)
+  given = {'proxy': 'recorded', 'recording': str(tmp_path / 'scores.npy')}
+  again = make_selector('proxy_filter', toys.SPEC, budget, given)
+  assert again.facts.planned == (0, trained, trained) and again.facts.rows == max(steps)
+  state, history = toys.run(again, budget)
+  np.testing.assert_array_equal(state.times_trained, counts.sum(0))
+  assert [int((h.metrics.trained > 0).sum()) for h in history] == steps
+  assert sum(int(h.metrics.trained.sum()) for h in history) == trained
+  check_selector(proxy_filter, **given)

@@ -35,7 +35,7 @@ class State(NamedTuple):
   total: jax.Array  # i32[]  rows of the run
   price: jax.Array  # i32[]  of a forward pass of the proxy, in 1/1024
   owed: jax.Array  # i32[]  less than one forward pass that is not in the books yet, see `_unit`
-  kept: Any  # i32[S,s]  who was kept in each row, if that is recorded
+  kept: Any  # i32[S,s]  who was kept in each row, -1 is nobody, if that is recorded
 
 
 class _Proxy(NamedTuple):
@@ -139,7 +139,10 @@ def _filter(proxy: _Proxy):
     state, top = run(state, batch, due)
     unit = _unit(proxy.every)
     owed = state.owed + state.price * work(batch.index.shape[0], proxy)
-    kept = state.kept.at[state.step].set(batch.index[top]) if proxy.record else ()
+    kept = ()
+    if proxy.record:  # in the place of an image that is missing stands another, of weight 0
+      who = jnp.where(batch.weight[top] > 0, batch.index[top], jnp.int32(-1))
+      kept = state.kept.at[state.step].set(who)
     state = state._replace(step=state.step + 1, owed=owed % unit, kept=kept)
     return state, jax.tree.map(lambda x: x[top], batch), {'scored': owed // unit}
 
@@ -205,7 +208,7 @@ def proxy_filter(
     learning_rate: of the proxy, for a mean loss of 512 kept ones at first.
     weight_decay: of the proxy.
     label_smoothing: of the proxy's loss, in [0, 1).
-    record: leaves who was kept in each row as scores.npy, i32[S,s].
+    record: leaves who was kept in each row as scores.npy, i32[S,s]; -1 where images were missing.
     recording: what is trained on again, such a file.
     recording_digest: what it must hold, see `kept.recorded`.
 

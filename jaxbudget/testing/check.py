@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxbudget import ledger
 from jaxbudget import options as options_lib
-from jaxbudget.testing import absent, hooks, runs
+from jaxbudget.testing import absent, hooks, runs, weights
 from jaxbudget.testing.toy import SPEC
 from jaxbudget.types import Selector
 
@@ -30,9 +30,10 @@ def check_selector(
   """Puts a method through its contract, on 48 tiny images and a linear model.
 
   Plans are in range and of R row slots, what is declared in `Facts` holds (cost, `asks`,
-  `distinct`, `uniform_on_ties`, the cost of a row), the cap is never passed in either unit of
-  budget, and no more is planned than is left by the runs that come first, `scored` counts the
-  calls of `forward`, the state keeps its structure and dtypes, jit changes nothing, budgets and
+  `distinct`, `uniform_on_ties`, the cost of a row, the rows of a schedule), the cap is never passed
+  in either unit of budget, and no more is planned than is left by the runs that come first,
+  `scored` counts the calls of `forward`, weights are finite and from 0 on, not all of them 0, and
+  losses are finite, the state keeps its structure and dtypes, jit changes nothing, budgets and
   seeds share one program, the same seed gives the same bits, also from a checkpoint, what it was
   trained on can be recorded and replayed, samples whose images are not there are taken last, and
   nothing is moved to or from the device inside an epoch.
@@ -54,7 +55,9 @@ def check_selector(
   selector = make(budgets[0])
   # What runs cannot be judged while the hooks do not even fit together.
   faults = list(hooks.declared(selector))
-  faults = faults or [*hooks.fitting(selector), *hooks.sharing(selector, make(budgets[1]))]
+  if not faults:
+    faults = [*weights.begun(selector), *hooks.fitting(selector)]
+    faults += hooks.sharing(selector, make(budgets[1]))
   if not faults:
     charged = _charged(make, budgets[1])
     faults = [*absent.taken(selector), *_dear(make, budgets[1], before)]

@@ -16,10 +16,10 @@ from jaxbudget.engine import Engine
 from jaxbudget.optimizers import make_optimizer
 from jaxbudget.selectors.replay import replay
 from jaxbudget.state import RowMetrics, from_bytes, to_bytes
-from jaxbudget.testing import toy
+from jaxbudget.testing import toy, weights
 from jaxbudget.testing.hooks import IDLE, equal, idle
 from jaxbudget.testing.toy import SPEC
-from jaxbudget.types import Cost, Selector
+from jaxbudget.types import Cost, Facts, Selector
 
 _SEEDS = 32  # of the runs that see whether ties are broken evenly
 
@@ -36,10 +36,13 @@ def kept(
   """
   calls: collections.Counter = collections.Counter()
   model = toy.counting(toy.MODEL, lambda kind, n: calls.update({kind: n}))
+  told, lost = set(), None
+  watch = weights.watcher(told)
   begin = functools.partial(
-    engine.start, SPEC, model, toy.AUGMENT, selector, make_optimizer(), budget
+    engine.start, SPEC, model, toy.AUGMENT, watch(selector), make_optimizer(), budget
   )
   run, booked, most, dearest = begin(), collections.Counter(), collections.Counter(), 0
+  planned, stepped = [], []
   counts = [np.asarray(run.state.times_trained)]
   # As a run that goes on knows it: what its arrays are before the first epoch.
   target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), run.state)
@@ -50,6 +53,11 @@ def kept(
     run, metrics, scanned = _epoch(run, e)
     if idle(selector, run.state.plan):
       yield f'epoch {e}: {IDLE}'
+    told |= weights.planned(run.state.plan)
+    if lost is None and not weights.finite(run.state, metrics):
+      lost = e
+    planned.append(int(run.state.plan.rows))
+    stepped.append(int(np.flatnonzero(metrics.trained).max(initial=-1)) + 1)
     counts.append(np.asarray(run.state.times_trained))
     booked.update(scored=int(metrics.scored.sum()) + scanned, trained=int(metrics.trained.sum()))
     for name in ('scored', 'trained'):
@@ -70,6 +78,7 @@ def kept(
     )
   if booked['trained'] != calls['trained']:
     yield f'{booked["trained"]} samples are in the books, but {calls["trained"]} were trained on'
+  yield from _rows(selector.facts, planned, stepped)
   yield from _cost(selector, budget, booked)
   yield from _replayed(np.diff(counts, axis=0))
   unbroken = begin()
@@ -78,9 +87,11 @@ def kept(
   if not equal(unbroken.state, run.state):
     yield 'a run that went through a checkpoint differs: something is kept outside of the state'
   if charged:
-    yield from _under_compute(model, *charged)
+    yield from _under_compute(model, watch(charged[0]), charged[1])
   if selector.facts.uniform_on_ties:
     yield from _ties(begin, selector.facts.epochs)
+  jax.effects_barrier()  # all weights have been seen
+  yield from weights.left(run.state, booked['trained'], lost, told)
 
 
 def _epoch(run: Engine, e: int, learning_rate: float = 0.1) -> tuple[Engine, RowMetrics, int]:
@@ -126,6 +137,28 @@ def _replayed(counts: np.ndarray) -> Iterator[str]:
         f'epoch {e} trained on {count.sum()} samples, but its recording replays {found.sum()}, or '
         'others'
       )
+
+
+def _rows(facts: Facts, planned: list[int], stepped: list[int]) -> Iterator[str]:
+  """Whether epochs have the rows that schedules are made for.
+
+  Args:
+    facts: what was declared.
+    planned: rows of each epoch's plan.
+    stepped: of each epoch, the rows up to the last that was a step.
+  """
+  if max(stepped) > facts.steps:
+    yield (
+      f'epoch {int(np.argmax(stepped))}: row {max(stepped) - 1} is a step, and only the first '
+      f'{facts.steps} are in the schedule: facts.rows={facts.rows}, facts.looking={facts.looking}'
+    )
+  # A bound may leave rows out in all epochs. Rows that only look are not in all epochs.
+  most = max(stepped) if facts.looking else max(planned)
+  if facts.cost == 'exact' and most < facts.steps:
+    yield (
+      f'no epoch has more than {most} rows to train on, facts.rows={facts.rows} and '
+      f'facts.looking={facts.looking} say {facts.steps}: a schedule would never reach its end'
+    )
 
 
 def _under_compute(model, selector: Selector, budget: ledger.Budget) -> Iterator[str]:
