@@ -2,7 +2,8 @@
 
 Of sample i, with e = softmax(z) - onehot(y) and features h, the gradient of cross-entropy with
 respect to weights and bias is the outer product of e and [1, h]: K (D+1) numbers that follow
-from K + D + 1. Inner products, norms and sums need the factors only.
+from K + D + 1; of a layer without a bias, of e and h. Inner products, norms and sums need the
+factors only.
 """
 
 from typing import NamedTuple
@@ -17,17 +18,22 @@ class Factored(NamedTuple):
   right: np.ndarray  # f32[n,q]
 
 
-def last_layer(error: np.ndarray, features: np.ndarray | None = None) -> Factored:
+def last_layer(
+  error: np.ndarray, features: np.ndarray | None = None, bias: bool = True
+) -> Factored:
   """Gradients with respect to the last layer.
 
   Args:
     error: f32[n,K], p - onehot(y).
-    features: f32[n,D]; None leaves out the weights: the gradients of the bias only, e.
+    features: f32[n,D]; None leaves out the weights: the gradients of the bias only, e, which are
+      those by the outputs.
+    bias: whether the layer has one, beside its weights.
 
   Returns:
-    n gradients, K by D+1; column 0 is the bias, also of a layer that has none, as in CORDS. Of
-    small features (those of `resnet9`, say) it is most of a gradient.
+    n gradients, K by D+1, of which column 0 is the bias, or K by D where there is none.
   """
+  if features is not None and not bias:
+    return Factored(error, features)
   ones = np.ones((len(error), 1), np.float32)
   return Factored(error, ones if features is None else np.concatenate([ones, features], axis=1))
 

@@ -29,7 +29,7 @@ def of_model(model: Model, precision: str) -> Model:
   if not precision:
     return model
   prepare = model.prepare
-  return Model(
+  return model._replace(
     init=_at(precision, model.init),
     apply=_at(precision, model.apply),
     features=model.features and _at(precision, model.features),

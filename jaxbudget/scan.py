@@ -66,7 +66,8 @@ def observe(
     together = np.concatenate if isinstance(parts[0], np.ndarray) else jnp.concatenate
     return together(parts)[:total]
 
-  return jax.tree.map(join, *blocks)._replace(label=as_label(data.label))
+  seen = jax.tree.map(join, *blocks)
+  return seen._replace(label=as_label(data.label), head_bias=model.head_bias)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
@@ -83,6 +84,7 @@ def _block(model, transform, size, wants, task, mesh, params, model_state, data,
     loss=loss,
     logits=logits if 'logits' in wants else None,
     features=None if features is None else features.astype(jnp.float32),
+    head_bias=None,  # no array: told once for all batches
   )
   return parallel.everywhere(seen, mesh)
 

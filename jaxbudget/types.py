@@ -187,12 +187,14 @@ class Seen(NamedTuple):
     logits: f32[N,C], if wanted.
     features: f32[N,D], if wanted; on the host.
     label: i32[N].
+    head_bias: `Model.head_bias`, a bool.
   """
 
   loss: jax.Array  # f32[N]
   logits: jax.Array | None = None  # f32[N,C]
   features: Any = None  # f32[N,D]
   label: jax.Array | None = None  # i32[N]
+  head_bias: Any = True
 
 
 class Need(NamedTuple):
@@ -207,8 +209,9 @@ class Need(NamedTuple):
       often each sample was trained on in each epoch, u16[E,N] or the like), or by its trained
       weights, of all N samples, `loss` (f32[N]), `logits` (f32[N,C]), `features` (f32[N,D]),
       which cost N forward passes together, and `gradient_norm` (f32[N], of each sample's loss
-      by all parameters), which costs N forward and N backward passes. `label` (i32[N]) is of
-      the data: a need of nothing else needs no run. Several: the parameter takes a dict.
+      by all parameters), which costs N forward and N backward passes. `head_bias` is that of its
+      `Model`, a bool. `label` (i32[N]) is of the data: a need of nothing else needs no run.
+      Several: the parameter takes a dict.
     selector: of the other run.
     budget: B of the other run.
     schedule: of the other run.
@@ -400,6 +403,7 @@ class Model(NamedTuple):
       `train=False` the model state comes back unchanged.
     features: `(params, model_state, image) -> f32[n,D]`, penultimate activations in eval
       mode, scaled such that outputs are their product with the last weights, and a bias.
+    head_bias: whether outputs have that bias; without it the last layer's gradients have none.
     prepare: `(params, model_state, images) -> (params, model_state)`, what is computed of the
       first training images, as evaluation sees them, before a run: see `engine.prepare`.
   """
@@ -408,6 +412,7 @@ class Model(NamedTuple):
   apply: Callable[..., tuple[jax.Array, Any]]
   features: Callable[..., jax.Array] | None = None
   prepare: Callable[[Any, Any, jax.Array], tuple[Any, Any]] = as_initialised
+  head_bias: bool = True
 
 
 def with_epoch(

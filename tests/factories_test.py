@@ -198,7 +198,9 @@ def test_padding_stays_out_of_batch_statistics_or_is_refused():
   model = models.from_linen(LinenNet(), (4, 4, 1))
   with pytest.raises(ValueError, match='no argument `mask`'):
     model.apply(*model.init(jax.random.key(0)), image, train=True, mask=mask)
-  assert model.features is None
+  assert model.features is None and model.head_bias
+  assert not models.from_linen(LinenNet(), (4, 4, 1), head_bias=False).head_bias
+  assert not models.from_nnx(Net, head_bias=False).head_bias
 
 
 def test_what_a_module_raises_while_it_is_imported_is_told(tmp_path, monkeypatch):

@@ -56,4 +56,4 @@ def hidden(num_classes, image_shape):
     x, model_state = plain.apply(params['below'], model_state, image, train, mask)
     return jax.nn.relu(x) @ params['top'], model_state
 
-  return Model(init, apply, features)
+  return Model(init, apply, features, head_bias=False)

@@ -783,6 +783,9 @@ def test_a_table_of_features_stands():
   np.testing.assert_allclose(weight, np.where(first < 8, 1.5, 0.75), rtol=1e-5)  # 1/(N p)
   assert set(np.round(weight, 2)) == {1.5, 0.75} and first.tolist() != second.tolist()
   np.testing.assert_allclose(selector.init(KEY), 1 + (np.arange(16) >= 8), rtol=1e-6)
+  found = {'features': features + 1, 'head_bias': False}
+  selector = gradient_norm.gradient_norm(spec(16, 4), 0.5, found, table_of='features')
+  np.testing.assert_allclose(selector.init(KEY), np.linalg.norm(features + 1, axis=1), rtol=1e-6)
   with pytest.raises(ValueError, match='cannot start without features'):
     gradient_norm.gradient_norm(spec(16, 4), 0.5, table_of='features').init(KEY)
 

@@ -17,6 +17,7 @@ from jaxbudget import engine, ledger, scan
 from jaxbudget.lab.sweep import grid, local, needs
 from jaxbudget.losses import cross_entropy
 from jaxbudget.parts import part_index, part_size
+from jaxbudget.scoring import trained
 from jaxbudget.types import Scan
 
 pytestmark = pytest.mark.usefixtures('linear_model')
@@ -59,6 +60,7 @@ def test_a_scan_sees_all_samples_in_eval_mode():
     seen = scan.observe(
       toys.MODEL, toys.AUGMENT.test, params, model_state, split, size, ('logits',)
     )
+    assert seen.head_bias
     np.testing.assert_allclose(seen.logits, logits, rtol=1e-5, atol=1e-6)
     want = cross_entropy(logits, jax.nn.one_hot(split.label, 3))
     np.testing.assert_allclose(seen.loss, want, rtol=1e-5, atol=1e-6)
@@ -232,6 +234,18 @@ def test_a_core_set_of_all_that_scoring_runs_leave(dataset, tmp_path):
   assert kept.sum() == 24
   record = np.load(tmp_path / scoring[0].run_id / 'scores.npy')
   assert record.shape == (4, 2, 48) and record.dtype == np.float16 and np.isfinite(record).all()
+
+
+def test_a_score_is_told_whether_the_network_has_a_bias(dataset, tmp_path, monkeypatch):
+  told, plain = [], trained.grand_last_layer
+  monkeypatch.setattr(
+    trained, 'grand_last_layer', lambda *args: told.append(args[3]) or plain(*args)
+  )
+  for proxy, bias in (('hidden', False), ('', True)):
+    options = {'score': 'grand_last_layer', 'scoring': 0.5, 'runs': 1, 'proxy': proxy}
+    launch(tmp_path / f'{bias}', dataset, selector='coreset', selector_options=options)
+    assert set(told) == {bias}
+    told.clear()
 
 
 def test_norms_of_gradients_are_charged_forward_and_backward(dataset):

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from scipy import special
 
+from jaxbudget import gradients, models, precision, registry
 from jaxbudget.lab.run.flops import forward_macs
+from jaxbudget.losses import cross_entropy
 from jaxbudget.models import airbench, network
 from jaxbudget.models.airbench import airbench94, airbench95, airbench96, airbench_proxy
 from jaxbudget.models.convmixer import convmixer, depthwise_cpu
@@ -19,6 +21,7 @@ from jaxbudget.models.resnet9 import resnet9
 from jaxbudget.models.resnet50 import max_pool_3x3, resnet50
 from jaxbudget.models.vit import vit_tiny
 from jaxbudget.models.wrn import preact_resnet, wrn
+from jaxbudget.scoring import trained
 
 SHAPE = (32, 32, 3)
 TINY = {
@@ -238,6 +241,42 @@ def start(name, **options):
   if name.startswith('airbench'):
     params, state = airbench.prepare(params, state, images(64))
   return model, params, state
+
+
+SMALL = {name: options for name, (_, options) in TINY.items()} | {
+  'airbench95': {'width': 4},
+  'airbench_proxy': {'width': 4},
+  'resnet18': {'width': 2},
+  'resnet8': {'width': 2},
+  'mlp': {'hidden': 5},
+  'transformer': {'width': 4, 'depth': 1, 'heads': 2, 'vocabulary': 7},
+}
+
+
+@pytest.mark.parametrize('name', registry.names('model'))
+def test_gradients_of_the_last_layer_are_those_of_jax(name):
+  """With a bias or without one, as the network says."""
+  tokens = name == 'transformer'
+  shape = (6,) if tokens else TINY_SHAPE
+  x = jax.random.randint(jax.random.key(1), (4, 6), 0, 7) if tokens else images(4)
+  model = precision.of_model(models.make_model(name, 3, shape, **SMALL[name]), 'highest')
+  params, state = model.prepare(*jax.jit(model.init)(jax.random.key(0)), x)
+  label = jnp.array([0, 1, 2, 1])
+
+  def loss(last, image, label):
+    logits, _ = model.apply(params | {'linear': last}, state, image[None], train=False)
+    return cross_entropy(logits, jax.nn.one_hot(label, 3)[None])[0]
+
+  slope = jax.jit(jax.vmap(jax.grad(loss), (None, 0, 0)))(params['linear'], x, label)
+  dense = np.concatenate([leaf.reshape(4, -1) for leaf in jax.tree.leaves(slope)], axis=1)
+  logits, _ = model.apply(params, state, x, train=False)
+  features = model.features(params, state, x)
+  norms = trained.grand_last_layer(logits, label, features, model.head_bias)
+  np.testing.assert_allclose(norms, np.linalg.norm(dense, axis=1), rtol=1e-3)
+  factored = gradients.last_layer(trained.error(logits, label), features, model.head_bias)
+  np.testing.assert_allclose(
+    gradients.inner(factored, factored), dense @ dense.T, rtol=1e-3, atol=1e-5 * (dense**2).sum()
+  )
 
 
 def loss_of(model, params, state, x, mask=None):

@@ -295,6 +295,31 @@ def test_gradmatch_by_batch_takes_whole_batches(budget):
   assert sorted(plan.index[: plan.rows].ravel().tolist()) == sorted(index)
 
 
+@pytest.mark.parametrize(
+  ('name', 'options'),
+  [
+    ('craig', {'features': 'last_layer'}),
+    ('gradmatch', {}),
+    ('gradmatch', {'mode': 'batch'}),
+    ('glister', {'features': 'last_layer'}),
+  ],
+)
+def test_without_a_bias_features_alone_count(name, options, monkeypatch):
+  """All gradients that are searched have a column for each feature, and one of a bias if any."""
+  widths, plain = [], gradients.last_layer
+
+  def watched(*args):
+    widths.append(plain(*args).right.shape[1])
+    return plain(*args)
+
+  monkeypatch.setattr(gradients, 'last_layer', watched)
+  selector = SELECTORS[name](toys.SPEC, 0.5, **options)
+  for bias in (True, False):
+    widths.clear()
+    state = selector.scan(None, jax.random.key(0), seen()._replace(head_bias=bias))
+    assert set(widths) == {4 + bias} and sorted(state.order) == list(range(48))
+
+
 def test_weights_of_a_batch_are_normalised():
   weigh = gradmatch.gradmatch(toys.SPEC, 0.5).weigh
   np.testing.assert_allclose(weigh(None, None, jnp.array([1.0, 3, 0, 0])), [0.5, 1.5, 0, 0])

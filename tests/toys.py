@@ -86,6 +86,7 @@ def needed(name, options=None, n=SPEC.num_examples, classes=SPEC.num_classes):
     'logits': np.random.default_rng(0).random((n, classes), np.float32),
     'features': np.random.default_rng(0).random((n, 4), np.float32),
   }
+  arrays['features', 'head_bias'] = {'features': arrays['features'], 'head_bias': True}
   filled = factories.find('selector', name).fill(options or {})
   return {
     need.parameter: arrays.get(need.takes, arrays['scores'])  # a core-set takes scores of one's own

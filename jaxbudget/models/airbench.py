@@ -260,4 +260,4 @@ def _model(num_classes, channels, widths, depth, momentum, compute_dtype, conv, 
   convolve, dtype = network.CONVS[conv], network.COMPUTE_DTYPES[compute_dtype]
   options = widths, depth, num_classes, channels, convolve, dtype, momentum, head
   model = network.as_model(lambda: Airbench(*options), _initial if head == 'torch' else _unit)
-  return model._replace(prepare=prepare)
+  return model._replace(prepare=prepare, head_bias=False)

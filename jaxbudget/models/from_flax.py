@@ -14,7 +14,7 @@ _TRAINING = ('train', 'training', 'is_training')
 _EVALUATING = ('deterministic', 'use_running_average', 'eval')
 
 
-def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
+def from_nnx(build: Callable[[nnx.Rngs], nnx.Module], *, head_bias: bool = True) -> Model:
   """Makes a model of an NNX module.
 
   Its `nnx.Param` are trained; all other variables (batch statistics, dropout's random keys) are
@@ -25,6 +25,7 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
   Args:
     build: `rngs -> module`, a module that maps images f32[n,H,W,c] to logits [n,C]. An argument
       `mask` bool[n] of its call is given the examples that count, see `Model`.
+    head_bias: whether logits are features times weights and a bias, see `Model`.
 
   Returns:
     The model.
@@ -57,11 +58,16 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     module = merged(params, model_state, False)
     return module.features(image, **_call_options(module.features, False)).astype(jnp.float32)
 
-  return Model(init, apply, features if _has_features(nnx.eval_shape(build, nnx.Rngs(0))) else None)
+  has_features = _has_features(nnx.eval_shape(build, nnx.Rngs(0)))
+  return Model(init, apply, features if has_features else None, head_bias=head_bias)
 
 
 def from_linen(
-  module: linen.Module, image_shape: tuple[int, ...], dtype: Any = jnp.float32
+  module: linen.Module,
+  image_shape: tuple[int, ...],
+  dtype: Any = jnp.float32,
+  *,
+  head_bias: bool = True,
 ) -> Model:
   """Makes a model of a Linen module.
 
@@ -73,6 +79,7 @@ def from_linen(
     module: maps images f32[n,H,W,c] to logits [n,C]; as for `from_nnx`.
     image_shape: (height, width, channels) of an image; (D,) or (L,) of features, tokens.
     dtype: of what it is given; `jnp.int32` of tokens.
+    head_bias: as for `from_nnx`.
 
   Returns:
     The model.
@@ -105,7 +112,7 @@ def from_linen(
     options = _call_options(module.features, False)
     return module.apply(variables, image, method='features', **options).astype(jnp.float32)
 
-  return Model(init, apply, features if _has_features(module) else None)
+  return Model(init, apply, features if _has_features(module) else None, head_bias=head_bias)
 
 
 def _has_features(module: Any) -> bool:

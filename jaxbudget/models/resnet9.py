@@ -96,4 +96,5 @@ def resnet9(
 def _model(num_classes, channels, width, compute_dtype, conv):
   dtype = network.COMPUTE_DTYPES[compute_dtype]
   make_conv = functools.partial(network.conv, convolve=network.CONVS[conv], dtype=dtype)
-  return network.as_model(lambda: ResNet9(width, num_classes, channels, make_conv))
+  model = network.as_model(lambda: ResNet9(width, num_classes, channels, make_conv))
+  return model._replace(head_bias=False)

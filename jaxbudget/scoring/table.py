@@ -89,8 +89,10 @@ SCORES: dict[ScoreName, Score] = {
   ),
   'grand': Score(('gradient_norm',), lambda f, s: f['gradient_norm'], 0.1, runs=10),
   'grand_last_layer': Score(
-    ('logits', 'features', 'label'),
-    lambda f, s: trained.grand_last_layer(f['logits'], f['label'], f['features']),
+    ('logits', 'features', 'head_bias', 'label'),
+    lambda f, s: trained.grand_last_layer(
+      f['logits'], f['label'], f['features'], f.get('head_bias', True)
+    ),
     0.1,
     runs=10,
   ),

@@ -67,22 +67,21 @@ def el2n(logits: jax.Array, label: jax.Array) -> jax.Array:
   return jnp.linalg.norm(error(logits, label), axis=-1)
 
 
-def grand_last_layer(logits: jax.Array, label: jax.Array, features: jax.Array) -> jax.Array:
+def grand_last_layer(
+  logits: jax.Array, label: jax.Array, features: jax.Array, bias: bool = True
+) -> jax.Array:
   """Norm of the cross-entropy's gradient with respect to the last layer, weights and bias.
-
-  A layer without a bias (`resnet9`, `airbench94`) counts as if it had one, see
-  `gradients.last_layer`: where features are small that is most of the norm, and the score near
-  EL2N's.
 
   Args:
     logits: f32[N,C].
     label: i32[N].
     features: f32[N,D], what the last layer is given.
+    bias: whether it has one.
 
   Returns:
     f32[N].
   """
-  return el2n(logits, label) * jnp.sqrt(1 + jnp.sum(features**2, axis=-1))
+  return el2n(logits, label) * jnp.sqrt(int(bias) + jnp.sum(features**2, axis=-1))
 
 
 def error(logits: jax.Array, label: jax.Array) -> jax.Array:

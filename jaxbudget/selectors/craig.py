@@ -100,8 +100,8 @@ def craig(
   Args:
     spec: sizes of the run.
     budget: B.
-    features: gradients with respect to the `bias` of the last layer (the authors' code), or
-      all of the `last_layer`.
+    features: gradients with respect to the `bias` of the last layer (the authors' code; also of
+      one that has none: those by the outputs), or all of the `last_layer`.
     squared: distances of gradients are squared, as in CORDS.
     period: R, epochs between two choices; CORDS has 20.
     warmup: epochs of fresh uniform subsets before the first choice.
@@ -128,7 +128,8 @@ def craig(
       refuse_memory('craig', f'similarities of class {c}', _bytes(size[c]), memory_gib)
       own = random.permutation(np.flatnonzero(seen.label == c))  # equal ones fall to anybody
       activations = seen.features[own] if features == 'last_layer' else None
-      nearness = similarity(gradients.last_layer(error[own], activations), squared)
+      gradient = gradients.last_layer(error[own], activations, seen.head_bias)
+      nearness = similarity(gradient, squared)
       chosen = facility_location(nearness, quota)
       index.append(own[chosen])
       weight.append(followers(nearness, chosen))

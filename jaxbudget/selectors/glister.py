@@ -25,7 +25,7 @@ class HeldOut(NamedTuple):
 
   logits: jax.Array  # f32[m,K]
   target: jax.Array  # f32[m,K]  one-hot
-  right: jax.Array  # f32[m,q]  [1, features], or 1 where the bias alone counts
+  right: jax.Array  # f32[m,q]  [1, features], features, or 1 where the bias alone counts
 
 
 def direction(held_out: HeldOut) -> jax.Array:
@@ -128,8 +128,8 @@ def glister(
     budget: B.
     search: `stochastic`: each sample is the best of int(n/k ln 100) random ones; `greedy`: of
       all that are left; `rounds`: 15 rounds, each of the best k/15.
-    features: gradients with respect to the `bias` of the last layer, or all of the
-      `last_layer`.
+    features: gradients with respect to the `bias` of the last layer (also of one that has none:
+      those by the outputs), or all of the `last_layer`.
     rate: eta of the steps that are looked ahead, that of training.
     held_out: 1/held_out of the data is held out.
     period: R, epochs between two choices.
@@ -153,7 +153,8 @@ def glister(
 
   def choose(random, seen, samples):
     error = np.asarray(trained.error(seen.logits, seen.label))
-    all_of = gradients.last_layer(error, seen.features if features == 'last_layer' else None)
+    activations = seen.features if features == 'last_layer' else None
+    all_of = gradients.last_layer(error, activations, seen.head_bias)
     anybody = random.permutation(pool)  # equal ones fall to anybody
     train = gradients.take(all_of, anybody)
     target = np.eye(spec.num_classes, dtype=np.float32)[seen.label[out]]

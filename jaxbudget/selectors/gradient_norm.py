@@ -53,10 +53,11 @@ def gradient_norm(
   Args:
     spec: sizes of the run.
     budget: B.
-    features: f32[N,D] of a trained net, for a table of them.
+    features: f32[N,D] of a trained net, for a table of them; or a dict of them and `head_bias`,
+      see `Model`.
     table_of: `latest` bounds; or `features`, a table that stands before the run, as Zhao and Zhang
-      have it of linear models: sqrt(1 + ||h||^2), by which the last layer's gradient is bounded
-      whatever the model says. Looks at nobody.
+      have it of linear models: sqrt(1 + ||h||^2), ||h|| without a bias, by which the last layer's
+      gradient is bounded whatever the model says. Looks at nobody.
     every: epochs between two looks at all samples; the first comes before the second epoch.
     smoothing: c, added to every bound (at most 1.42); large is uniform.
     weights: `inverse` makes the mean loss unbiased, or `none`.
@@ -73,6 +74,7 @@ def gradient_norm(
   table.check(weights, mix)
   registry.check('table_of', table_of, TABLES)
   stands = table_of == 'features'
+  lengths = None if features is None else _lengths(features)
   if every < 1:
     raise ValueError(f'every={every} must be 1 or more epochs')
   if not 0 <= smoothing < math.inf:
@@ -86,7 +88,7 @@ def gradient_norm(
     planned=facts.planned._replace(scored=scored),
     distinct=not replacement,
     asks=() if stands else ('probabilities', 'gradient_norm'),
-    uniform_on_ties=not stands or features is None or bool(np.ptp(_lengths(features)) == 0),
+    uniform_on_ties=not stands or lengths is None or bool(np.ptp(lengths) == 0),
   )
   padded = spec.num_examples // facts.candidates
 
@@ -94,9 +96,9 @@ def gradient_norm(
     del key
     if not stands:
       return jnp.full(spec.num_examples, _UNKNOWN, jnp.float32)
-    if features is None:
+    if lengths is None:
       raise ValueError("gradient_norm with table_of='features' cannot start without features")
-    return jnp.asarray(_lengths(features), jnp.float32)
+    return jnp.asarray(lengths, jnp.float32)
 
   def plan(bound, key, epoch):
     del epoch
@@ -110,13 +112,17 @@ def gradient_norm(
   return Selector(facts, init, plan, update=_remember, scan=_refresh)
 
 
-def _lengths(features: np.ndarray) -> np.ndarray:
-  """Lengths of features with a 1 before them, which the bias is given: f32[N]."""
-  return np.sqrt(1 + (np.asarray(features, np.float32) ** 2).sum(axis=1))
+def _lengths(found: Any) -> np.ndarray:
+  """Lengths of features, with a 1 before them if there is a bias, which is given that: f32[N]."""
+  features, bias = found, True
+  if isinstance(found, Mapping):
+    features, bias = found['features'], found['head_bias']
+  return np.sqrt(int(bias) + (np.asarray(features, np.float32) ** 2).sum(axis=1))
 
 
 def _needs(options: Mapping[str, Any]) -> tuple[Need, ...]:
-  return (Need('features', 'features'),) if options['table_of'] == 'features' else ()
+  stands = options['table_of'] == 'features'
+  return (Need('features', ('features', 'head_bias')),) if stands else ()
 
 
 gradient_norm.needs = _needs

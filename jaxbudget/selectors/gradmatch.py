@@ -121,7 +121,7 @@ def by_class(random: np.random.Generator, seen, samples: int, ridge: float, tole
   index, weight = [], []
   for c, quota in enumerate(quotas.proportional(size, samples)):
     own = random.permutation(np.flatnonzero(seen.label == c))  # equal ones fall to anybody
-    atoms = gradients.last_layer(error[own][:, [c]], seen.features[own])
+    atoms = gradients.last_layer(error[own][:, [c]], seen.features[own], seen.head_bias)
     wanted = gradients.total(atoms, np.ones(len(own), np.float32))
     match = matching_pursuit(atoms, wanted, quota, ridge=ridge, tolerance=tolerance)
     rest = random.permutation(np.setdiff1d(np.arange(len(own)), match.chosen))
@@ -150,7 +150,7 @@ def by_batch(
     A `Chosen` of whole batches.
   """
   error = np.asarray(trained.error(seen.logits, seen.label))
-  each = gradients.last_layer(error, seen.features)
+  each = gradients.last_layer(error, seen.features, seen.head_bias)
   count = len(error) // batch_size
   batches = random.permutation(len(error))[: count * batch_size].reshape(count, batch_size)
   share = np.full(batch_size, 1 / batch_size, np.float32)
@@ -209,7 +209,7 @@ def gradmatch(
       size = 8 * 2 * most**2  # an inverse, and what is added to it
       refuse_memory('gradmatch', f'an inverse of {most} samples', size, memory_gib)
       return by_class(random, seen, samples, ridge, tolerance)
-    count, width = len(seen.label) // spec.batch_size, seen.features.shape[1] + 1
+    count, width = len(seen.label) // spec.batch_size, seen.features.shape[1] + int(seen.head_bias)
     size = 4 * count * spec.num_classes * width
     refuse_memory('gradmatch', f'gradients of {count} batches', size, memory_gib)
     return by_batch(random, seen, samples, spec.batch_size, ridge, tolerance)

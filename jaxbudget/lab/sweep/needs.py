@@ -258,6 +258,8 @@ def _take(need: Need, needed: Run | None, directory, run: Run, data: Data, betwe
     found |= _look(looks, needed, _left(directory, run, needed, files.LAST), data, between)
   for kind, values in found.items():
     _check_size(kind, np.shape(values), run)
+  if 'head_bias' in need.taken:
+    found['head_bias'] = needed.parts.model.head_bias
   return found[need.takes] if isinstance(need.takes, str) else found
 
 
