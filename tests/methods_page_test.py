@@ -18,6 +18,10 @@ def test_the_page_is_written_from_the_registry():
     assert f'def {name}(' in (ROOT / 'tests' / file).read_text(), method.test
 
 
+def test_the_state_of_each_epoch_is_told():
+  assert methods.state_text('dynamics_sgd') == '8 T + 4 B'  # as scoring/dynamics.py says
+
+
 @pytest.mark.parametrize('unit', ledger.BUDGET_UNITS)
 def test_cost_formulas_are_what_is_planned_in_both_units(unit):
   spec = methods.SPEC
