@@ -108,6 +108,19 @@ def test_the_baseline_of_other_settings_is_none(tmp_path):
   assert row['state'] == 'refused' and 'learning_rate differs (0.05 | 0.1)' in row['reason']
 
 
+def test_two_sources_of_a_part_are_told_by_one_word_each(tmp_path):
+  """A method's stands with its name; that of another part in the variant."""
+  sources = [{'p_sgd': letter * 16, 'mine.mix:mix': letter * 16} for letter in 'ab']
+  loaded = write(tmp_path / 'w', [{'identity': {'sources': own}} for own in sources])
+  assert set(loaded.cells.query('rule != "unif_sgd"')['method']) == {
+    'p_sgd source=aaaaaaaa mix.source=aaaaaaaa', 'p_sgd source=bbbbbbbb mix.source=bbbbbbbb',
+  }  # fmt: skip
+  same = write(tmp_path / 'same', [{'identity': {'sources': sources[0]}}])
+  assert set(same.cells['method']) == {'unif_sgd', 'p_sgd'}
+  odd = write(tmp_path / 'odd', [{'identity': found} for found in ({'sources': [1]}, 'x')])
+  assert not odd.cells['method'].str.contains('source').any()
+
+
 def test_seeds_on_other_data_of_one_name_are_no_seeds_of_a_cell(tmp_path):
   plan = [workdirs.plan_run('unif_sgd', 0.3, seed, epochs=2) for seed in range(4)]
   path = workdirs.write_workdir(tmp_path / 'w', plan, lambda run: 80 + run['seed'])

@@ -191,6 +191,9 @@ def _launch(config, workdir, stage, options, console) -> int:
       raise
     return refuse(f'JAX cannot start: {str(e).splitlines()[0]}')
   hosts.first(plan_file.write, asked, workdir, options.command, runs)
+  left_out = plan_file.left_out(plan_file.entries(workdir))
+  if left_out:
+    plain.say(console, f'note: {left_out}')
   before = plan_file.of_before(workdir)
   if before:
     plain.say(
@@ -204,7 +207,8 @@ def _launch(config, workdir, stage, options, console) -> int:
     control.forget_failures(wanted, workdir)
   code = _execute(config, wanted, datasets, workdir, options, console)
   if stage == 'all' and options.executor == 'local' and code in (DONE, FAILED):
-    hosts.first(plan_file.write, asked, workdir, options.command, runs)  # others may have since
+    # Others may have since.
+    hosts.first(plan_file.write, asked, workdir, options.command, runs, False)
     hosts.first(show_report, workdir, options, console)
   return code
 

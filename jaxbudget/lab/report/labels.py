@@ -45,6 +45,7 @@ def method_labels(
   settings = _settings(runs, configs)
   _extend(labels, 'variant', [settings[name] for name in cells.index], list(cells.index), unsaid)
   _name_data(labels, runs, unsaid)
+  _name_sources(labels, runs, configs)
   _name_conditions(labels, apart)
   preset = _presets(cells)
   _tell_apart(labels, preset, cells)
@@ -97,6 +98,26 @@ def _name_data(labels: pd.DataFrame, runs: pd.DataFrame, unsaid: dict[str, str])
     if part['data_fingerprint'].nunique() > 1:
       own = [{'data': fingerprint[:8]} for fingerprint in part['data_fingerprint']]
       _extend(labels, 'variant', own, list(part['cell_id']), unsaid, f'{dataset} ')
+
+
+def _name_sources(labels: pd.DataFrame, runs: pd.DataFrame, configs: dict[str, dict]) -> None:
+  """Adds the source of a part from outside where one name stands for more than one."""
+  told: dict[tuple[str, str], str] = {}  # of cell and part; a cell's seeds are of one source
+  for cell_id, run_id in runs[['cell_id', 'run_id']].itertuples(index=False):
+    identity = configs.get(run_id, {}).get('identity')
+    sources = identity.get('sources') if isinstance(identity, dict) else None
+    for part, source in sources.items() if isinstance(sources, dict) else ():
+      told[cell_id, part] = str(source)
+  versions: dict[str, set[str]] = {}
+  for (_, part), source in told.items():
+    versions.setdefault(part, set()).add(source)
+  selectors = dict(runs[['cell_id', 'selector']].itertuples(index=False))
+  for (cell_id, part), source in told.items():
+    if len(versions[part]) > 1:
+      own = part == selectors[cell_id]
+      column, key = ('rule', '') if own else ('variant', f'{part.rpartition(":")[2]}.')
+      words = labels.at[cell_id, column], f'{key}source={source[:8]}'
+      labels.at[cell_id, column] = ' '.join(filter(None, words))
 
 
 def _name_conditions(labels: pd.DataFrame, apart: dict[str, dict[str, str]]) -> None:

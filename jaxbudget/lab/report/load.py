@@ -39,6 +39,7 @@ class Workdir:
     unsaid: what the methods' labels do not name, because most cells share it.
     conditions: run_id -> what it was computed under, as text, see `reading.conditions_of`.
     pooling: sentences on seeds that were not pooled, see `cells.separate`.
+    left_out: a sentence on runs of an earlier source, which are in no row; empty if there are none.
     command: what made the workdir, if the plan says so.
     problems: what could not be read.
   """
@@ -50,6 +51,7 @@ class Workdir:
   unsaid: dict[str, str]
   conditions: dict[str, dict[str, str]]
   pooling: list[str]
+  left_out: str
   command: str
   problems: list[Problem]
 
@@ -74,6 +76,8 @@ def load_workdir(path, allow: Collection[str] = (), only: str = '') -> Workdir:
   problems: list[Problem] = []
   planned, command = _read_plan(path, problems)
   reading.list_foreign(path, {run['run_id'] for run in planned}, problems)
+  left_out = reading.written_out(plan_file.left_out(planned))
+  planned = plan_file.current(planned)
   planned = reading.written_out(plan_file.narrow(planned, only) if only else planned)
   needed = {run_id for run in planned for run_id in plan_file.needs(run)}
   rows, configs, conditions = [], {}, {}
@@ -95,7 +99,8 @@ def load_workdir(path, allow: Collection[str] = (), only: str = '') -> Workdir:
   runs, apart, pooling = cells.separate(runs, conditions, allow)
   runs[list(labels.COLUMNS)], unsaid = labels.method_labels(runs, configs, apart)
   shown = runs, cells.cells(runs)
-  return Workdir(path, *shown, configs, unsaid, conditions, pooling, command, problems)
+  notes = pooling, left_out
+  return Workdir(path, *shown, configs, unsaid, conditions, *notes, command, problems)
 
 
 def _read_run(directory, root, is_done, problems) -> tuple[dict, dict | None]:

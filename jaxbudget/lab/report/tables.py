@@ -61,6 +61,7 @@ def summary_table(workdir: Workdir) -> Table:
     notes=(
       *(STD_NOTE, COST_NOTE, *([BOLD_NOTE] if best.any() else [])),
       *(*score_note(workdir), *unsaid_note(workdir), *workdir.pooling),
+      *([workdir.left_out] if workdir.left_out else []),
     ),
     labels=len(varying) + 2,
     rules=layout.rules(frame[block]),

@@ -79,6 +79,15 @@ def digest(found: Mapping[str, Any]) -> str:
   return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def without_code(found: Mapping[str, Any]) -> str:
+  """The hash of what a config says of a run: of a content, but for what comes of code.
+
+  That is the engine's number, the source of parts from outside, and the ids of needed runs, into
+  which both go.
+  """
+  return digest({k: v for k, v in found.items() if k not in ('engine', 'sources', 'needs')})
+
+
 def agree(run_id: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
   """Refuses contents that are not equal although their ids are.
 

@@ -150,7 +150,7 @@ def failed(runs: list[Run], workdir: pathlib.Path) -> list[Run]:
   Returns:
     The runs to try again.
   """
-  states = {s.run_id: s.state for s in status.look(workdir)}
+  states = {s.run_id: s.state for s in status.look(workdir, superseded=True)}
 
   def wants(run):
     state = states.get(run.run_id)
@@ -187,7 +187,7 @@ def cancel(workdir: pathlib.Path, console: Console, only: str = '') -> None:
     ValueError: there is no plan, or no such part.
     slurm.Unwilling: SLURM does not answer.
   """
-  there = [seen.run_id for seen in status.look(workdir, only)]
+  there = [seen.run_id for seen in status.look(workdir, only, superseded=True)]
   tasks = slurm.cancel(workdir, set(there) if only else None)
   if tasks:
     plain.say(console, f'cancelled: {len(tasks)} tasks of SLURM, which save their state first')

@@ -8,24 +8,38 @@ from typing import Any
 
 from jaxbudget import registry
 from jaxbudget.lab.config import literal, parse_pairs
-from jaxbudget.lab.run import files, lock
-from jaxbudget.lab.run.run import Run
+from jaxbudget.lab.run import files, identity, lock
+from jaxbudget.lab.run.run import Run, with_needed
 
 FILE = 'plan.json'
+SUPERSEDED = 'superseded'  # the mark of an entry that only earlier code would train
+_NAMED = 6  # in one sentence
 _RUN_ID = re.compile(r'[A-Za-z0-9_][A-Za-z0-9._-]*')  # a name, never a way out of the workdir
 _OLD_ID = re.compile(r'-[0-9a-f]{8}-s[0-9]+$')
 
 
-def write(runs: list[Run], workdir: pathlib.Path, command: str, whole: Iterable[Run] = ()) -> None:
+def write(
+  runs: list[Run],
+  workdir: pathlib.Path,
+  command: str,
+  whole: Iterable[Run] = (),
+  latest: bool = True,
+) -> None:
   """Writes plan.json; runs of an earlier plan stay in it if they have files.
+
+  Those that differ from a cell of this plan only in what no config says, the source of parts from
+  outside and the engine's number, are marked: reports and counts leave them out. What they are by
+  the source of now stands in their place, asked for or not, as they once were.
 
   Args:
     runs: what was asked for.
     workdir: created if need be.
     command: the command line.
     whole: the plan, of which less may be asked for (`--only`); what was asked for before stays.
+    latest: whether this launch begins now, so that no source is newer than its own. As it ends,
+      another may have begun since: then marks stay as they are.
   """
-  known = {run.run_id for run in whole}
+  known = {run.run_id: run for run in (*whole, *runs)}
   workdir.mkdir(parents=True, exist_ok=True)
   new = {run.run_id: run.record() for run in runs}
   with lock.wait_for(workdir):
@@ -34,10 +48,68 @@ def write(runs: list[Run], workdir: pathlib.Path, command: str, whole: Iterable[
       if run_id in new:
         places = new[run_id]['paper']
         places += [place for place in entry.get('paper', ()) if place not in places]
+        if entry.get(SUPERSEDED) and not latest:
+          new[run_id][SUPERSEDED] = True
       elif run_id in known or (workdir / 'runs' / run_id / files.CONFIG).exists():
         new[run_id] = entry
+    if latest:
+      _supersede(new, known, workdir)
     content = {'command': command, 'runs': list(new.values())}
     files.write_bytes(workdir / FILE, _as_json(files.sealed(content)))
+
+
+def _supersede(
+  plan: dict[str, dict[str, Any]], known: dict[str, Run], workdir: pathlib.Path
+) -> None:
+  """Marks, in place, what earlier code left of a plan's cells, and enters what replaces it."""
+  for run_id in plan.keys() & known.keys():
+    plan[run_id].pop(SUPERSEDED, None)  # the source is again what it was
+  before = [entry for run_id, entry in plan.items() if run_id not in known]
+  if not before:
+    return
+  seeds: dict[str, dict[int, Run]] = {}
+  for run in known.values():
+    seeds.setdefault(run.cell_id, {})[run.seed] = run
+  cells = {identity.without_code(next(iter(s.values())).identity): s for s in seeds.values()}
+  for entry in before:
+    config = files.read_json(workdir / 'runs' / entry['run_id'] / files.CONFIG)
+    found = config.get('identity') if isinstance(config, dict) else None
+    anew = cells.get(identity.without_code(found)) if isinstance(found, dict) else None
+    if anew:
+      entry[SUPERSEDED] = True
+      run = anew.get(entry.get('seed'))
+      for one in with_needed([run] if run else []):
+        plan.setdefault(one.run_id, one.record())
+  _supersede_needed(plan, before)
+
+
+def _supersede_needed(plan: dict[str, dict[str, Any]], before: list[dict[str, Any]]) -> None:
+  """Marks what only marked runs need: nobody would know that it is no method."""
+  users: dict[str, list[dict[str, Any]]] = {}
+  for entry in plan.values():
+    for name in needs(entry):
+      users.setdefault(name, []).append(entry)
+  for entry in reversed(before):  # needed runs stand before those that need them
+    own = users.get(entry['run_id'], ())
+    if own and all(user.get(SUPERSEDED) for user in own):
+      entry[SUPERSEDED] = True
+
+
+def current(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+  """The entries of a plan that count: without those of an earlier source."""
+  return [entry for entry in entries if entry.get(SUPERSEDED) is not True]
+
+
+def left_out(entries: Iterable[dict[str, Any]]) -> str:
+  """Says which entries `current` leaves out; nothing if there are none."""
+  old = [entry for entry in entries if entry.get(SUPERSEDED) is True]
+  if not old:
+    return ''
+  names = list(dict.fromkeys(str(entry.get('selector', entry['run_id'])) for entry in old))
+  more = f' and {len(names) - _NAMED} others' if len(names) > _NAMED else ''
+  runs = f'{len(old)} run{"s" * (len(old) > 1)} of an earlier source'
+  are = 'are' if len(old) > 1 else 'is'
+  return f'{runs} {are} left out: {", ".join(names[:_NAMED])}{more}.'
 
 
 def _as_json(plan: dict[str, Any]) -> bytes:
@@ -76,7 +148,7 @@ def entries(workdir: pathlib.Path) -> list[dict[str, Any]]:
   ]
 
 
-_TYPES = {'epochs_run': int, 'planned': dict, 'paper': list}
+_TYPES = {'epochs_run': int, 'planned': dict, 'paper': list, SUPERSEDED: bool}
 
 
 def _checked(entry: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.live import Live
 
+from jaxbudget.lab import plain
 from jaxbudget.lab.columns import Columns
 from jaxbudget.lab.run import files, run_state
 from jaxbudget.lab.sweep import plan_file, slurm
@@ -51,12 +52,13 @@ class Standing(NamedTuple):
   seconds: float = 0.0
 
 
-def look(workdir: pathlib.Path, only: str = '') -> list[Standing]:
+def look(workdir: pathlib.Path, only: str = '', superseded: bool = False) -> list[Standing]:
   """Looks at every run of a workdir.
 
   Args:
     workdir: with a plan.json.
     only: looks at a part of it, see `plan_file.narrow`.
+    superseded: looks at runs of an earlier source too, which may still go on.
 
   Returns:
     In the order of the plan.
@@ -70,6 +72,7 @@ def look(workdir: pathlib.Path, only: str = '') -> list[Standing]:
     if path.exists():
       raise ValueError(f'{path} is damaged: launch again, or --stage=plan, which writes it anew')
     raise ValueError(f'workdir {str(workdir)!r} holds no plan: launch or --stage=plan first')
+  entries = entries if superseded else plan_file.current(entries)
   entries = plan_file.narrow(entries, only) if only else entries
   tasks = slurm.waiting(workdir)
   return [_look(workdir / 'runs' / e['run_id'], e, tasks.get(e['run_id'])) for e in entries]
@@ -225,6 +228,9 @@ def show(workdir: pathlib.Path, console: Console, only: str = '') -> None:
         time.sleep(_EVERY)
         standings = look(workdir, only)
   console.print(table(standings))
+  left_out = plan_file.left_out(plan_file.entries(workdir))
+  if left_out:
+    plain.say(console, left_out)
 
 
 def _going_on(standings: list[Standing]) -> bool:
