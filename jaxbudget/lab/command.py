@@ -10,6 +10,7 @@
 
 # Only flags live here; the stages are in launcher.py.
 
+import contextlib
 import difflib
 import gc
 import os
@@ -103,7 +104,7 @@ def main(argv: list[str]) -> int:
   if len(argv) > 1:
     return launcher.refuse(f'unexpected arguments: {" ".join(argv[1:])}')
   if _CONFIG.value is None and not (_WORKDIR.value and _STAGE.value in _NO_CONFIG):
-    return launcher.refuse('--config is missing, e.g. --config=quickstart')
+    return launcher.refuse(_no_config())
   return launcher.launch(
     _CONFIG.value,
     workdir=pathlib.Path(_WORKDIR.value or f'runs/{_config_name()}'),
@@ -119,6 +120,21 @@ def main(argv: list[str]) -> int:
     distributed=_DISTRIBUTED.value,
     figures=_FIGURES.value,
   )
+
+
+def _no_config() -> str:
+  """Says that there is no config, and how the workdir was launched if it is known."""
+  from jaxbudget.lab.sweep import plan_file
+
+  known = plan_file.command(pathlib.Path(_WORKDIR.value).expanduser()) if _WORKDIR.value else ''
+  if not known:
+    return '--config is missing, e.g. --config=quickstart'
+  if known.startswith('api.run('):
+    return f'--config is missing; {_WORKDIR.value} was planned by {known}'
+  with contextlib.suppress(ValueError):  # it is no command line
+    words = [word for word in shlex.split(known) if not re.match('--?stage=', word)]
+    known = shlex.join([*words, f'--stage={_STAGE.value}'])
+  return f'--config is missing; the command for {_WORKDIR.value} is: {known}'
 
 
 def _program() -> list[str]:
