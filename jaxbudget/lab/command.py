@@ -19,7 +19,7 @@ import re
 import shlex
 import shutil
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -157,7 +157,7 @@ def _config_name() -> str:
 
 def _parse(argv: list[str]) -> list[str]:
   """Parses flags; a config that cannot be read is refused like any other fault."""
-  message = ''
+  message, overrides = '', {}
   try:
     argv, overrides = _overrides(argv)
     rest = flags.FLAGS(argv)
@@ -171,7 +171,8 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
   except (flags.Error, ValueError, TypeError, OSError) as e:
     # What a config file refuses comes with a traceback; what it says is enough.
-    message = str(e).rpartition('\nValueError: ')[2]
+    said = re.split(r'\n(?:ValueError|jaxbudget\.lab\.config\.Refusal): ', str(e))[-1]
+    message = '\n'.join(dict.fromkeys([*said.splitlines(), *_others(e, overrides)]))
   except Exception as e:  # a config file is a program, anything can happen in it
     said = str(e).strip().splitlines() or ['']
     message = f'the config cannot be read: {type(e).__name__}: {said[-1].strip()}'
@@ -182,6 +183,31 @@ def _parse(argv: list[str]) -> list[str]:
   faults = message.strip().splitlines()
   print(plain.text('\n  '.join(['refused: ' + faults[0], *faults[1:]])), file=sys.stderr)
   sys.exit(2)
+
+
+def _others(error: BaseException | None, overrides: dict[str, str]) -> list[str]:
+  """What else is wrong where values were refused, so that no fault waits for another's end."""
+  from jaxbudget.lab import config as config_lib
+
+  while error and not (isinstance(error, config_lib.Refusal) and error.config is not None):
+    error = error.__context__  # flags wrap it
+  if error is None:
+    return []
+  faults, keys = [], [*error.keys]
+  try:  # what stands behind the colon was refused before these were looked at
+    config_lib.override(error.config, _read(overrides))
+  except config_lib.Refusal as e:
+    faults, keys = str(e).splitlines(), [*keys, *e.keys]
+  from jaxbudget.lab.sweep import inputs  # JAX is not needed for less
+
+  return faults + inputs.others(config_lib.Refusal('', error.config, keys))
+
+
+def _read(overrides: dict[str, str]) -> dict[str, Any]:
+  """The values of --config.KEY=VALUE."""
+  from jaxbudget.lab import config as config_lib
+
+  return {key: config_lib.literal(text) for key, text in overrides.items()}
 
 
 def _set(config, grid: str | None, overrides: dict[str, str], arg: str = '') -> None:
@@ -195,14 +221,16 @@ def _set(config, grid: str | None, overrides: dict[str, str], arg: str = '') -> 
       alternatives.multiply(config, found)
   except ValueError as e:
     faults.append(str(e))
+  refused, values = ['grid'] if faults else [], _read(overrides)
   try:
-    values = {key: config_lib.literal(text) for key, text in overrides.items()}
     config_lib.override(config, values)
-  except ValueError as e:
+  except config_lib.Refusal as e:
     faults.append(str(e))
-  faults = faults or config_lib.overruled(arg, config, values)
+    refused += e.keys
+  if not faults:
+    faults, refused = config_lib.overruled(arg, config, values), ['recipe']
   if faults:
-    raise ValueError('\n'.join(faults))
+    raise config_lib.Refusal('\n'.join(faults), config, refused)
 
 
 def _packaged(given: str) -> str:
