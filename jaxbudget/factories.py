@@ -307,7 +307,8 @@ def _spelt(kind: str, name: str) -> str:
 def _unknown(kind: str, name: object, why: str = '') -> str:
   """Says that there is no such name, with the closest one and all known."""
   head = str(name).partition(':')[0]
-  close = closest(head, NAMES[kind])
+  # A module is a misspelt prefix at most: known names have no colon.
+  close = closest(head, PREFIXES.get(kind, {}) if _DOTTED.fullmatch(str(name)) else NAMES[kind])
   hint = f'; did you mean {_spelt(kind, close)!r}?' if close else ''
   known = ', '.join(_spelt(kind, one) for one in NAMES[kind])
   return f'unknown {kind} {name!r}{why}{hint} (known: {known}, or package.module:factory)'

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxbudget.optimizers import check_decay, check_positive, check_shares, trace
+from jaxbudget.optimizers import check_options, trace
 from jaxbudget.rows import Row, checked
 
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
@@ -38,11 +38,9 @@ def airbench_sgd(
   Raises:
     ValueError: an option out of range.
   """
-  check_shares(momentum=momentum)
-  check_decay(weight_decay)
-  check_positive(norm_bias_scale=norm_bias_scale)
-  if not 0 <= whiten_share <= 1:
-    raise ValueError(f'whiten_share={whiten_share!r} is refused: it must be in [0, 1]')
+  share_fits = 0 <= whiten_share <= 1
+  wrong = [] if share_fits else [f'whiten_share={whiten_share!r} is refused: it must be in [0, 1]']
+  check_options({'momentum': momentum}, {'norm_bias_scale': norm_bias_scale}, weight_decay, wrong)
   velocity = trace(momentum, nesterov=True)
 
   def update(gradient, state, params=None, *, progress=None, step=None, **row):
@@ -89,11 +87,11 @@ def airbench_muon(
   Raises:
     ValueError: an option out of range.
   """
-  check_shares(momentum=momentum, filter_momentum=filter_momentum)
-  check_decay(weight_decay)
-  check_positive(bias_scale=bias_scale, head_scale=head_scale, iterations=iterations)
-  if not 0 < whiten_share <= 1:
-    raise ValueError(f'whiten_share={whiten_share!r} is refused: it must be in (0, 1]')
+  shares = {'momentum': momentum, 'filter_momentum': filter_momentum}
+  positive = {'bias_scale': bias_scale, 'head_scale': head_scale, 'iterations': iterations}
+  share_fits = 0 < whiten_share <= 1
+  wrong = [] if share_fits else [f'whiten_share={whiten_share!r} is refused: it must be in (0, 1]']
+  check_options(shares, positive, weight_decay, wrong)
   slow, fast = trace(momentum, nesterov=True), optax.trace(filter_momentum, nesterov=True)
 
   def init(params):

@@ -5,7 +5,7 @@ its own. Every one can clip the gradient first, and decay all parameters or only
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -74,8 +74,7 @@ def adamw(
   Raises:
     ValueError: an option out of range.
   """
-  check_shares(b1=b1, b2=b2)
-  check_positive(eps=eps)
+  check_options({'b1': b1, 'b2': b2}, {'eps': eps, 'clip_norm': clip_norm}, weight_decay)
   decay = _decay(weight_decay, decay_mask)
   return _counting(_clipped(clip_norm, optax.scale_by_adam(b1, b2, eps), decay))
 
@@ -103,7 +102,7 @@ def lion(
   Raises:
     ValueError: an option out of range.
   """
-  check_shares(b1=b1, b2=b2)
+  check_options({'b1': b1, 'b2': b2}, {'clip_norm': clip_norm}, weight_decay)
   return _clipped(clip_norm, optax.scale_by_lion(b1, b2), _decay(weight_decay, decay_mask))
 
 
@@ -137,9 +136,8 @@ def muon(
   Raises:
     ValueError: an option out of range.
   """
-  check_shares(momentum=momentum, b1=b1, b2=b2)
-  check_positive(eps=eps)
-  check_decay(weight_decay)
+  shares = {'momentum': momentum, 'b1': b1, 'b2': b2}
+  check_options(shares, {'eps': eps, 'clip_norm': clip_norm}, weight_decay)
 
   def both(beta):
     return optax.contrib.muon(
@@ -185,7 +183,7 @@ def _make(part, options):
 
 
 def _momentum(momentum, weight_decay, decay_mask, clip_norm, nesterov):
-  check_shares(momentum=momentum)
+  check_options({'momentum': momentum}, {'clip_norm': clip_norm}, weight_decay)
   decay = _decay(weight_decay, decay_mask)
   return _clipped(clip_norm, decay, trace(momentum, nesterov=nesterov))
 
@@ -206,12 +204,10 @@ def _clipped(clip_norm, *stages):
   """Stages in order, behind a clip of the gradient if there is one."""
   if clip_norm is None:
     return optax.chain(*stages)
-  check_positive(clip_norm=clip_norm)
   return optax.chain(optax.clip_by_global_norm(clip_norm), *stages)
 
 
 def _decay(weight_decay, decay_mask):
-  check_decay(weight_decay)
   return optax.add_decayed_weights(weight_decay, None if decay_mask == 'all' else _matrices)
 
 
@@ -244,22 +240,33 @@ def _counting(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
   return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
-def _check(values: dict[str, float], fits: Callable[[float], bool], allowed: str) -> None:
-  for name, value in values.items():
-    if not fits(value):
-      raise ValueError(f'{name}={value!r} is refused: it must be {allowed}')
+def check_options(
+  shares: Mapping[str, float],
+  positive: Mapping[str, float | None],
+  weight_decay: float,
+  others: Iterable[str] = (),
+) -> None:
+  """Refuses options that are out of range, all of them in one message.
 
+  Args:
+    shares: by name, in [0, 1).
+    positive: positive and finite, or None.
+    weight_decay: >= 0 and finite.
+    others: faults that were found already.
 
-def check_shares(**values: float) -> None:
-  """Refuses options that are not in [0, 1)."""
-  _check(values, lambda x: 0 <= x < 1, 'in [0, 1)')
-
-
-def check_positive(**values: float) -> None:
-  """Refuses options that are not positive and finite."""
-  _check(values, lambda x: 0 < x < float('inf'), 'positive and finite')
-
-
-def check_decay(weight_decay: float) -> None:
-  """Refuses a weight decay that is negative or not finite."""
-  _check({'weight_decay': weight_decay}, lambda x: 0 <= x < float('inf'), '>= 0 and finite')
+  Raises:
+    ValueError: a line for each.
+  """
+  endless = float('inf')
+  faults = [
+    f'{name}={value!r} is refused: it must be {allowed}'
+    for values, fits, allowed in (
+      (shares, lambda x: 0 <= x < 1, 'in [0, 1)'),
+      ({'weight_decay': weight_decay}, lambda x: 0 <= x < endless, '>= 0 and finite'),
+      (positive, lambda x: x is None or 0 < x < endless, 'positive and finite'),
+    )
+    for name, value in values.items()
+    if not fits(value)
+  ]
+  if faults := [*faults, *others]:
+    raise ValueError('\n'.join(faults))

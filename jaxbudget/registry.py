@@ -139,7 +139,30 @@ PREFIXES: dict[str, dict[str, str]] = {
   'selector': {'replay': 'recording'},
   'dataset': {'npz': 'path', 'folder': 'path', 'tfds': 'name'},
 }
-_PATH = re.compile(r'[~./].*|[^:]*/[^:]*', re.S)
+_PATH = re.compile(r'[~./].*|[^:]*/[^:]*|[^:]+\.npz', re.S)
+# What people call things elsewhere, in small letters.
+_ELSEWHERE = {
+  'algorithm': 'selector',
+  'arch': 'model',
+  'architecture': 'model',
+  'aug': 'augment',
+  'augmentation': 'augment',
+  'bs': 'batch_size',
+  'data': 'dataset',
+  'final_lr': 'final_learning_rate',
+  'init_lr': 'learning_rate',
+  'lr': 'learning_rate',
+  'lr_schedule': 'schedule',
+  'lr_scheduler': 'schedule',
+  'method': 'selector',
+  'min_lr': 'final_learning_rate',
+  'net': 'model',
+  'network': 'model',
+  'opt': 'optimizer',
+  'optim': 'optimizer',
+  'sampler': 'selector',
+  'wd': 'weight_decay',
+}
 CHAINED = ('augment',)  # kinds of which several make one, joined by `+`
 
 
@@ -152,7 +175,7 @@ def data_name(name: str) -> str:
   """The name of a data set, of which a path is read as people mean it.
 
   Args:
-    name: any; `./pets` and `~/pets` are folders, `some/set.npz` is a file of arrays.
+    name: any; `./pets` and `~/pets` are folders, `some/set.npz` and `set.npz` files of arrays.
 
   Returns:
     `folder:PATH` or `npz:PATH` for a path that names no kind, else the name.
@@ -163,7 +186,7 @@ def data_name(name: str) -> str:
 
 
 def closest(value: object, known: Iterable[str]) -> str | None:
-  """What somebody may have meant, in capitals or not.
+  """What somebody may have meant, in capitals or not, or by the name that others give it.
 
   Args:
     value: what was given.
@@ -175,7 +198,10 @@ def closest(value: object, known: Iterable[str]) -> str | None:
   folded: dict[str, str] = {}
   for name in known:
     folded.setdefault(name.casefold(), name)
-  close = difflib.get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.5)
+  given = str(value).casefold()
+  if _ELSEWHERE.get(given) in folded:
+    return folded[_ELSEWHERE[given]]
+  close = difflib.get_close_matches(given, folded, n=1, cutoff=0.5)
   return folded[close[0]] if close else None
 
 

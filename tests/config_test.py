@@ -83,6 +83,36 @@ def test_an_int_of_seeds_counts_them():
       config.seed_tuple(bad)
 
 
+@pytest.mark.parametrize('given', [0, -3, 'abc', 0.5, True, (), (1, 1), (0, 'a')])
+def test_seeds_are_told_as_they_were_given(given):
+  with pytest.raises(ValueError, match=rf'^seeds={re.escape(repr(given))}: give 1 to 10,000 whole'):
+    config.seed_tuple(given)
+
+
+@pytest.mark.parametrize(
+  ('key', 'meant'),
+  [
+    ('lr', "'learning_rate'"),
+    ('clip_norm', "'optimizer_options.clip_norm'"),
+    ('warmup', "'selector_options.warmup' or 'schedule_options.warmup'"),
+    ('wd', "'weight_decay'"),
+    ('method', "'selector'"),
+  ],
+)
+def test_a_key_that_others_know_is_named_as_it_is_here(key, meant):
+  said = f"unknown config key '{key}'; did you mean {meant}? (known: augment,"
+  with pytest.raises(ValueError, match='^' + re.escape(said)):
+    config.defaults(**{key: 1})
+
+
+def test_a_refusal_holds_what_was_not_refused():
+  values = config.defaults()
+  with pytest.raises(config.Refusal) as refused:
+    config.override(values, {'seeds': 0, 'epochz': 3, 'epochs': 4})
+  assert refused.value.keys == ('seeds', 'epochz') and refused.value.config.epochs == 4
+  assert config.defaults(seeds=2).seeds == (0, 1)
+
+
 @pytest.mark.parametrize('count', [20240501, 10**12, 10**100])
 def test_a_date_is_no_count_of_seeds(count):
   for attempt in (config.seed_tuple, lambda seeds: config.defaults(seeds=seeds)):
@@ -244,6 +274,43 @@ def test_a_fault_hides_no_other(values, told):
   assert len(lines) == len(told) and all(t in line for t, line in zip(told, lines, strict=True))
 
 
+@pytest.mark.parametrize(
+  ('values', 'told'),
+  [
+    ({'model': 'transformer', 'augment': 'none'}, []),
+    ({'model': 'transformer'}, []),
+    ({'task': 'regression'}, []),
+    ({'model': 'mlp', 'augment': 'none', 'task': 'regression'}, []),
+    ({'selector': 'craig', 'budget': 0.3}, []),
+    ({'augment': 'cutout', 'augment_options.size': 100}, []),
+    ({'batch_size': 100_000}, []),
+    ({'model': 'transformer', 'augment': 'none', 'model_options.heads': 5}, ['heads=5 is refused']),
+    (
+      {'selector': 'p_sgd', 'selector_options.warmup': -2, 'tta': 'miror', 'budget_unit': 'x'},
+      ["unknown budget_unit 'x'", "unknown tta 'miror'; did you mean 'mirror'?"],
+    ),
+    (
+      {'selector': 'p_sgd', 'selector_options.warmup': -2, 'schedule_options.warmup': 2.0},
+      ['warmup must be 0 or more epochs, got -2', 'warmup must be'],
+    ),
+  ],
+)
+def test_what_is_said_of_data_that_are_not_there_is_true_of_any(values, told):
+  first, *others = refused(dataset='nothere.npz', **values).splitlines()
+  assert first == 'dataset=npz:nothere.npz: no such file'
+  assert len(others) == len(told), others
+  assert all(t in line for t, line in zip(told, others, strict=True)), others
+
+
+def test_values_of_a_config_that_is_not_whole_are_judged_each_by_itself():
+  values = {'dataset': 'cifar1', 'model': 'resnet19', 'epochs': -3, 'placement': 'files'}
+  # What only another key could put right: options of the part that it names.
+  values |= {'schedule_options.milestones': 3, 'batch_size': 10**5}
+  told = grid.wrong_values(config.defaults(**values))
+  known = ['epochs=-3 is refused', "unknown dataset 'cifar1'", "unknown model 'resnet19'"]
+  assert len(told) == 3 and all(line.startswith(k) for line, k in zip(told, known, strict=True))
+
+
 @pytest.mark.parametrize('text', ['{[]:1}', '-' * 20_000 + '1', '(' * 5_000])
 def test_what_no_literal_can_be_is_text(text):
   assert config.literal(text) == text
@@ -333,6 +400,12 @@ def test_what_was_typed_after_the_config_wins_or_is_refused():
   assert values.seeds == tuple(range(7)) and values.slurm.setup == ('a',)
   with pytest.raises(ValueError, match="budget is set by the grid.*0.4.*\n.*'epoch'.*'epochs'"):
     config.override(values, {'budget': 0.4, 'epoch': 3})
+
+
+def test_an_unknown_recipe_hides_no_key_that_the_grid_sets():
+  values = config.defaults(**DIGITS, grid=({'budget': 0.3}, {'budget': 0.5}))
+  with pytest.raises(config.Refusal, match="^budget is set by the grid.*\nunknown recipe 'papr'"):
+    config.override(values, {'budget': 0.4, 'recipe': 'papr'})
 
 
 def test_what_stands_behind_the_colon_wins_or_is_refused():

@@ -152,6 +152,18 @@ def test_all_faults_in_one_message(tmp_path):
     assert part in message
 
 
+def test_what_is_wrong_with_one_array_hides_nothing_of_others(tmp_path):
+  wrong = {'x_test': GOOD['x_test'] / 1.0, 'y_train': GOOD['y_train'] * 2}
+  with pytest.raises(data.DataError) as caught:
+    data.load(save(tmp_path, **wrong))
+  told = ('x_test has dtype float64', '2 of 5 classes (labels 0..4) have no training image')
+  assert ': 2 faults: ' in str(caught.value) and all(t in str(caught.value) for t in told)
+  with pytest.raises(data.DataError) as caught:
+    data.load(save(tmp_path, x_test=GOOD['x_test'][:, :5], y_test=GOOD['y_test'] - 1))
+  told = ('train images have shape', 'y_test has negative labels')
+  assert ': 2 faults: ' in str(caught.value) and all(t in str(caught.value) for t in told)
+
+
 def test_arrays_larger_than_memory_are_refused_unread(tmp_path, monkeypatch):
   name = save(tmp_path)
   monkeypatch.setattr(npz, 'host_free_bytes', lambda: 100)

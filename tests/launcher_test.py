@@ -298,12 +298,59 @@ def test_the_version_is_that_of_the_package():
     (['--config=configs/tabel2.py'], 'there is no such file; did you mean configs/table2.py?\n'),
     (['--config=configs/quickstart.py', '--stage=trian'], 'stage'),
     ([], '--config is missing'),
+    (
+      ['--config=configs/quickstart.py', '--stage=plan', '--only=method=p_sgd'],
+      "unknown key of --only 'method'; did you mean 'selector'?",
+    ),
   ],
 )
 def test_wrong_command_lines_exit_2_without_traceback(arguments, message):
   done = run(*arguments)
   assert done.returncode == 2
   assert message in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(
+  ('arg', 'flags', 'told'),
+  [
+    (
+      'selectr=p_sgd,budgt=0.3,dataset=cifar1,model=resnet19',
+      ['--config.epochs=-3', '--config.moddel=mlp'],
+      ["'selectr'; did you mean 'selector'?", "'budgt'; did you mean 'budget'?",
+       "'moddel'; did you mean 'model'?", 'epochs=-3 is', "unknown dataset 'cifar1'",
+       "unknown model 'resnet19'"],
+    ),
+    (
+      'dataset=digits,seeds=0,budget=2.0,weight_decay=-1',
+      ['--config.optimizer_options.clip_norm=-3', '--config.selector_options.warmup=1'],
+      ['seeds=0: give 1 to', "unknown option of unif_sgd 'warmup'", 'budget=2.0 is',
+       'weight_decay=-1.0 is', 'clip_norm=-3.0 is'],
+    ),
+    (
+      'dataset=digits',
+      ['--grid=selectr=p_sgd|sgd', '--config.epochs=-3', '--config.seeds=abc'],
+      ["'selectr'; did you mean 'selector'?", "seeds='abc': give 1 to", 'epochs=-3 is'],
+    ),
+  ],
+)  # fmt: skip
+def test_what_the_command_line_says_hides_no_fault(arg, flags, told, tmp_path):
+  done = run(f'--config=single:{arg}', *flags, f'--workdir={tmp_path / "w"}')
+  lines = done.stderr.splitlines()
+  assert done.returncode == 2 and len(lines) == len(told), done.stderr
+  assert all(t in line for t, line in zip(told, lines, strict=True)), done.stderr
+  assert not (tmp_path / 'w').exists()
+
+
+def test_a_workdir_tells_its_command_where_the_config_is_missing(tmp_path, capsys):
+  work = tmp_path / 'w'
+  command = f"python launch.py '--config=single:x=(1, 2)' --workdir={work} --stage=plan"
+  assert launcher.launch(config.defaults(**TINY), work, 'plan', command=command) == 0
+  done = run(f'--workdir={work}', '--stage=retry')
+  again = f"python launch.py '--config=single:x=(1, 2)' --workdir={work} --stage=retry"
+  assert done.returncode == 2
+  assert done.stderr == f'refused: --config is missing; the command for {work} is: {again}\n'
+  done = run(f'--workdir={tmp_path / "none"}', '--stage=retry')
+  assert done.stderr == 'refused: --config is missing, e.g. --config=quickstart\n'
 
 
 def test_own_npz_trains_and_is_known_by_its_content(tmp_path):

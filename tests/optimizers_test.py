@@ -135,6 +135,10 @@ def test_equal_options_are_the_identical_object():
   ('adamw', {'eps': 0.0}, r'eps=0.0 is refused: it must be positive and finite'),
   ('lion', {'eps': 1e-8}, r"unknown option of lion 'eps'"),
   ('muon', {'weight_decay': -1.0}, r'weight_decay=-1.0 is refused: it must be >= 0 and finite'),
+  ('sgd', {'weight_decay': -1, 'clip_norm': -3}, r'^weight_decay=-1.0 .*\nclip_norm=-3.0 is'),
+  ('muon', {'b1': 2, 'eps': 0, 'weight_decay': -1}, r'^b1=2.0 .*\nweight_decay=-1.0 .*\neps=0.0'),
+  ('airbench_sgd', {'momentum': 1, 'whiten_share': 2}, r'^momentum=1.0 .*\nwhiten_share=2.0 is'),
+  ('airbench_muon', {'head_scale': 0, 'whiten_share': 0}, r'^head_scale=0.0 .*\nwhiten_share=0.0'),
   ('adamw', {'decay_mask': 'matrix'}, r"'all' or 'matrices'; did you mean 'matrices'\?"),
   ('adam', {}, r"unknown optimizer 'adam'; did you mean 'adamw'\?"),
 ])  # fmt: skip

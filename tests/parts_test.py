@@ -264,7 +264,9 @@ def test_a_network_without_features_is_no_match_for_who_wants_them(mine, capsys)
   ('name', 'said'),
   [
     ('mine.rank:rnk', "has no attribute 'rnk'; did you mean 'rank'"),
-    ('mine.ranc:rank', "there is no module 'mine.ranc'"),
+    ('mine.ranc:rank', "there is no module 'mine.ranc' (known: "),
+    ('recent_losss:recent_loss', "there is no module 'recent_losss' (known: "),
+    ('repay:recording', "no module 'repay'; did you mean 'replay:RECORDING'? (known: "),
     ('mine.broken:f', 'importing it raised SyntaxError'),
     ('mine.needs:f', "importing it raised ModuleNotFoundError: No module named 'absent'"),
     ('mine.leaves:f', 'importing it raised SystemExit'),

@@ -1,9 +1,30 @@
-"""Names in the order of their numbers."""
+"""Names: what they may mean, and their order by number."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxbudget.registry import by_number
+from jaxbudget.registry import by_number, closest, data_name
+
+
+@pytest.mark.parametrize(
+  ('name', 'read'),
+  [
+    ('img.npz', 'npz:img.npz'), ('./img.npz', 'npz:./img.npz'), ('a/b.npz', 'npz:a/b.npz'),
+    ('npz:img.npz', 'npz:img.npz'), ('./pets', 'folder:./pets'), ('pets', 'pets'), ('npz', 'npz'),
+    ('.npz', 'npz:.npz'), ('mine.data:img.npz', 'mine.data:img.npz'),
+  ],
+)  # fmt: skip
+def test_a_bare_path_is_what_its_name_says(name, read):
+  assert data_name(name) == read
+
+
+def test_everyday_names_are_understood():
+  keys = ['slurm', 'learning_rate', 'model', 'selector', 'optimizer', 'seeds']
+  for name, meant in (('lr', 'learning_rate'), ('Method', 'selector'), ('optim', 'optimizer')):
+    assert closest(name, keys) == meant
+  assert closest('lr', ['lr']) == 'lr' and closest('selectr', keys) == 'selector'
+  assert closest('method', ['methods']) == 'methods' and closest('lr', ['width']) is None
 
 
 @given(st.lists(st.integers(0, 10**30), unique=True), st.integers(0, 9))

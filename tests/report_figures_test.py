@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -23,6 +25,17 @@ def simple(y=1.0, title='t'):
 
 def drawing(name, y=1.0):
   return drawings.Drawing(name, 'title', 'caption', lambda: simple(y))
+
+
+def test_a_worker_whose_launch_was_killed_ends_quietly():
+  worker = subprocess.Popen(
+    [sys.executable, '-P', picture.__file__],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+  )  # fmt: skip
+  worker.stdout.close()  # as the end of its reader does
+  worker.stdout = None
+  _, said = worker.communicate(json.dumps(simple()) + '\n', timeout=120)
+  assert (worker.returncode, said) == (1, '')
 
 
 @pytest.fixture

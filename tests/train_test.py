@@ -265,7 +265,9 @@ def test_divergence_is_told_with_its_place(dataset, tmp_path, capsys):
   assert bad['epoch'] >= 1 and bad['row'] >= 0 and 'not finite' in bad['error']
   assert f'epoch {bad["epoch"]}, row {bad["row"]}' in capsys.readouterr().out
   again = local.run_all(runs, datasets, tmp_path, Console())
-  assert again == 1 and 'failed earlier' in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert again == 1 and f'failed earlier: {runs[0].run_id}: ' in said
+  assert '(to try again: --stage=retry with the same --config; of api.run, remove ' in said
 
 
 def test_the_last_step_may_diverge_too(values, tmp_path):

@@ -152,21 +152,28 @@ def array_faults(arrays: Mapping[str, np.ndarray], num_names: int = 0) -> list[s
   Returns:
     One phrase for each fault.
   """
-  faults = []
+  faults, sound = [], {}
   for split in ('train', 'test'):
     image, label = arrays.get(f'x_{split}'), arrays.get(f'y_{split}')
+    found = {}
     if image is not None:
-      faults += _INPUT_FAULTS[_kind(image)](f'x_{split}', image)
+      found[f'x_{split}'] = _INPUT_FAULTS[_kind(image)](f'x_{split}', image)
     if label is not None:
-      faults += _label_faults(f'y_{split}', label, numbers_fit=not num_names)
+      found[f'y_{split}'] = _label_faults(f'y_{split}', label, numbers_fit=not num_names)
+    for key, own in found.items():
+      faults += own
+      sound |= {} if own else {key: arrays[key]}
     if np.ndim(image) and np.ndim(label) and len(image) != len(label):
       kind = _kind(image) if _kind(image) == 'images' else 'inputs'
       faults.append(f'x_{split} has {len(image)} {kind} but y_{split} {len(label)} labels')
-  if not faults and len(arrays) == len(KEYS):
-    return _joint_faults(*(arrays[key] for key in KEYS), num_names)
-  label = arrays.get('y_train')
-  if not faults and label is not None and label.dtype.kind != 'f':
-    return _class_faults(label, label, num_names)
+  # What two arrays are together is seen of those that are sound, whatever is wrong with others.
+  inputs, labels = ([sound.get(f'{x}_{s}') for s in ('train', 'test')] for x in 'xy')
+  if all(x is not None for x in inputs):
+    faults += _input_pair_faults(*inputs)
+  if all(y is not None for y in labels):
+    faults += _label_pair_faults(*labels, num_names)
+  elif labels[0] is not None and labels[0].dtype.kind != 'f':
+    faults += _class_faults(labels[0], labels[0], num_names)
   return faults
 
 
@@ -237,14 +244,18 @@ def _not_finite(array: np.ndarray) -> str:
   return f' (it holds {count} NaN or infinite values)' if count else ''
 
 
-def _joint_faults(train_image, train_label, test_image, test_label, num_names) -> list[str]:
-  faults = []
+def _input_pair_faults(train_image, test_image) -> list[str]:
   kinds = [_kind(x) for x in (train_image, test_image)]
   shapes = [_INPUTS[_kind(x)](x[:1]).shape[1:] for x in (train_image, test_image)]
   if kinds[0] != kinds[1]:
-    faults.append(f'training inputs are {kinds[0]} but test inputs {kinds[1]}')
-  elif shapes[0] != shapes[1]:
-    faults.append(f'train {kinds[0]} have shape {shapes[0]} but test {kinds[0]} {shapes[1]}')
+    return [f'training inputs are {kinds[0]} but test inputs {kinds[1]}']
+  if shapes[0] != shapes[1]:
+    return [f'train {kinds[0]} have shape {shapes[0]} but test {kinds[0]} {shapes[1]}']
+  return []
+
+
+def _label_pair_faults(train_label, test_label, num_names) -> list[str]:
+  faults = []
   numbers = [y.dtype.kind == 'f' for y in (train_label, test_label)]
   if any(numbers):
     widths = [_label(y).shape[1:] for y in (train_label, test_label)]
@@ -254,7 +265,7 @@ def _joint_faults(train_image, train_label, test_image, test_label, num_names) -
     elif widths[0] != widths[1]:
       faults.append(f'y_train has {widths[0][0]} numbers a sample but y_test {widths[1][0]}')
     return faults
-  return faults + _class_faults(train_label, test_label, num_names)
+  return _class_faults(train_label, test_label, num_names)
 
 
 def _class_faults(train_label, test_label, num_names) -> list[str]:

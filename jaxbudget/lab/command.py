@@ -10,6 +10,7 @@
 
 # Only flags live here; the stages are in launcher.py.
 
+import contextlib
 import difflib
 import gc
 import os
@@ -18,7 +19,7 @@ import re
 import shlex
 import shutil
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -103,7 +104,7 @@ def main(argv: list[str]) -> int:
   if len(argv) > 1:
     return launcher.refuse(f'unexpected arguments: {" ".join(argv[1:])}')
   if _CONFIG.value is None and not (_WORKDIR.value and _STAGE.value in _NO_CONFIG):
-    return launcher.refuse('--config is missing, e.g. --config=quickstart')
+    return launcher.refuse(_no_config())
   return launcher.launch(
     _CONFIG.value,
     workdir=pathlib.Path(_WORKDIR.value or f'runs/{_config_name()}'),
@@ -119,6 +120,21 @@ def main(argv: list[str]) -> int:
     distributed=_DISTRIBUTED.value,
     figures=_FIGURES.value,
   )
+
+
+def _no_config() -> str:
+  """Says that there is no config, and how the workdir was launched if it is known."""
+  from jaxbudget.lab.sweep import plan_file
+
+  known = plan_file.command(pathlib.Path(_WORKDIR.value).expanduser()) if _WORKDIR.value else ''
+  if not known:
+    return '--config is missing, e.g. --config=quickstart'
+  if known.startswith('api.run('):
+    return f'--config is missing; {_WORKDIR.value} was planned by {known}'
+  with contextlib.suppress(ValueError):  # it is no command line
+    words = [word for word in shlex.split(known) if not re.match('--?stage=', word)]
+    known = shlex.join([*words, f'--stage={_STAGE.value}'])
+  return f'--config is missing; the command for {_WORKDIR.value} is: {known}'
 
 
 def _program() -> list[str]:
@@ -141,7 +157,7 @@ def _config_name() -> str:
 
 def _parse(argv: list[str]) -> list[str]:
   """Parses flags; a config that cannot be read is refused like any other fault."""
-  message = ''
+  message, overrides = '', {}
   try:
     argv, overrides = _overrides(argv)
     rest = flags.FLAGS(argv)
@@ -155,7 +171,8 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
   except (flags.Error, ValueError, TypeError, OSError) as e:
     # What a config file refuses comes with a traceback; what it says is enough.
-    message = str(e).rpartition('\nValueError: ')[2]
+    said = re.split(r'\n(?:ValueError|jaxbudget\.lab\.config\.Refusal): ', str(e))[-1]
+    message = '\n'.join(dict.fromkeys([*said.splitlines(), *_others(e, overrides)]))
   except Exception as e:  # a config file is a program, anything can happen in it
     said = str(e).strip().splitlines() or ['']
     message = f'the config cannot be read: {type(e).__name__}: {said[-1].strip()}'
@@ -166,6 +183,31 @@ def _parse(argv: list[str]) -> list[str]:
   faults = message.strip().splitlines()
   print(plain.text('\n  '.join(['refused: ' + faults[0], *faults[1:]])), file=sys.stderr)
   sys.exit(2)
+
+
+def _others(error: BaseException | None, overrides: dict[str, str]) -> list[str]:
+  """What else is wrong where values were refused, so that no fault waits for another's end."""
+  from jaxbudget.lab import config as config_lib
+
+  while error and not (isinstance(error, config_lib.Refusal) and error.config is not None):
+    error = error.__context__  # flags wrap it
+  if error is None:
+    return []
+  faults, keys = [], [*error.keys]
+  try:  # what stands behind the colon was refused before these were looked at
+    config_lib.override(error.config, _read(overrides))
+  except config_lib.Refusal as e:
+    faults, keys = str(e).splitlines(), [*keys, *e.keys]
+  from jaxbudget.lab.sweep import inputs  # JAX is not needed for less
+
+  return faults + inputs.others(config_lib.Refusal('', error.config, keys))
+
+
+def _read(overrides: dict[str, str]) -> dict[str, Any]:
+  """The values of --config.KEY=VALUE."""
+  from jaxbudget.lab import config as config_lib
+
+  return {key: config_lib.literal(text) for key, text in overrides.items()}
 
 
 def _set(config, grid: str | None, overrides: dict[str, str], arg: str = '') -> None:
@@ -179,14 +221,16 @@ def _set(config, grid: str | None, overrides: dict[str, str], arg: str = '') -> 
       alternatives.multiply(config, found)
   except ValueError as e:
     faults.append(str(e))
+  refused, values = ['grid'] if faults else [], _read(overrides)
   try:
-    values = {key: config_lib.literal(text) for key, text in overrides.items()}
     config_lib.override(config, values)
-  except ValueError as e:
+  except config_lib.Refusal as e:
     faults.append(str(e))
-  faults = faults or config_lib.overruled(arg, config, values)
+    refused += e.keys
+  if not faults:
+    faults, refused = config_lib.overruled(arg, config, values), ['recipe']
   if faults:
-    raise ValueError('\n'.join(faults))
+    raise config_lib.Refusal('\n'.join(faults), config, refused)
 
 
 def _packaged(given: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxbudget import factories, options, recipes, registry
+from jaxbudget import factories, listing, options, recipes, registry
 from jaxbudget.lab.frozen_config import FrozenConfig
 
 # Keys that cannot change a number in a result: not part of a run's identity.
@@ -44,6 +44,21 @@ SHORT = {
   'momentum': 'optimizer_options.momentum',
   'weight_decay': 'optimizer_options.weight_decay',
 }
+
+
+class Refusal(ValueError):
+  """Values that a config does not take.
+
+  Attributes:
+    config: with all other values; None where more would have come.
+    keys: those that were refused.
+  """
+
+  def __init__(
+    self, message: str, config: ConfigDict | None = None, keys: Iterable[str] = ()
+  ) -> None:
+    super().__init__(message)
+    self.config, self.keys = config, tuple(keys)
 
 
 def defaults(**overrides: Any) -> ConfigDict:
@@ -273,9 +288,9 @@ def apply(config: ConfigDict, values: Mapping[str, Any]) -> None:
       taken as they are: `cells` knows the parts.
 
   Raises:
-    ValueError: unknown keys and values of the wrong type, all in one message.
+    Refusal: unknown keys and values of the wrong type, all in one message.
   """
-  faults = []
+  faults, refused = [], []
   for key, value in flatten(expand(values)):
     *path, leaf = full_key(key).split('.')
     value = options.python(value)
@@ -288,8 +303,9 @@ def apply(config: ConfigDict, values: Mapping[str, Any]) -> None:
         _set_key(config, path, leaf, value)
     except (TypeError, ValueError) as e:
       faults.append(str(e) if isinstance(e, ValueError) else f'{key}={value!r}: {e}')
+      refused.append(key)
   if faults:
-    raise ValueError('\n'.join(faults))
+    raise Refusal('\n'.join(faults), keys=refused)
 
 
 def override(config: ConfigDict, values: Mapping[str, Any]) -> None:
@@ -300,22 +316,22 @@ def override(config: ConfigDict, values: Mapping[str, Any]) -> None:
     values: by key, dotted for options, as `parse_arg` and `literal` read them.
 
   Raises:
-    ValueError: unknown keys, values of the wrong type, and keys that the grid sets itself: all
-      in one message.
+    Refusal: unknown keys, values of the wrong type, and keys that the grid sets itself: all in
+      one message, with what was made of the others.
   """
-  faults = []
+  faults, refused = [], []
   try:
     apply(config, values)
   except ValueError as e:
-    faults.append(str(e))
+    faults, refused = [str(e)], list(e.keys if isinstance(e, Refusal) else ['recipe'])
   own = gridded(config)  # a grid may have been typed too
+  twice = {key: value for key, value in flatten(values) if full_key(key) in own}
   faults = [
     f'{key} is set by the grid of this config, cell by cell: it cannot be {value!r} for all'
-    for key, value in flatten(values)
-    if full_key(key) in own
+    for key, value in twice.items()
   ] + faults
   if faults:
-    raise ValueError('\n'.join(faults))
+    raise Refusal('\n'.join(faults), config, [*twice, *refused])
 
 
 def gridded(config: ConfigDict) -> set[str]:
@@ -337,7 +353,10 @@ def _set_key(config, path, leaf, value) -> None:
     place = place[step]
     if not isinstance(place, ConfigDict):
       raise ValueError(f'{".".join((*path, leaf))}={value!r}: {step} has one value, no keys')
-  registry.check('config key' if not path else f'key of {path[-1]}', leaf, place.keys())
+  if path:
+    registry.check(f'key of {path[-1]}', leaf, place.keys())
+  elif leaf not in place:
+    _refuse_key(leaf, (*place.keys(), *SHORT))
   kind = place.get_type(leaf)
   if value is None:
     raise TypeError('it cannot be None')
@@ -359,6 +378,21 @@ def _set_key(config, path, leaf, value) -> None:
       place[leaf] = value
   except TypeError:
     raise TypeError(f'it must be {_TYPES[kind]}') from None
+
+
+def _refuse_key(key: str, known: Iterable[str]) -> None:
+  """Refuses a key that no config has.
+
+  Raises:
+    ValueError: with the closest match; of the option of a part, with the keys that set it.
+  """
+  entries = {name: listing.entries(kind).values() for kind, name in OPTION_KEYS.items()}
+  owners = [name for name, parts in entries.items() if any(key in e.options for e in parts)]
+  if owners:
+    spelt = ' or '.join(repr(f'{name}.{key}') for name in owners)
+    listed = ', '.join(known)
+    raise ValueError(f'unknown config key {key!r}; did you mean {spelt}? (known: {listed})')
+  registry.check('config key', key, known)
 
 
 _TYPES = {
@@ -431,6 +465,7 @@ def seed_tuple(seeds: int | Iterable[int]) -> tuple[int, ...]:
   Raises:
     ValueError: not whole numbers, negative, repeated or none at all.
   """
+  given = seeds
   if isinstance(seeds, int) and not isinstance(seeds, bool):
     if seeds > MOST_SEEDS:
       raise ValueError(
@@ -443,6 +478,8 @@ def seed_tuple(seeds: int | Iterable[int]) -> tuple[int, ...]:
   whole = all(isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**31 for s in seeds)
   if not whole or not seeds or len(set(seeds)) < len(seeds) or len(seeds) > MOST_SEEDS:
     shown = f'{seeds}' if len(seeds) <= 10 else f'({str(seeds[:10])[1:-1]}, ...)'
+    if isinstance(given, str) or not isinstance(given, Iterable):
+      shown = repr(given)
     raise ValueError(
       f'seeds={shown}: give 1 to {MOST_SEEDS:,} whole numbers from 0 to 2**31 - 1, each once, or a '
       'count n for 0..n-1'

@@ -20,6 +20,7 @@ import functools
 import io
 import json
 import math
+import os
 import sys
 import textwrap
 import traceback
@@ -299,7 +300,10 @@ def main() -> None:
       answer = {kind: base64.b64encode(content).decode() for kind, content in files.items()}
     except Exception:  # whatever it is, the other end says it
       answer = {'error': traceback.format_exc()}
-    print(json.dumps(answer), flush=True)
+    try:
+      print(json.dumps(answer), flush=True)
+    except BrokenPipeError:  # the launch was killed, and nobody is left to tell
+      os._exit(1)  # at an orderly end Python would complain of the pipe once more
 
 
 if __name__ == '__main__':

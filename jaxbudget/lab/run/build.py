@@ -139,6 +139,27 @@ def build(cell: FrozenConfig, info: Info, spent: int = 0) -> Parts:
   )  # fmt: skip
 
 
+def check_values(cell: FrozenConfig, info: Info) -> None:
+  """Refuses values that are wrong whatever the others are.
+
+  Args:
+    cell: config of one cell.
+    info: of its data set.
+
+  Raises:
+    ValueError: every such fault, one a line.
+  """
+  faults: list[str] = []
+  _check_numbers(cell, info, faults)
+  # A placement is right or wrong with the data set.
+  faults = [fault for fault in faults if not fault.startswith('placement=')]
+  _attempt(faults, registry.check, 'fidelity', cell.fidelity, fidelity.PRESETS)
+  for kind in _ORDER:
+    _attempt(faults, factories.chain, kind, cell[kind])
+  if faults:
+    raise ValueError('\n'.join(faults))
+
+
 def _make_selector(
   cell, info: Info, spec: Spec, part: Part, options: Mapping[str, Any], spent: int
 ) -> tuple[Budget, Scoring, Selector]:
@@ -333,14 +354,14 @@ def _check_numbers(cell: Mapping[str, Any], info: Info, faults: list[str]) -> No
   need('placement', lambda p: p != 'files' or in_files, 'files is for folder:PATH and imagenet')
   need('shared_by', lambda m: m >= 1, 'at least 1 run')
   need('validation', lambda x: x >= 0, '0 (none) or a number of images')
-  try:
-    check_part(cell['train_part'])
-    registry.check('placement', cell['placement'], PLACEMENTS)
-    registry.check('budget_unit', cell['budget_unit'], ledger.BUDGET_UNITS)
-    registry.check('matmul_precision', cell['matmul_precision'], precision.PRECISIONS)
-    registry.check('tta', cell['tta'], TEST_TIME if info.kind == 'images' else ('none',))
-  except ValueError as e:
-    faults.append(str(e))
+  _attempt(faults, check_part, cell['train_part'])
+  for key, known in {
+    'placement': PLACEMENTS,
+    'budget_unit': ledger.BUDGET_UNITS,
+    'matmul_precision': precision.PRECISIONS,
+    'tta': TEST_TIME if info.kind == 'images' else ('none',),
+  }.items():
+    _attempt(faults, registry.check, key, cell[key], known)
   for key, value in _numbers(cell):
     if any(fault.startswith(f'{key}=') for fault in faults):
       continue

@@ -141,7 +141,10 @@ def settled(run: Run, directory: pathlib.Path, say: Callable[[str], None]) -> st
     return None
   _tidy(directory)
   if state.name == FAILED:
-    say(f'failed earlier: {run.run_id}: {state.why} (remove {directory} to try again)')
+    say(
+      f'failed earlier: {run.run_id}: {state.why} (to try again: --stage=retry with the same '
+      f'--config; of api.run, remove {directory})'
+    )
     return FAILED
   damage = damaged(directory)
   for what in damage:

@@ -3,16 +3,16 @@
 import collections
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxbudget import data
+from jaxbudget import data, factories
 from jaxbudget.lab import cells
 from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run import identity
-from jaxbudget.lab.run.build import build
+from jaxbudget.lab.run.build import build, check_values
 from jaxbudget.lab.run.run import Run, data_key, label, must_be_read, where
 from jaxbudget.lab.sweep import needs, plan_file
 from jaxbudget.parts import part_size
@@ -95,8 +95,46 @@ def _with_selection(runs: Mapping[str, Run]) -> list[Run]:
   ]
 
 
-# Stands in for data that cannot be read, so that the other faults of a cell come out too.
-_STAND_IN = data.Info('', 10**6, 10**4, 10, (32, 32, 3), (0.5,) * 3, (0.5,) * 3, flip=0.0, pad=4)
+def wrong_values(config: ConfigDict) -> list[str]:
+  """What is wrong with single values of a config that is not whole.
+
+  Args:
+    config: with or without a grid.
+
+  Returns:
+    A fault for each, but none of what values are together.
+
+  Raises:
+    ValueError: the grid is not one.
+  """
+  laid_out = cells.lay_out(config)
+  faults = [_whatever_data(check_values, cell.config) for cell in laid_out]
+  return cells.tell(laid_out, faults).splitlines()
+
+
+def _whatever_data(check: Callable, cell) -> list[str]:
+  """What is wrong with a cell whose data are not known.
+
+  They are taken to be what network and task want, once more and once less of them: what is
+  wrong either way is no fault of the data.
+  """
+  try:
+    tokens = 'vocabulary' in factories.find('model', cell.model).options
+  except ValueError:  # `check` tells it
+    tokens = False
+  numbers = {'label_mean': (0.0,), 'label_std': (1.0,)} if cell.task == 'regression' else {}
+  told = []
+  for name, size, side, classes in (('more', 10**6, 1024, 10), ('less', 50_000, 512, 9)):
+    kind = {'image_shape': (side, side, 3), 'mean': (0.5,) * 3, 'std': (0.5,) * 3}
+    if tokens:
+      kind = {'image_shape': (side,), 'mean': (), 'std': (), 'vocabulary': side}
+    count = 1 if numbers else classes
+    info = data.Info(name, size, 10**4, count, flip=0.0, pad=0, **kind, **numbers)
+    try:
+      check(cell, info)
+    except ValueError as e:
+      told.append(str(e).splitlines())
+  return [fault for fault in told[0] if fault in told[1]] if len(told) == 2 else []
 
 
 def _assemble(cell, charge, datasets):
@@ -109,11 +147,7 @@ def _assemble(cell, charge, datasets):
     fault = str(e)
     if 'dataset' not in fault:
       fault = f'dataset={fault if fault.startswith(cell.dataset) else f"{cell.dataset}: {fault}"}'
-    try:
-      build(cell, _STAND_IN)
-    except ValueError as others:
-      raise ValueError(f'{fault}\n{others}') from None
-    raise data.DataError(fault) from e
+    raise data.DataError('\n'.join([fault, *_whatever_data(build, cell)])) from e
   info = dataclasses.replace(info, num_train=part_size(info.num_train, cell.train_part))
   charged = charge.spent(cell.shared_by, info.num_train)
   read = dataset if must_be_read(cell) else None

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jaxbudget import data, paths
+from jaxbudget import data, factories, paths
 from jaxbudget.lab import cells
+from jaxbudget.lab import config as config_lib
 from jaxbudget.lab.run import provenance
 from jaxbudget.lab.run.run import Run, data_key, must_be_read, where
 from jaxbudget.lab.sweep import grid
@@ -74,6 +75,28 @@ def begin(config: ConfigDict) -> tuple[dict[Any, data.Dataset], list[Run]]:
   if faults:
     raise ValueError('\n'.join(faults))
   return planned
+
+
+def others(refusal: config_lib.Refusal) -> list[str]:
+  """What else is wrong with a config of which values were refused.
+
+  Args:
+    refusal: with the others.
+
+  Returns:
+    A fault for each. Where only seeds were refused nothing else is in doubt; without other keys
+    there is no telling what those that are there were to be together.
+  """
+  factories.search_last(os.curdir)
+  try:
+    if set(refusal.keys) != {'seeds'}:
+      return grid.wrong_values(refusal.config)
+    begin(refusal.config)
+  except ValueError as e:
+    return str(e).splitlines()
+  except (OSError, RuntimeError, MemoryError):
+    pass  # of data or devices; said when these are asked for in earnest
+  return []
 
 
 def plan_runs(config: ConfigDict) -> tuple[dict[Any, data.Dataset], list[Run]]:

@@ -148,6 +148,14 @@ def entries(workdir: pathlib.Path) -> list[dict[str, Any]]:
   ]
 
 
+def command(workdir: pathlib.Path) -> str:
+  """What planned a workdir last, a command line or a call of `api.run`; empty if nobody knows."""
+  content = files.read_json(workdir / FILE)
+  sound = isinstance(content, dict) and files.seal_holds(content)
+  found = content.get('command') if sound else None
+  return found if isinstance(found, str) else ''
+
+
 _TYPES = {'epochs_run': int, 'planned': dict, 'paper': list, SUPERSEDED: bool}
 
 
