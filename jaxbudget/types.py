@@ -403,9 +403,9 @@ class Model(NamedTuple):
       `train=False` the model state comes back unchanged.
     features: `(params, model_state, image) -> f32[n,D]`, penultimate activations in eval
       mode, scaled such that outputs are their product with the last weights, and a bias.
-    head_bias: whether outputs have that bias; without it the last layer's gradients have none.
     prepare: `(params, model_state, images) -> (params, model_state)`, what is computed of the
       first training images, as evaluation sees them, before a run: see `engine.prepare`.
+    head_bias: whether outputs have that bias; without it the last layer's gradients have none.
   """
 
   init: Callable[[Key], tuple[Any, Any]]
