@@ -144,6 +144,18 @@ def test_who_was_never_seen_is_not_easy():
   assert set(np.unique(weight).tolist()) == {0.0, 1.0}  # a uniform epoch
 
 
+def test_who_was_in_no_batch_does_not_raise_the_mean():
+  selector = infobatch.infobatch(spec(16, 4), 0.5, batch_score=True)
+  state = selector.init(KEY)
+  for members, loss in ((range(4), 4.0), (range(4, 8), 6.0)):  # mean 5
+    state = jax.jit(selector.update)(state, batch_of(members), said([math.exp(-loss)] * 4))
+  plan = jax.jit(selector.plan)(state, KEY, jnp.int32(1))[1]
+  weight = {int(i): float(w) for i, w in zip(plan.index.ravel(), plan.weight.ravel(), strict=True)}
+  easy = {weight[i] for i in range(4) if weight.get(i, 0) > 0}
+  hard = {weight[i] for i in range(4, 16) if weight.get(i, 0) > 0}
+  assert len(hard) == 1 and easy and not easy & hard  # 0 to 3 alone lie below it
+
+
 def test_infobatch_weights_are_unbiased():
   loss = np.array([1, 2, 3, 6, 2, 2, 9, 1], np.float32)
   total = np.zeros(8)

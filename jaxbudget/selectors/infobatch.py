@@ -161,7 +161,7 @@ def infobatch(
     return order[front], weight[front], jnp.sum(stays, dtype=jnp.int32)
 
   def plan(state, key, epoch):
-    loss = scores.batch_means(state) if batch_score else state
+    loss = jnp.where(state.share > 0, scores.batch_means(state), jnp.inf) if batch_score else state
     index, weight, used = (exact_plan if exact else original_plan)(loss, key, epoch)
     room = padded * size
     index, weight = (jnp.pad(x, (0, max(0, room - count)))[:room] for x in (index, weight))
