@@ -242,6 +242,15 @@ def test_scores_that_nobody_took_do_not_count_as_cheaper():
   assert words.sentences(found[:1]) == []
 
 
+def test_runs_that_give_way_to_those_of_other_code_are_told(capsys):
+  before = rows_of(50.0, range(3)).assign(cell='a', commit='old')
+  report._say_replaced(before, before.assign(commit='new')[:2])
+  told = ''.join(capsys.readouterr())
+  assert 'a: 2 runs of commit old give way to those of new' in told
+  report._say_replaced(before, before)
+  assert not any(capsys.readouterr())
+
+
 def test_limits_are_read_off_the_runs():
   keys = {'set': 'fashion', 'budget_unit': 'backward', 'forward_scored': 0, 'realised_budget': 0.1}
   alike = [

@@ -70,6 +70,8 @@ def _fault(told: argparse.Namespace) -> str:
 def gather(workdirs: Sequence[pathlib.Path], out: pathlib.Path, commit: str = '') -> None:
   """Puts the runs of workdirs to those that are there, and writes both tables.
 
+  A run takes the place of one of the same cell, seed and machine, of other code too; that is said.
+
   Args:
     workdirs: of the launcher.
     out: folder of the tables.
@@ -81,11 +83,20 @@ def gather(workdirs: Sequence[pathlib.Path], out: pathlib.Path, commit: str = ''
   runs, curves = results.read(workdirs, commit)
   if (out / results.RESULTS).exists():
     before = results.load(out), pd.read_csv(out / results.CURVES, dtype={'machine': str})
+    _say_replaced(before[0], runs)
     runs = _together(before[0], runs, ['cell', 'seed', 'machine'])
     curves = _together(before[1], curves, ['cell', 'seed', 'machine', 'epoch'])
   runs = runs.sort_values(['part', 'set', 'cell', 'seed', 'machine'])
   results.check(runs)
   results.write(out, runs, curves.sort_values(['cell', 'seed', 'machine', 'epoch']))
+
+
+def _say_replaced(before: pd.DataFrame, now: pd.DataFrame) -> None:
+  """Notes runs of other code that go, while what was compared with them stays."""
+  both = before.merge(now, on=['cell', 'seed', 'machine'], suffixes=('', '_now'))
+  gone = both[both['commit'] != both['commit_now']]
+  for (cell, old, new), own in gone.groupby(['cell', 'commit', 'commit_now']):
+    results.tell(f'{cell}: {len(own)} runs of commit {old} give way to those of {new}')
 
 
 def _together(before: pd.DataFrame, now: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

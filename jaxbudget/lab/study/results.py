@@ -16,7 +16,9 @@ from jaxbudget.lab.run import files, identity, run_state
 
 # Runs that others need have seeds of their own, counted down from the largest there is.
 _NEEDED = 2**30
-_ENGINE = 1  # a number of the code: that of the first runs, by which cells and machines are told
+# A number of the code, in the ids of cells and machines: always that of the first runs, so that a
+# run of newer code is of the same cell. What code a run was trained with `commit` alone tells.
+_ENGINE = 1
 _KEYS = (
   'selector', 'augment', 'schedule', 'budget', 'budget_unit', 'fidelity', 'epochs', 'batch_size',
   'score_every', 'score_size', 'shared_by',
@@ -50,8 +52,8 @@ def read(
   Returns:
     (runs, curves). `runs` has a row a run: `part`, `set`, `cell`, `seed`, what it was, `options` of
     its method as JSON, figures, `cost` in full trainings with all that is charged, `machine` (a
-    digest of everything it was computed under), `commit`, `command`. `curves` has a row an epoch
-    that was evaluated.
+    digest of everything it was computed under, its code apart), `commit`, `command`. `curves` has
+    a row an epoch that was evaluated.
 
   Raises:
     ValueError: one name stands for several sets of images, or for several networks on one.
@@ -179,7 +181,7 @@ def _row(config: Mapping[str, Any], result: Mapping[str, Any], commit: str) -> d
 
 
 def _cell(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-  """The id of a cell, by the content of the run; `commit` tells which code it was trained with."""
+  """The id of a cell, by the content of the run: the same for any code, which `commit` tells."""
   name = result['cell_id'].rpartition('-')[0]
   return f'{name}-{identity.digest({**config["identity"], "engine": _ENGINE})}'
 
