@@ -251,19 +251,6 @@ def test_a_source_refuses_samples_that_it_does_not_have():
 # --- images that are missing ----------------------------------------------------------
 
 
-class Gappy(HostImages):
-  """Images some of which are missing, and may be left out."""
-
-  present, gone = np.ones((1, 1), bool), ()
-
-  def walk(self, walk):
-    for first, chunk in zip(walk.firsts, super().walk(walk), strict=True):
-      index = walk.index[first : first + walk.rows]
-      self.present = np.ones(chunk.shape[:2], bool)
-      self.present[: len(index)] = ~np.isin(index, self.gone)
-      yield chunk
-
-
 def with_gaps(name, gone, fill, options=None):
   """Trains with mixed images and a network that has statistics of batches."""
 
@@ -285,7 +272,7 @@ def with_gaps(name, gone, fill, options=None):
   model = toys.MODEL._replace(init=init, apply=apply)
   image = np.array(toys.data().image)
   image[list(gone)] = fill
-  data = Data(Gappy(image), toys.data().label)
+  data = Data(toys.Gappy(image), toys.data().label)
   data.image.gone = gone
   began = engine.start(spec, model, augment, selector, make_optimizer(), 1.0)
   trained, progress = engine.train_rows(engine.begin_epoch(began, 0), data, 0.1)

@@ -16,7 +16,6 @@ from jaxbudget.lab.run.flops import model_flops
 from jaxbudget.lab.sweep import grid
 from jaxbudget.models import make_model
 from jaxbudget.optimizers import make_optimizer
-from jaxbudget.placement import HostImages
 from jaxbudget.selectors import make_selector
 from jaxbudget.selectors.proxy_filter import proxy_filter
 from jaxbudget.testing import check_selector
@@ -162,25 +161,12 @@ def test_refusals(options, said):
     make_selector('proxy_filter', toys.SPEC, 0.5, options)
 
 
-class Gappy(HostImages):
-  """Images some of which are missing, and are noise in their places."""
-
-  present, gone = np.ones((1, 1), bool), ()
-
-  def walk(self, walk):
-    for first, chunk in zip(walk.firsts, super().walk(walk), strict=True):
-      index = walk.index[first : first + walk.rows]
-      self.present = np.ones(chunk.shape[:2], bool)
-      self.present[: len(index)] = ~np.isin(index, self.gone)
-      yield chunk
-
-
 @pytest.mark.parametrize('mode', ['train', 'eval'])
 @pytest.mark.parametrize('there', [44, 20, 2])  # all rows full; all partial; some of nobody
 def test_a_recording_holds_whom_it_was_trained_on(tmp_path, mode, there):
   budget, options = ledger.as_budget(0.5), {'keep': 0.5, 'record': True, 'mode': mode}
   selector = make_selector('proxy_filter', toys.SPEC, budget, options)
-  data = Data(Gappy(np.asarray(toys.data().image)), toys.data().label)
+  data = Data(toys.Gappy(np.asarray(toys.data().image)), toys.data().label)
   data.image.gone = np.arange(there, 48)
   run = engine.start(toys.SPEC, toys.MODEL, toys.AUGMENT, selector, make_optimizer(), budget)
   counts, trained, steps = [np.array(run.state.times_trained)], 0, []

@@ -13,6 +13,7 @@ import numpy as np
 from jaxbudget import engine, epoch, factories, ledger, selectors
 from jaxbudget import recording as recording_lib
 from jaxbudget.optimizers import make_optimizer
+from jaxbudget.placement import HostImages
 from jaxbudget.step import row_hooks
 from jaxbudget.testing.toy import AUGMENT, MODEL, SPEC, data
 from jaxbudget.types import Outputs, blank_batch
@@ -102,3 +103,16 @@ def run(selector, budget, spec=SPEC, seed=0, unit='backward'):
     state, progress = run_epoch(program, selector, state, e, seed)
     history.append(jax.device_get(progress))
   return state, history
+
+
+class Gappy(HostImages):
+  """Images some of which are missing, and may be left out."""
+
+  present, gone = np.ones((1, 1), bool), ()
+
+  def walk(self, walk):
+    for first, chunk in zip(walk.firsts, super().walk(walk), strict=True):
+      index = walk.index[first : first + walk.rows]
+      self.present = np.ones(chunk.shape[:2], bool)
+      self.present[: len(index)] = ~np.isin(index, self.gone)
+      yield chunk

@@ -25,14 +25,25 @@ FORMATS = {
 }
 
 
-_EVENTS = collections.Counter()  # of JAX, by name
-_FROM_DISK = '/jax/compilation_cache/cache_hits'
-jax.monitoring.register_event_listener(lambda event, **_: _EVENTS.update([event]))
-# Rows that were compiled, or read from disk: the size of a cache falls where others leave it.
-_COMPILED = '/jax/core/compile/backend_compile_duration', 'jit(train_rows)'
-jax.monitoring.register_event_duration_secs_listener(
-  lambda event, _, fun_name='', **__: _EVENTS.update([(event, fun_name)])
-)
+FOUND = collections.Counter()  # programs, by name and whether they lay on disk
+ROWS = 'jit(train_rows)'
+_hits = []  # of the program that is being looked for
+
+
+def _hear(event: str, **_: Any) -> None:
+  if event == '/jax/compilation_cache/cache_hits':
+    _hits.append(event)
+
+
+def _hear_end(event: str, seconds: float, fun_name: str = '', **_: Any) -> None:
+  del seconds
+  if event == '/jax/core/compile/backend_compile_duration':
+    FOUND[fun_name, bool(_hits)] += 1
+    _hits.clear()
+
+
+jax.monitoring.register_event_listener(_hear)
+jax.monitoring.register_event_duration_secs_listener(_hear_end)
 
 
 class Setting(NamedTuple):
@@ -153,9 +164,9 @@ class Rows:
       self.trained = engine.start(*made)
     self.per_epoch = made.selector.facts.rows
     self.numbers = itertools.count()
-    programs, read = _EVENTS[_COMPILED], _EVENTS[_FROM_DISK]
+    compiled = FOUND[ROWS, False]
     first = self.per_epoch * self.seconds()
-    anew = _EVENTS[_COMPILED] > programs and _EVENTS[_FROM_DISK] == read
+    anew = FOUND[ROWS, False] > compiled
     again = self.per_epoch * self.seconds()  # warms up: there are losses to choose by
     self.compiling = first - again if anew else None
 
