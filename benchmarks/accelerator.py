@@ -27,7 +27,7 @@ import tempfile
 import time
 
 import jax
-from on_device import ROOT, fast, rights, several, trace, whole
+from on_device import ROOT, ahead, fast, rights, several, trace, whole
 from on_device.book import TITLES, Book
 from on_device.here import conditions
 from on_device.sizes import sizes
@@ -113,18 +113,39 @@ def bench(book: Book, wanted: list[str], flags) -> None:
       told.add(part)
       book.say(f'{part}: left out from {case} on, for time is up; the next call goes on')
 
-  def beside_torch(settings) -> None:
-    for setting in settings:
-      attempt('fast', setting.title, fast.row, setting, repeats, not small)
+  @functools.cache
+  def ready(late: bool) -> ahead.Made:
+    """Rows of all that is to be timed: at first of the usual parts, of part `later` in its turn."""
+    missing = [
+      case for case in made.cases(late)
+      if (late or case.part in wanted) and not book.has(case.part, case.name)
+    ]  # fmt: skip
+    plain = [made.plain] if any(case.part == 'overheads' for case in missing) else []
+    shared = [] if late or 'several' not in wanted else [
+      setting for setting, _ in made.several if not book.has('several', setting.title)
+    ]  # fmt: skip
+    settings = dict.fromkeys([*plain, *(case.setting for case in missing), *shared])
+    beside = [case.setting for case in missing if case.part == 'fast' and not small]
+    return ahead.make(list(settings), beside, until, book.say)
 
-  def traced(settings) -> None:
-    for setting in settings:
-      attempt('trace', setting.title, trace.measure, setting)
+  def rows(part: str, late: bool = False) -> None:
+    """The cases of a part that measure rows."""
+    for case in made.cases(late):
+      if case.part != part or book.has(part, case.name):
+        continue
+      there = ready(late) if time.time() <= until else None
+      attempt(part, case.name, measures[part], there, case.setting)
+
+  measures = {
+    'fast': lambda there, of: fast.row(there.rows[of].result, there.peers.get(of, {}), repeats),
+    'trace': lambda there, of: trace.measure(there.rows[of].result),
+    'overheads': lambda there, of: fast.ratio(
+      there.rows[of].result, there.rows[made.plain].result, repeats
+    ),
+  }
 
   def overheads() -> None:
-    plain = functools.cache(lambda: fast.Rows(made.plain))
-    for name, setting in made.methods.items():
-      attempt('overheads', name, fast.ratio, setting, plain, repeats)
+    rows('overheads')
     for samples, name in itertools.product(made.plans, ('p_sgd', 'unif_sgd')):
       case = f'plan of {name}, {samples:,} samples'
       attempt('overheads', case, fast.plan, name, samples, made.plain.batch, repeats)
@@ -141,13 +162,13 @@ def bench(book: Book, wanted: list[str], flags) -> None:
       attempt('whole', f'{setting.title}, {where}', whole.measure, setting, flags.data)
 
   def later() -> None:
-    traced(made.trace_later)
-    beside_torch(made.later)
+    rows('trace', late=True)
+    rows('fast', late=True)
 
   parts = {
     'right': lambda: rights.check(book, until, SMOKE if small else None),
-    'trace': lambda: traced(made.trace),
-    'fast': lambda: beside_torch(made.fast),
+    'trace': lambda: rows('trace'),
+    'fast': lambda: rows('fast'),
     'overheads': overheads,
     'whole': wholes,
     'several': together,

@@ -171,22 +171,55 @@ def test_what_chooses_in_a_row_does_so_in_a_case_of_right(name, scored, trained)
 
 def test_compact_ordered_sgd_is_timed_where_it_ranks():
   from on_device import fast
-  from on_device.rows import FOUND, ROWS, Setting
+  from on_device.rows import HEARD, ROWS, Setting
   from on_device.sizes import sizes
 
   compact = sizes(small=True).methods['ordered_sgd compact, q = s/16']
   assert compact.state == (('q', 1),)
   assert {dict(s.state).get('q') for s in sizes(small=False).methods.values()} == {None, 8, 64, 128}
-  before = FOUND.copy()
+  before = HEARD.programs.copy()
   compact = compact._replace(examples=compact.examples + 8)  # nobody else trains so
   rows = fast.Rows(compact)
-  programs = {from_disk: (FOUND - before)[ROWS, from_disk] for from_disk in (False, True)}
+  programs = {from_disk: (HEARD.programs - before)[ROWS, from_disk] for from_disk in (False, True)}
   metrics = rows.epoch().metrics
   assert (int(metrics.scored[0]), int(metrics.trained[0])) == (8, 1)
   assert sum(programs.values()) == 1
   assert rows.compiling is None if programs[True] else rows.compiling > 0
   assert fast.Rows(compact._replace(state=(('q', 4),))).compiling is None  # it was there
   assert Setting.of(json.loads(json.dumps(compact))) == compact
+
+
+def test_rows_are_made_before_they_are_timed_and_what_chooses_kernels_alone(monkeypatch):
+  from on_device import ahead
+  from on_device.rows import Setting
+
+  at_work, most, made = [], [], []
+
+  class Slow:
+    def __init__(self, setting, alone):
+      at_work.append(setting)
+      time.sleep(0.2)
+      most.append((len(at_work), alone))
+      at_work.remove(setting)
+      if setting.augment == 'ricap':
+        raise ValueError(setting.augment)
+      made.append(setting)
+
+  monkeypatch.setattr(ahead, 'Rows', Slow)
+  plain, said = Setting(), []
+  settings = [plain, *(plain._replace(augment=a) for a in ('mixup', 'ricap', 'none'))]
+  settings.append(plain._replace(batch=512))
+  rows, peers = ahead.make(settings, [], time.time() + 60, said.append)
+  assert made[:2] == [plain, settings[-1]] and most[:2] == [(1, True)] * 2
+  assert len(most) == 5 and not any(alone for _, alone in most[2:])
+  assert max(count for count, _ in most) == 3 and not peers
+  assert isinstance(rows[plain].result(), Slow) and len(said) == 4
+  with pytest.raises(ValueError, match='ricap'):
+    rows[settings[2]].result()
+  late = ahead.make([plain], [], time.time() - 1, said.append).rows
+  with pytest.raises(TimeoutError):
+    late[plain].result()
+  assert len(most) == 5
 
 
 def test_every_augmentation_is_timed():

@@ -86,18 +86,16 @@ def shares(setting: Setting, seconds: float, kind: str) -> dict[str, float]:
   return shown
 
 
-def row(setting: Setting, repeats: int, beside: bool) -> dict[str, Any]:
-  """Rows a second of a setting, in turns with PyTorch if it is wanted and installed."""
-  beside = beside and peer.there() and jax.default_backend() == 'gpu'
-  peers = {form: peer.Peer(setting, form, 'cuda') for form in peer.FORMS if beside}
+def row(made: Callable[[], Rows], peers: dict[str, peer.Peer], repeats: int) -> dict[str, Any]:
+  """Rows a second of a setting, in turns with PyTorch where there are peers, who end with it."""
   try:
-    return _in_turns(Rows(setting), repeats, peers)  # all of them compile at once
+    return _in_turns(made(), peers, repeats)
   finally:
     for other in peers.values():
       other.close()
 
 
-def _in_turns(ours: Rows, repeats: int, peers: dict[str, peer.Peer]) -> dict[str, Any]:
+def _in_turns(ours: Rows, peers: dict[str, peer.Peer], repeats: int) -> dict[str, Any]:
   setting, times = ours.setting, []
   faults = {form: other.fault() for form, other in peers.items()}
   theirs: dict[str, list] = {form: [] for form in peers if not faults[form]}
@@ -110,7 +108,7 @@ def _in_turns(ours: Rows, repeats: int, peers: dict[str, peer.Peer]) -> dict[str
     'ms a row': [1e3 * t for t in times],
     'rows/s': 1 / median,
     'images/s': setting.batch / median,
-    'compilation, s': ours.compiling,
+    **ours.compilation(),
   }
   figures |= shares(setting, median, jax.devices()[0].device_kind)
   figures |= {f'PyTorch {form}, ms a row': [1e3 * t for t in theirs[form]] for form in theirs}
@@ -121,9 +119,9 @@ def _in_turns(ours: Rows, repeats: int, peers: dict[str, peer.Peer]) -> dict[str
   return figures
 
 
-def ratio(setting: Setting, uniform: Callable[[], Rows], repeats: int) -> dict[str, Any]:
-  """A row of a setting over a row of uniform sampling, in turns; and the counted cost of both."""
-  plain, other, times, spent = uniform(), Rows(setting), [], []
+def ratio(made: Callable[[], Rows], uniform: Callable[[], Rows], repeats: int) -> dict[str, Any]:
+  """A row of a method over a row of uniform sampling, in turns; and the counted cost of both."""
+  plain, other, times, spent = uniform(), made(), [], []
   for _ in range(repeats):
     base = plain.seconds()
     start = time.perf_counter()
@@ -133,13 +131,13 @@ def ratio(setting: Setting, uniform: Callable[[], Rows], repeats: int) -> dict[s
     metrics = jax.device_get(progress.metrics)
     trained = int(metrics.trained.sum())
     cost = ledger.price(Cost(int(metrics.scored.sum()), trained, trained), 'compute')
-    spent.append(cost / rows / (3 * setting.batch))
+    spent.append(cost / rows / (3 * other.setting.batch))
   return {
     'ms a row': [1e3 * b for _, b in times],
     'over a uniform row': [b / a for a, b in times],
     'by counted cost': spent,
     'over its counted cost': [b / a / c for (a, b), c in zip(times, spent, strict=True)],
-    'compilation, s': other.compiling,
+    **other.compilation(),
   }
 
 

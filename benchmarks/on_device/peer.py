@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+
 from on_device.rows import Setting
 
 FORMS = ('eager', 'compiled', 'graphs')  # plain; torch.compile; the same with CUDA graphs
@@ -47,6 +49,7 @@ class Peer:
     self.process.wait()
 
 
-def there() -> bool:
-  """Whether PyTorch is installed."""
-  return bool(importlib.util.find_spec('torch'))
+def start(setting: Setting) -> dict[str, Peer]:
+  """A process for each form, none of them waited for; none where PyTorch has no GPU here."""
+  there = importlib.util.find_spec('torch') and jax.default_backend() == 'gpu'
+  return {form: Peer(setting, form, 'cuda') for form in FORMS if there}

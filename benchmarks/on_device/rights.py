@@ -13,7 +13,9 @@ COMMAND = sys.executable, '-m', 'on_device.right'
 
 
 def check(book: Book, until: float, only: list[str] | None = None) -> None:
-  """Checks the cases that are not in the book; each is written down as it ends.
+  """Checks the cases that are not in the book, those first that never were in one.
+
+  Each is written down as it ends.
 
   Args:
     book: what is known.
@@ -21,6 +23,7 @@ def check(book: Book, until: float, only: list[str] | None = None) -> None:
     only: names of cases; None is all.
   """
   names = [name for name in only or right.cases() if not book.has('right', name)]
+  names.sort(key=lambda name: name in book.of('right'))
   count = min(len(names), max(1, (os.cpu_count() or 1) // 2), 8)
   if not names:
     return

@@ -1,7 +1,9 @@
 """A method's rows inside the compiled epoch, on random images: made, compiled, timed."""
 
 import collections
+import functools
 import itertools
+import threading
 import time
 from typing import Any, NamedTuple
 
@@ -25,21 +27,34 @@ FORMATS = {
 }
 
 
-FOUND = collections.Counter()  # programs, by name and whether they lay on disk
 ROWS = 'jit(train_rows)'
-_hits = []  # of the program that is being looked for
+
+
+class Heard(threading.local):
+  """What JAX told of the programs that this thread looked for.
+
+  Attributes:
+    programs: how many, by name and whether they lay on disk.
+    hits: of the program that is being looked for.
+  """
+
+  def __init__(self):
+    self.programs = collections.Counter()
+    self.hits = 0
+
+
+HEARD = Heard()
 
 
 def _hear(event: str, **_: Any) -> None:
-  if event == '/jax/compilation_cache/cache_hits':
-    _hits.append(event)
+  HEARD.hits += event == '/jax/compilation_cache/cache_hits'
 
 
 def _hear_end(event: str, seconds: float, fun_name: str = '', **_: Any) -> None:
   del seconds
   if event == '/jax/core/compile/backend_compile_duration':
-    FOUND[fun_name, bool(_hits)] += 1
-    _hits.clear()
+    HEARD.programs[fun_name, HEARD.hits > 0] += 1
+    HEARD.hits = 0
 
 
 jax.monitoring.register_event_listener(_hear)
@@ -132,6 +147,11 @@ def placed(data: Data, device: jax.Device | None = None) -> Data:
   return jax.device_put(laid_out(data, (device or jax.devices()[0]).platform), device)
 
 
+@functools.lru_cache(4)
+def _shared(examples: int, side: int) -> Data:
+  return placed(random_data(examples, side))
+
+
 def laid_out(data: Data, platform: str) -> Data:
   """A split, or its shapes, in the layout that a platform wants."""
   if platform != 'tpu':
@@ -154,21 +174,26 @@ class Rows:
 
   Attributes:
     compiling: seconds to trace and compile; None where programs were there, in memory or on disk.
+    alone: whether nothing else was compiled meanwhile.
   """
 
-  def __init__(self, setting: Setting):
-    self.setting = setting
-    self.data = placed(random_data(setting.examples, setting.side))
+  def __init__(self, setting: Setting, alone: bool = True):
+    self.setting, self.alone = setting, alone
+    self.data = _shared(setting.examples, setting.side)
     made = parts(setting)
     with self._precision():
       self.trained = engine.start(*made)
     self.per_epoch = made.selector.facts.rows
     self.numbers = itertools.count()
-    compiled = FOUND[ROWS, False]
+    compiled = HEARD.programs[ROWS, False]
     first = self.per_epoch * self.seconds()
-    anew = FOUND[ROWS, False] > compiled
+    anew = HEARD.programs[ROWS, False] > compiled
     again = self.per_epoch * self.seconds()  # warms up: there are losses to choose by
     self.compiling = first - again if anew else None
+
+  def compilation(self) -> dict[str, float | None]:
+    """Its seconds, for a table."""
+    return {f'compilation{"" if self.alone else " beside others"}, s': self.compiling}
 
   def _precision(self):
     return jax.default_matmul_precision(FORMATS[self.setting.format][1])

@@ -7,6 +7,14 @@ from on_device.rows import Setting
 from on_device.whole import Whole
 
 
+class Case(NamedTuple):
+  """What is measured of rows: the part of the book, the name in it, and what is trained."""
+
+  part: str
+  name: str
+  setting: Setting
+
+
 class Sizes(NamedTuple):
   """Cases by part.
 
@@ -31,6 +39,15 @@ class Sizes(NamedTuple):
   trace_later: list[Setting]
   several: list[tuple[Setting, tuple[int, ...]]]
   whole: list[Whole]
+
+  def cases(self, late: bool) -> list[Case]:
+    """What is measured of rows, at first or late."""
+    traced, beside = (self.trace_later, self.later) if late else (self.trace, self.fast)
+    return [
+      *(Case('fast', setting.title, setting) for setting in beside),
+      *(Case('trace', setting.title, setting) for setting in traced),
+      *(Case('overheads', *case) for case in self.methods.items() if not late),
+    ]
 
 
 def sizes(small: bool) -> Sizes:

@@ -3,26 +3,27 @@
 import collections
 import pathlib
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from on_device.rows import Rows, Setting
+from on_device.rows import Rows
 
 ROWS = 20  # in the trace
 
 
-def measure(setting: Setting, most: int = 12) -> dict[str, Any]:
+def measure(made: Callable[[], Rows], most: int = 12) -> dict[str, Any]:
   """Traces rows of a setting.
 
   Args:
-    setting: what is trained.
+    made: gives them.
     most: kernels to name, the dearest.
 
   Returns:
     Figures for a row; `dearest` names kernels with their microseconds a row.
   """
-  rows = Rows(setting)
+  rows = made()
   with tempfile.TemporaryDirectory() as directory:
     with jax.profiler.trace(directory):
       seconds = rows.seconds(ROWS)
