@@ -25,15 +25,17 @@ import pathlib
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 
 import jax
 from on_device import ROOT, ahead, fast, rights, several, trace, whole
 from on_device.book import TITLES, Book
 from on_device.here import conditions
-from on_device.sizes import sizes
+from on_device.rows import Setting
+from on_device.sizes import Case, beside_torch, sizes
 
 LIMIT = 420  # seconds: what has begun then ends within nine minutes of the start
-PARTS = 'right', 'trace', 'fast', 'overheads', 'whole', 'several', 'later'
+PARTS = 'right', 'fast', 'overheads', 'trace', 'whole', 'several', 'later'
 SMOKE = ['p_sgd', 'ordered_sgd compact, q falls', 'unif_sgd, ricap']  # of part `right`
 
 
@@ -113,28 +115,26 @@ def bench(book: Book, wanted: list[str], flags) -> None:
       told.add(part)
       book.say(f'{part}: left out from {case} on, for time is up; the next call goes on')
 
-  @functools.cache
-  def ready(late: bool) -> ahead.Made:
-    """Rows of all that is to be timed: at first of the usual parts, of part `later` in its turn."""
-    missing = [
-      case for case in made.cases(late)
-      if (late or case.part in wanted) and not book.has(case.part, case.name)
-    ]  # fmt: skip
-    plain = [made.plain] if any(case.part == 'overheads' for case in missing) else []
-    shared = [] if late or 'several' not in wanted else [
-      setting for setting, _ in made.several if not book.has('several', setting.title)
-    ]  # fmt: skip
-    settings = dict.fromkeys([*plain, *(case.setting for case in missing), *shared])
-    beside = [case.setting for case in missing if case.part == 'fast' and not small]
-    return ahead.make(list(settings), beside, until, book.say)
+  def made_of(cases: list[Case], first: Iterable[Setting]) -> ahead.Made:
+    missing = [case for case in cases if not book.has(case.part, case.name)]
+    timed = [case.setting for case in missing if case.part == 'fast']
+    others = [case.setting for case in missing]
+    return ahead.make([*first, *timed], others, [] if small else timed, until, book.say)
 
-  def rows(part: str, late: bool = False) -> None:
-    """The cases of a part that measure rows."""
-    for case in made.cases(late):
-      if case.part != part or book.has(part, case.name):
+  @functools.cache
+  def ready() -> ahead.Made:
+    """All rows of the usual parts that are wanted."""
+    plain = [made.plain] if 'overheads' in wanted else []
+    apart = [s for s, _ in made.several if 'several' in wanted and not book.has('several', s.title)]
+    return made_of([case for case in made.cases() if case.part in wanted], [*plain, *apart])
+
+  def rows(cases: list[Case], ready: Callable[[], ahead.Made]) -> None:
+    """Measures rows."""
+    for part, name, setting in cases:
+      if book.has(part, name):
         continue
-      there = ready(late) if time.time() <= until else None
-      attempt(part, case.name, measures[part], there, case.setting)
+      there = ready() if time.time() <= until else None
+      attempt(part, name, measures[part], there, setting)
 
   measures = {
     'fast': lambda there, of: fast.row(there.rows[of].result, there.peers.get(of, {}), repeats),
@@ -144,8 +144,11 @@ def bench(book: Book, wanted: list[str], flags) -> None:
     ),
   }
 
+  def usual(part: str) -> None:
+    rows([case for case in made.cases() if case.part == part], ready)
+
   def overheads() -> None:
-    rows('overheads')
+    usual('overheads')
     for samples, name in itertools.product(made.plans, ('p_sgd', 'unif_sgd')):
       case = f'plan of {name}, {samples:,} samples'
       attempt('overheads', case, fast.plan, name, samples, made.plain.batch, repeats)
@@ -162,14 +165,14 @@ def bench(book: Book, wanted: list[str], flags) -> None:
       attempt('whole', f'{setting.title}, {where}', whole.measure, setting, flags.data)
 
   def later() -> None:
-    rows('trace', late=True)
-    rows('fast', late=True)
+    for few in map(beside_torch, made.later):
+      rows(few, functools.cache(functools.partial(made_of, few, ())))
 
   parts = {
     'right': lambda: rights.check(book, until, SMOKE if small else None),
-    'trace': lambda: rows('trace'),
-    'fast': lambda: rows('fast'),
+    'fast': lambda: usual('fast'),
     'overheads': overheads,
+    'trace': lambda: usual('trace'),
     'whole': wholes,
     'several': together,
     'later': later,

@@ -92,11 +92,11 @@ def circumstances() -> dict[str, Any]:
     'machine': f'{processor()}, {os.cpu_count()} cores, {platform.system()}',
     'device': device_record(),
     'versions': {**versions(), 'code': code_hash()},
-    'command': shlex.join(['python', os.path.relpath(sys.argv[0]), *map(_told, sys.argv[1:])]),
+    'command': shlex.join(['python', os.path.relpath(sys.argv[0]), *map(told, sys.argv[1:])]),
   }
 
 
-def _told(argument: str) -> str:
+def told(argument: str) -> str:
   """An argument as it may be stored: where things lie on a machine is nobody else's business."""
   option, equals, value = argument.rpartition('=')
   if not os.path.isabs(value):

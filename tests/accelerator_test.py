@@ -176,7 +176,8 @@ def test_compact_ordered_sgd_is_timed_where_it_ranks():
 
   compact = sizes(small=True).methods['ordered_sgd compact, q = s/16']
   assert compact.state == (('q', 1),)
-  assert {dict(s.state).get('q') for s in sizes(small=False).methods.values()} == {None, 8, 64, 128}
+  forced = {dict(s.state).get('q') for s in sizes(small=False).methods.values()}
+  assert forced == {None, 8, 32, 64, 128}
   before = HEARD.programs.copy()
   compact = compact._replace(examples=compact.examples + 8)  # nobody else trains so
   rows = fast.Rows(compact)
@@ -198,25 +199,25 @@ def test_rows_are_made_before_they_are_timed_and_what_chooses_kernels_alone(monk
   class Slow:
     def __init__(self, setting, alone):
       at_work.append(setting)
-      time.sleep(0.2)
       most.append((len(at_work), alone))
+      time.sleep(0.2)
       at_work.remove(setting)
       if setting.augment == 'ricap':
         raise ValueError(setting.augment)
       made.append(setting)
 
   monkeypatch.setattr(ahead, 'Rows', Slow)
+  monkeypatch.setattr(ahead, 'TOGETHER', 3)
   plain, said = Setting(), []
-  settings = [plain, *(plain._replace(augment=a) for a in ('mixup', 'ricap', 'none'))]
-  settings.append(plain._replace(batch=512))
-  rows, peers = ahead.make(settings, [], time.time() + 60, said.append)
-  assert made[:2] == [plain, settings[-1]] and most[:2] == [(1, True)] * 2
-  assert len(most) == 5 and not any(alone for _, alone in most[2:])
-  assert max(count for count, _ in most) == 3 and not peers
-  assert isinstance(rows[plain].result(), Slow) and len(said) == 4
+  wide = plain._replace(batch=512)
+  others = [plain._replace(augment=name) for name in ('mixup', 'ricap', 'none')]
+  rows, peers = ahead.make([plain, wide], [plain, *others], [], time.time() + 60, said.append)
+  assert made[:2] == [plain, wide]
+  assert most == [(1, True), (1, True), (1, False), (2, False), (3, False)]
+  assert isinstance(rows[plain].result(), Slow) and len(said) == 4 and not peers
   with pytest.raises(ValueError, match='ricap'):
-    rows[settings[2]].result()
-  late = ahead.make([plain], [], time.time() - 1, said.append).rows
+    rows[others[1]].result()
+  late = ahead.make([plain], [], [], time.time() - 1, said.append).rows
   with pytest.raises(TimeoutError):
     late[plain].result()
   assert len(most) == 5

@@ -1,11 +1,12 @@
 """Rows made before anything is timed: nothing is compiled after that.
 
-XLA chooses kernels by timing them, and keeps its choices beside its compiled programs. So the first
-setting of each network and format is compiled with the device to itself; what multiplies the same
-shapes is compiled side by side after it, while PyTorch compiles too.
+XLA chooses kernels by timing them, and keeps its choices beside its compiled programs. So what is
+told in milliseconds is compiled with the device to itself; what multiplies the same shapes is
+compiled side by side after it, while PyTorch compiles too.
 """
 
 import concurrent.futures
+import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from on_device import peer
 from on_device.rows import Rows, Setting
 
-TOGETHER = 6  # programs that are compiled side by side
+TOGETHER = max(2, 3 * (os.cpu_count() or 1) // 4)  # programs that are compiled side by side
 
 
 class Made(NamedTuple):
@@ -30,7 +31,8 @@ class Made(NamedTuple):
 
 
 def make(
-  settings: Iterable[Setting],
+  alone: Iterable[Setting],
+  others: Iterable[Setting],
   beside: Iterable[Setting],
   until: float,
   say: Callable[[str], None],
@@ -38,36 +40,29 @@ def make(
   """Makes rows of each setting: compiled, and two epochs trained.
 
   Args:
-    settings: what will be timed.
-    beside: those that PyTorch is set beside.
+    alone: what is compiled one after the other.
+    others: what is compiled side by side, unless it is there already.
+    beside: what PyTorch is set beside.
     until: none is begun after it, by `time.time`.
     say: told of each as it is there.
   """
-  alone: dict[tuple, Setting] = {}
-  for setting in settings:
-    alone.setdefault(kernels(setting), setting)
 
-  def one(setting: Setting) -> Rows:
+  def one(setting: Setting, by_itself: bool) -> Rows:
     if time.time() > until:
       raise TimeoutError('time was up before it was compiled')
     start = time.time()
-    rows = Rows(setting, setting in alone.values())
+    rows = Rows(setting, by_itself)
     say(f'made in {time.time() - start:.0f} s: {setting.title}')
     return rows
 
   def all_of(some: Iterable[Setting], count: int) -> dict[Setting, Future[Rows]]:
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
-      return {setting: pool.submit(one, setting) for setting in some}
+      return {setting: pool.submit(one, setting, count == 1) for setting in dict.fromkeys(some)}
 
-  rows = all_of(alone.values(), 1)
+  rows = all_of(alone, 1)
   peers = {setting: peer.start(setting) for setting in beside if time.time() <= until}
-  rows |= all_of([setting for setting in settings if setting not in rows], TOGETHER)
+  rows |= all_of((setting for setting in others if setting not in rows), TOGETHER)
   for setting, forms in peers.items():
     for form, other in forms.items():
       say(f'PyTorch {form} {other.fault() or "ready"}: {setting.title}')
   return Made(rows, peers)
-
-
-def kernels(setting: Setting) -> tuple:
-  """What settings have in common that multiply the same shapes in the same format."""
-  return setting.model, setting.width, setting.batch, setting.side, setting.format

@@ -131,7 +131,7 @@ def ratio(made: Callable[[], Rows], uniform: Callable[[], Rows], repeats: int) -
     metrics = jax.device_get(progress.metrics)
     trained = int(metrics.trained.sum())
     cost = ledger.price(Cost(int(metrics.scored.sum()), trained, trained), 'compute')
-    spent.append(cost / rows / (3 * other.setting.batch))
+    spent.append(cost / rows / (3 * plain.setting.batch))
   return {
     'ms a row': [1e3 * b for _, b in times],
     'over a uniform row': [b / a for a, b in times],

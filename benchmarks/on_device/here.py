@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import jax
+from record import told
 
 from jaxbudget import source
 from on_device import ROOT
@@ -36,7 +37,7 @@ def conditions(commit: str | None) -> dict[str, Any]:
     'versions': {'python': platform.python_version()} | _versions(),
     'engine': _engine(),
     'commit': commit or git or 'unknown',
-    'command': shlex.join(['python', 'benchmarks/accelerator.py', *sys.argv[1:]]),
+    'command': shlex.join(['python', 'benchmarks/accelerator.py', *map(told, sys.argv[1:])]),
   }
 
 

@@ -23,9 +23,8 @@ class Sizes(NamedTuple):
     methods: of overheads, by name.
     plans: samples to plan for.
     fast: in turns with PyTorch.
-    later: the same, for when the rest is done.
+    later: the same, for when the rest is done, a few at a time.
     trace: what is profiled.
-    trace_later: the same, of programs that the overheads have compiled.
     several: (setting, counts of runs at a time).
     whole: runs from first epoch to last.
   """
@@ -34,20 +33,23 @@ class Sizes(NamedTuple):
   methods: dict[str, Setting]
   plans: tuple[int, ...]
   fast: list[Setting]
-  later: list[Setting]
+  later: list[list[Setting]]
   trace: list[Setting]
-  trace_later: list[Setting]
   several: list[tuple[Setting, tuple[int, ...]]]
   whole: list[Whole]
 
-  def cases(self, late: bool) -> list[Case]:
-    """What is measured of rows, at first or late."""
-    traced, beside = (self.trace_later, self.later) if late else (self.trace, self.fast)
+  def cases(self) -> list[Case]:
+    """What is measured of rows at first."""
     return [
-      *(Case('fast', setting.title, setting) for setting in beside),
-      *(Case('trace', setting.title, setting) for setting in traced),
-      *(Case('overheads', *case) for case in self.methods.items() if not late),
+      *beside_torch(self.fast),
+      *(Case('overheads', *case) for case in self.methods.items()),
+      *(Case('trace', setting.title, setting) for setting in self.trace),
     ]
+
+
+def beside_torch(settings: list[Setting]) -> list[Case]:
+  """Cases of part `fast`."""
+  return [Case('fast', setting.title, setting) for setting in settings]
 
 
 def sizes(small: bool) -> Sizes:
@@ -59,7 +61,7 @@ def sizes(small: bool) -> Sizes:
     tiny = (('model', 'mlp'), ('batch_size', 8), ('epochs', 2))
     return Sizes(
       plain, {name: made[name] for name in names}, (256,), [plain],
-      [plain._replace(batch=16)], [plain], [], [(plain, (1, 2))],
+      [[plain._replace(batch=16)]], [plain], [(plain, (1, 2))],
       [Whole(others=tiny, side=8, examples=64, tested=64)],
     )  # fmt: skip
   plain = Setting()
@@ -69,17 +71,16 @@ def sizes(small: bool) -> Sizes:
   batches = [plain._replace(batch=size) for size in (128, 512)]
   fast = [s._replace(format=f) for s in batches for f in ('bfloat16', 'tf32')]
   wide = plain._replace(batch=1024)
-  later = [s._replace(format=f) for s in (large, wide) for f in ('bfloat16', 'tf32')]
-  later += [s._replace(format='float32') for s in (*batches, wide, large)]
-  names = 'ordered_sgd compact, q = s/16', 'a row that takes no step', 'randaugment', 'ricap'
+  exact = [s._replace(format='float32') for s in (*batches, wide, large)]
+  later = [[large, wide, exact[0]], [s._replace(format='tf32') for s in (large, wide)], exact[1:]]
+  traced = 'ordered_sgd compact, q = s/16', 'a row that takes no step', 'randaugment', 'ricap'
   return Sizes(
     plain=plain,
     methods=made,
     plans=(50_000, 1_000_000, 10_000_000),
     fast=fast,
     later=later,
-    trace=[made['selective_backprop'], made['p_sgd'], tiny],
-    trace_later=[made[name] for name in names],
+    trace=[made['selective_backprop'], made['p_sgd'], tiny, *(made[name] for name in traced)],
     several=[
       (tiny, (1, 2, 4, 8)),
       (plain, (1, 2)),  # and what memory a run takes, beside the analysis
@@ -98,19 +99,29 @@ def methods(plain: Setting, history: int | None = None) -> dict[str, Setting]:
   """
   scoring = {'prime': False} | ({'history': history} if history else {})
   sb = plain._replace(selector='selective_backprop', options=tuple(scoring.items()))
-  compact = plain._replace(selector='ordered_sgd', options=(('backward', 'compact'),))
+  # As many rows an epoch as the others have, of methods whose epochs no budget shortens.
+  ordered = plain._replace(selector='ordered_sgd', examples=int(plain.examples * plain.budget))
+  compact = ordered._replace(options=(('backward', 'compact'),))
   dear = 'randaugment', 'mixup', 'ricap', 'cutmix', 'trivialaugment', 'autoaugment', 'augmix'
   others = [n for n in registry.names('augment') if n not in (*dear, 'none', plain.augment)]
   return {
     'p_sgd': plain._replace(selector='p_sgd'),
     'selective_backprop': sb,
     'a row that takes no step': sb._replace(options=tuple((scoring | {'b': 1e9}).items())),
+    'ordered_sgd': ordered,
     # Labels are random: no accuracy would ever bring q down.
     **{
       f'ordered_sgd compact, q = s{over}': compact._replace(
         state=(('q', max(1, plain.batch // share)),)
       )
-      for over, share in (('/2', 2), ('/16', 16), ('', 1))
+      for over, share in (('/2', 2), ('/4', 4), ('/16', 16), ('', 1))
+    },
+    # What the steps of compact Ordered SGD would take by themselves.
+    **{
+      f'unif_sgd, batches of s/{share}': plain._replace(
+        batch=max(1, plain.batch // share), examples=plain.examples // share
+      )
+      for share in (2, 4, 16)
     },
     'gradient_bound that scores': plain._replace(
       selector='gradient_bound', options=(('threshold', 0.0),)

@@ -31,12 +31,14 @@ def measure(made: Callable[[], Rows], most: int = 12) -> dict[str, Any]:
     spent, launched = read(jax.profiler.ProfileData.from_file(str(path)))
   copies = {name: n for name, n in launched.items() if name.lower().startswith(('memcpy', 'copy'))}
   to_host = sum(n for name, n in copies.items() if 'd2h' in name.lower().replace('to', '2'))
+  fused = (t for name, t in spent.items() if 'fusion' in name or name.startswith('wrapped_'))
   dearest = sorted(spent, key=spent.get, reverse=True)[:most]
   return {
     'launches': sum(launched.values()) / ROWS,
     'copies': sum(copies.values()) / ROWS,
     'copies to the host': to_host / ROWS,
     'ms on the card': sum(spent.values()) / ROWS / 1e6,
+    'of them in fusions': sum(fused) / ROWS / 1e6,
     'ms by the clock': 1e3 * seconds,
     'dearest': [f'{name[:60]} {spent[name] / ROWS / 1e3:.0f}' for name in dearest],
   }
