@@ -2,7 +2,7 @@
 
   make gpu                                      # or: python benchmarks/accelerator.py
   python benchmarks/accelerator.py              # once more: goes on where time was up
-  python benchmarks/accelerator.py --only=right,fast --limit=1800
+  python benchmarks/accelerator.py --only=right,fast --limit=1800 --case=p_sgd
   python benchmarks/accelerator.py --again=overheads --again='fast|batch 128'
   python benchmarks/accelerator.py --only=whole --data=cifar10.npz    # else on random images
   python benchmarks/accelerator.py --render     # the tables of what is stored, on any machine
@@ -64,7 +64,7 @@ def main(given: list[str] | None = None) -> int:
       'has it (make gpu GPU_PYTHON=...); --smoke runs tiny sizes on the CPU'
     )
   flags.out.mkdir(parents=True, exist_ok=True)
-  kept = flags.resume, flags.again
+  kept = flags.resume, flags.again, flags.case
   book = Book(flags.out / 'accelerator.json', conditions(flags.commit), *kept)
   share_programs()
   bench(book, wanted, flags)
@@ -81,6 +81,10 @@ def parser_of_flags() -> argparse.ArgumentParser:
   parser.add_argument(
     '--only', default=','.join(PARTS), help='parts in the order wanted, by commas'
   )
+  parser.add_argument(
+    '--case', action='append', default=[], metavar='TEXT',
+    help='only cases with this text in their names; may be given often',
+  )  # fmt: skip
   parser.add_argument(
     '--limit', type=float, help='seconds after which no case begins (420; with --smoke none)'
   )

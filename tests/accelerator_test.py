@@ -31,8 +31,8 @@ def book(tmp_path):
   """Opens the same book, under `HERE` or what is changed of it."""
   from on_device.book import Book
 
-  def opened(resume=False, again=(), **changed):
-    return Book(tmp_path / 'accelerator.json', HERE | changed, resume, again)
+  def opened(resume=False, again=(), only=(), **changed):
+    return Book(tmp_path / 'accelerator.json', HERE | changed, resume, again, only)
 
   return opened
 
@@ -104,6 +104,12 @@ def test_a_file_of_another_form_is_not_taken_for_a_book(book, tmp_path):
     book()
 
 
+def test_only_what_is_asked_for_is_measured(book):
+  few = book(only=['batch 8', 'sgd'])
+  assert few.has('fast', 'batch 128') and not few.has('fast', 'batch 8, tf32')
+  assert not few.has('overheads', 'p_sgd') and not book().has('fast', 'batch 128')
+
+
 # Stands for on_device.right: a name is the seconds that a case takes, or how its process ends.
 FAKE = """
 import json, sys, time
@@ -140,18 +146,43 @@ def test_right_writes_cases_down_as_they_end_and_heeds_the_time(book, monkeypatc
 def test_right_sees_other_choices_counts_and_losses(monkeypatch):
   from on_device import right
 
-  found = {'rows': [1], 'plan': [[0]], 'trained': [8], 'scored': [0], 'counts': [1], 'loss': [2.0]}
+  found = {
+    'rows': [1],
+    'plan': [[0]],
+    'trained': [8],
+    'scored': [0],
+    'counts': [[1]],
+    'loss': [2.0],
+  }
+  found |= {'states': None}
 
-  def runs(*answers):
+  def runs(*answers, selector='sgd'):
     left = iter(answers)
     monkeypatch.setattr(right, 'run', lambda *args: next(left))
-    return right.compare(('sgd', {}, 'none'), jax.devices()[0])
+    return right.compare((selector, {}, 'none'), jax.devices()[0])
 
   assert runs(found, found | {'loss': [2.001]})['right']
   assert not runs(found, found | {'loss': [2.01]})['right']
   for name, value in (('plan', [[1]]), ('scored', [8])):
     other = runs(found, found | {name: value})
     assert other['differs in'] == [name] and not other['right']
+  other_plan = found | {'plan': [[1]]}
+  assert runs(found, other_plan, selector='craig')['right']  # near ties
+  assert not runs(found, other_plan | {'loss': [2.01]}, selector='craig')['right']
+
+
+def test_each_row_is_begun_from_the_states_that_are_given():
+  from on_device import right
+
+  case, device = right.cases()['unif_sgd'], jax.devices()[0]
+  first = right.run(*case, device)
+  assert first['rows'] == [*range(1, 9)] * 2 and len(first['states']) == 16
+  other = jax.tree.map(lambda x: x.copy(), first['states'])
+  other[3] = other[3].replace(params=jax.tree.map(lambda x: 2 * x, other[3].params))
+  again = right.run(*case, device, other)
+  differs = [a != b for a, b in zip(first['loss'], again['loss'], strict=True)]
+  assert differs == [row == 3 for row in range(16)]
+  assert again['plan'][0] == first['plan'][0] and again['counts'] == first['counts']
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ class Book:
     conditions: dict[str, Any] | None = None,
     resume: bool = False,
     again: Iterable[str] = (),
+    only: Iterable[str] = (),
   ):
     """Opens a book; the file need not be there.
 
@@ -46,11 +47,13 @@ class Book:
       resume: whether a case counts as measured under whatever conditions it was.
       again: `PART`, or `PART|TEXT` for its cases with this text in their names: these do not count
         as measured, until they are in this book.
+      only: texts, one of which a case has in its name, or it counts as measured; none is all.
 
     Raises:
       ValueError: the file is not of this form.
     """
-    self.path, self.now, self.resume, self.again = path, conditions, resume, tuple(again)
+    self.path, self.now, self.resume = path, conditions, resume
+    self.again, self.only = tuple(again), tuple(only)
     self.began, self.lock = time.monotonic(), threading.RLock()
     self.entered: set[tuple[str, str]] = set()
     empty = {'conditions': [], 'under': {}, 'parts': {}}
@@ -62,8 +65,12 @@ class Book:
       )
 
   def has(self, part: str, case: str) -> bool:
-    """Whether a case is measured, by this engine, on this device, and neither failed nor wrong."""
-    if (part, case) in self.entered:
+    """Whether a case is measured, by this engine, on this device, and neither failed nor wrong.
+
+    What is not asked for counts as measured too.
+    """
+    asked = not self.only or any(text in case for text in self.only)
+    if (part, case) in self.entered or not asked:
       return True
     found = self.of(part).get(case)
     if found is None or 'failed' in found or found.get('right') is False:
