@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import jax
-from record import told
+from record import processor, told
 
 from jaxbudget import source
 from on_device import ROOT
@@ -33,7 +33,7 @@ def conditions(commit: str | None) -> dict[str, Any]:
   return {
     'device': f'{jax.device_count()} x {device.device_kind}',
     'driver': f'driver {driver}' if driver else device.platform,
-    'machine': f'{os.cpu_count()} cores {platform.machine()}',
+    'machine': f'{os.cpu_count()} cores, {processor()}',
     'versions': {'python': platform.python_version()} | _versions(),
     'engine': _engine(),
     'commit': commit or git or 'unknown',

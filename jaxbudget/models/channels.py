@@ -16,19 +16,25 @@ from jax import lax
 FEW = 256  # numbers to a channel that are summed at once
 
 
-@jax.custom_vjp
-def totals(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-  """Sums over all but channels.
+def moments(x: jax.Array, mask: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+  """Means of values and of squares.
 
   Args:
-    *arrays: f32[n,h,w,c].
+    x: f32[n,h,w,c].
+    mask: bool[n,1,1,1], the pictures that count; None is all.
 
   Returns:
     f32[c] of each.
   """
-  if math.prod(arrays[0].shape[:3]) <= FEW:
-    return _at_once(*arrays)
-  return lax.platform_dependent(*arrays, cuda=_by_parts, rocm=_by_parts, default=_at_once)
+  count = jnp.float32(math.prod(x.shape[:3]))
+  if mask is not None:
+    count = jnp.sum(mask, dtype=jnp.float32) * math.prod(x.shape[1:3])
+  counted = lambda of: of if mask is None else jnp.where(mask, of, 0)
+  values = lax.stop_gradient(x)
+  sums = totals(counted(values), counted(values * values))
+  # In this order a gradient adds up as it does where each is summed by itself: to the same bits.
+  mean = _as_sum(counted(x), sums[0]) / count
+  return mean, _as_sum(counted(x * x), sums[1]) / count
 
 
 @jax.custom_vjp
@@ -46,16 +52,29 @@ def affine(x: jax.Array, factor: jax.Array, summand: jax.Array) -> jax.Array:
   return x * factor[None, None, None] + summand[None, None, None]
 
 
-def _totals_forward(*arrays):
-  return totals(*arrays), arrays[0].shape
+def totals(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """Sums over all but channels.
+
+  Args:
+    *arrays: f32[n,h,w,c].
+
+  Returns:
+    f32[c] of each.
+  """
+  if math.prod(arrays[0].shape[:3]) <= FEW:
+    return _at_once(*arrays)
+  return lax.platform_dependent(*arrays, cuda=_by_parts, rocm=_by_parts, default=_at_once)
 
 
-def _totals_backward(shape, cotangents):
-  return tuple(jnp.broadcast_to(one, shape) for one in cotangents)
+@jax.custom_vjp
+def _as_sum(x, total):
+  """A sum over all but channels, known as that of x."""
+  del x
+  return total
 
 
-def _affine_forward(x, factor, summand):
-  return affine(x, factor, summand), (x, factor)
+def _as_sum_backward(shape, cotangent):
+  return jnp.broadcast_to(cotangent, shape), jnp.zeros_like(cotangent)
 
 
 def _affine_backward(kept, cotangent):
@@ -63,8 +82,8 @@ def _affine_backward(kept, cotangent):
   return cotangent * factor[None, None, None], *totals(cotangent * x, cotangent)
 
 
-totals.defvjp(_totals_forward, _totals_backward)
-affine.defvjp(_affine_forward, _affine_backward)
+_as_sum.defvjp(lambda x, total: (total, x.shape), _as_sum_backward)
+affine.defvjp(lambda x, *rest: (affine(x, *rest), (x, rest[0])), _affine_backward)
 
 
 def _at_once(*arrays):

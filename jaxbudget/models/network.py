@@ -15,7 +15,7 @@ from flax import nnx
 from jax import lax
 
 from jaxbudget import registry, types
-from jaxbudget.models.channels import affine, totals
+from jaxbudget.models.channels import affine, moments
 from jaxbudget.models.cpu_conv import conv as cpu_conv
 
 
@@ -72,7 +72,7 @@ class Norm(nnx.BatchNorm):
 
   def _by_own(self, x, mask):
     """Normalises by what it measures; gives mean and variance for the running averages too."""
-    mean, mean_of_squares = _means(x, mask)
+    mean, mean_of_squares = moments(x, mask)
     var = jnp.maximum(0.0, mean_of_squares - mean**2)
     kept = var * _correction(x, mask) if self.unbiased else var
     return self._normalised(x, mean, var), mean, kept
@@ -99,15 +99,6 @@ class Norm(nnx.BatchNorm):
       factor = self.scale[...] * factor
     summand = self.bias[...] - mean * factor
     return affine(x, factor, summand)
-
-
-def _means(x, mask):
-  """Means of values and squares of each channel over the images that count."""
-  squares, count = x * x, jnp.float32(math.prod(x.shape[:3]))
-  if mask is not None:
-    x, squares = jnp.where(mask, x, 0), jnp.where(mask, squares, 0)
-    count = jnp.sum(mask, dtype=jnp.float32) * math.prod(x.shape[1:3])
-  return [one / count for one in totals(x, squares)]
 
 
 def _correction(x, mask):

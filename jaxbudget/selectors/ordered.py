@@ -154,9 +154,10 @@ def ordered_sgd(
   then only the q hardest pass the train step. BatchNorm there normalises by the statistics
   of these q alone, and the running averages follow hard samples only, so the ranking, the
   gradient and the evaluated model all differ from `dense`; they agree when BatchNorm is
-  frozen. A batch costs s + 3q instead of 3s. The saving is not turned into more epochs
-  under the unit `compute`: the schedule is part of the method, and how soon q falls is
-  not known beforehand. For the same reason the planned cost of both forms is the dense one,
+  frozen. A batch costs s + 3q instead of 3s, by count: on a card that waits for launches, as
+  an H100 does at s = 128, it takes as long (docs/performance.md). The saving is not turned into
+  more epochs under the unit `compute`: the schedule is part of the method, and how soon q falls
+  is not known beforehand. For the same reason the planned cost of both forms is the dense one,
   which `compact` can only undercut, in the run and in each row. So it plans no scoring, and
   `score_every` and `score_size` refuse it: the first epoch below q = s could recall nothing, and
   what was said in an earlier one is not the accuracy that q goes by.
