@@ -321,7 +321,7 @@ def test_shares_are_of_this_card_and_of_this_row():
     assert not fast.card(other).peaks  # 989e12 is not theirs
   found = fast.shares(Setting(), 2.67e-3, 'NVIDIA H100 80GB HBM3')
   assert found['share of peak, padding counted, %'] == pytest.approx(16.2, abs=0.05)
-  assert found['share of the compiled bound %'] == pytest.approx(39.1, abs=0.05)
+  assert found['share of the compiled bound %'] == pytest.approx(38.1, abs=0.05)
   assert list(fast.shares(Setting(batch=512), 1.0, 'NVIDIA H100 80GB HBM3')) == [*found][:1]
   assert fast.flops('resnet18', 64, 84) / 6 == pytest.approx(3.92e9, rel=0.002)
 

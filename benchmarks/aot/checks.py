@@ -12,7 +12,7 @@ from benchmarks.aot.programs import BATCH, SHAPE, Row
 CEILINGS = pathlib.Path(__file__).with_name('ceilings.json')
 ROOM = 1.1
 BOUNDED = ('kernels', 'bytes', 'temp', 'cycles', 'collectives')
-HAND_COUNT = {'h100': 1.15, 'a100': 1.22}  # bytes, over those counted by hand
+HAND_COUNT = {'h100': 1.12, 'a100': 1.19}  # bytes, over those counted by hand
 NHWC = 'b01f_o01i->b01f'
 IMAGES = BATCH * math.prod(SHAPE)  # bytes of a batch as uint8; four times that as float32
 

@@ -1,8 +1,8 @@
 """Rows made before anything is timed: nothing is compiled after that.
 
 XLA chooses kernels by timing them, and keeps its choices beside its compiled programs. So what is
-told in milliseconds is compiled with the device to itself; what multiplies the same shapes is
-compiled side by side after it, while PyTorch compiles too.
+set beside PyTorch, and what others are set beside, is compiled with the device to itself; what
+multiplies the same shapes is compiled side by side after it, while PyTorch compiles too.
 """
 
 import concurrent.futures

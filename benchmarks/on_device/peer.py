@@ -1,5 +1,6 @@
 """The same rows in PyTorch, each setting and form in a process of its own: see `torch_rows.py`."""
 
+import atexit
 import importlib.util
 import json
 import os
@@ -27,6 +28,7 @@ class Peer:
       env={**os.environ, 'TORCHINDUCTOR_COMPILE_THREADS': '2'},
     )  # fmt: skip
     self.said: dict | None = None
+    atexit.register(self.close)  # one that is left out because time was up
 
   def _answer(self) -> dict:
     line = self.process.stdout.readline()

@@ -407,11 +407,8 @@ def to_markdown() -> str:
   lines += [_BEYOND]
   lines += [f'- `{e.id}`: {e.paper} there; here {e.corrected}.' for e in METHODS]
   lines += [_ABSENT]
-  lines += [
-    f'- `{name}`: {form} ({why}).'
-    for name, method in methods.METHODS.items()
-    for form, why in method.absent
-  ]
+  absent = {name: method.absent for name, method in methods.METHODS.items()} | _OF_AUGMENTATIONS
+  lines += [f'- `{name}`: {form} ({why}).' for name, forms in absent.items() for form, why in forms]
   return '\n'.join([*lines, ''])
 
 
@@ -422,6 +419,12 @@ Where they depart from their own sources, by default and under both presets;
 """
 
 
+_OF_AUGMENTATIONS = {
+  'autoaugment': (
+    ('the 95 sub-policies of its code', "the paper has 25, and torchvision's levels are in use"),
+  ),
+  'augmix': (('the Jensen-Shannon loss', 'a step passes each picture once; it asks for three'),),
+}
 _ABSENT = """
 ## Forms that are not offered
 
