@@ -82,6 +82,15 @@ def expected(place):
   return campaign.outcomes(place / 'whole')
 
 
+def test_a_process_that_died_is_told_from_one_that_is_slow(tmp_path):
+  processes = start('wait', str(tmp_path / '{}.json'))
+  codes, said = finish(processes)
+  assert codes == [0, -signal.SIGKILL], said
+  slow, gone = json.loads((tmp_path / '0.json').read_text())
+  assert slow == 'slow'
+  assert 'another process of this launch is gone (process 1 gave no sign of life for' in gone
+
+
 def test_what_fails_in_one_process_fails_in_all(tmp_path):
   codes, said = finish(start('talk', str(tmp_path / '{}.json')))
   assert codes == [0, 0], said

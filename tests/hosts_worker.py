@@ -1,13 +1,17 @@
 """One of several processes; `hosts_test.py` starts them.
 
 python tests/hosts_worker.py talk OUT.json
+python tests/hosts_worker.py wait OUT.json
 python tests/hosts_worker.py launch --distributed --config=... --workdir=...
 """
 
 import json
+import os
 import pathlib
 import runpy
+import signal
 import sys
+import time
 
 import jax
 
@@ -53,9 +57,28 @@ def talk():
   return heard
 
 
+def wait(seconds, out):
+  """Waits for a process that is slow, and for one that is killed on its way."""
+  hosts._BEAT, hosts._SILENCE = seconds / 8, seconds
+  hosts.initialize()
+  if jax.process_index() == 1:
+    time.sleep(2 * seconds)
+  heard = [hosts.agree('slow')]
+  if jax.process_index() == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+  try:
+    hosts.agree('never')
+  except hosts.Gone as e:
+    heard.append(str(e))
+  pathlib.Path(out).write_text(json.dumps(heard))
+  os._exit(0)  # JAX would wait for the others to leave
+
+
 if __name__ == '__main__':
   if sys.argv[1] == 'talk':
     pathlib.Path(sys.argv[2]).write_text(json.dumps(talk()))
+  elif sys.argv[1] == 'wait':
+    wait(4.0, sys.argv[2])
   else:
     hosts._PATIENCE = 5.0
     registry.NAMES['model']['linear'] = 'linear:linear'

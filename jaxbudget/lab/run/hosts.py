@@ -12,8 +12,10 @@ With one process all of this is free. With several, they talk by the key-value s
 """
 
 import contextlib
+import itertools
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -23,6 +25,8 @@ from jax._src import distributed  # the store has no public name; orbax reaches 
 
 _PATIENCE = 30.0  # seconds that a process which failed waits for the others to hear of it
 _LOOK = 2000  # milliseconds between looks at signals while waiting
+_BEAT = 5.0  # seconds between signs of life
+_SILENCE = 60.0  # seconds without one; after 100 JAX would abort this process
 _TOLD = 'The other processes of the launch have been told.'  # a note on an exception
 _met = 0  # sync points passed
 
@@ -54,6 +58,8 @@ def initialize() -> None:
       'no other processes to join: under SLURM start with srun, elsewhere set '
       f'JAX_COORDINATOR_ADDRESS, {" and ".join(named.values())} in each process ({e})'
     ) from None
+  if count() > 1:
+    threading.Thread(target=_beat, daemon=True).start()
 
 
 def count() -> int:
@@ -145,7 +151,7 @@ def _meet(value: Any, failure: str | None = None) -> list[Any]:
   """
   global _met
   place, _met = f'jaxbudget/{_met}', _met + 1
-  store, me = distributed.global_state.client, distributed.global_state.process_id
+  store, me = _store()
   until = time.monotonic() + (_PATIENCE if failure else float('inf'))
   try:
     store.key_value_set(f'{place}/{me}', json.dumps([failure, value]))
@@ -163,11 +169,48 @@ def _meet(value: Any, failure: str | None = None) -> list[Any]:
   return [value for _, value in told]
 
 
+def _store() -> tuple[Any, int]:
+  """The key-value store, and which process this is."""
+  return distributed.global_state.client, distributed.global_state.process_id
+
+
 def _get(store: Any, key: str, until: float) -> str:
-  """Waits for a key; in short looks, so that signal handlers get their turn."""
+  """Waits for a key; in short looks, so that signal handlers get their turn.
+
+  Raises:
+    Gone: a process gave no sign of life for long.
+  """
+  heard: dict[int, tuple[str, float]] = {}
   while True:
     try:
       return store.blocking_key_value_get(key, _LOOK)
     except jax.errors.JaxRuntimeError as e:
       if 'DEADLINE_EXCEEDED' not in str(e) or time.monotonic() > until:
         raise
+    _listen(store, heard)
+
+
+def _beat() -> None:
+  """Gives signs of life as long as this process has one."""
+  store, me = _store()
+  for number in itertools.count():
+    try:
+      store.key_value_set(f'jaxbudget/beat/{me}', str(number), allow_overwrite=True)
+    except jax.errors.JaxRuntimeError:  # the launch is over
+      return
+    time.sleep(_BEAT)
+
+
+def _listen(store: Any, heard: dict[int, tuple[str, float]]) -> None:
+  """Notes the last sign of life of each process, and when it was new to us."""
+  now = time.monotonic()
+  for i in range(count()):
+    try:
+      beat = store.key_value_try_get(f'jaxbudget/beat/{i}')
+    except jax.errors.JaxRuntimeError:
+      beat = 'none yet'
+    if heard.get(i, ('', 0.0))[0] != beat:
+      heard[i] = beat, now
+    elif now - heard[i][1] > _SILENCE:
+      silent = f'process {i} gave no sign of life for {now - heard[i][1]:.0f} s'
+      raise Gone(f'another process of this launch is gone ({silent})')
