@@ -17,11 +17,13 @@ again; what is not reached stays. Nothing is timed while anything of ours is com
 """
 
 import argparse
+import atexit
 import functools
 import itertools
 import math
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 import time
@@ -56,7 +58,7 @@ def main(given: list[str] | None = None) -> int:
   if flags.smoke:
     os.environ['JAX_PLATFORMS'] = 'cpu'  # of processes started from here too
     jax.config.update('jax_platforms', 'cpu')
-    flags.out = pathlib.Path(tempfile.mkdtemp())
+    flags.out = pathlib.Path(temporary())
   if jax.default_backend() == 'cpu' and not flags.smoke:
     parser.error(
       f'jax {jax.__version__} of {sys.executable} finds no accelerator: give this Python '
@@ -185,9 +187,17 @@ def bench(book: Book, wanted: list[str], flags) -> None:
     parts[part]()
 
 
+def temporary() -> str:
+  """A folder that goes when this process ends."""
+  path = tempfile.mkdtemp()
+  atexit.register(shutil.rmtree, path, ignore_errors=True)
+  return path
+
+
 def share_programs() -> None:
   """Keeps compiled programs where later processes find them."""
-  directory = os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', tempfile.mkdtemp())
+  directory = os.environ.get('JAX_COMPILATION_CACHE_DIR') or temporary()
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = directory
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
   jax.config.update('jax_compilation_cache_dir', directory)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
