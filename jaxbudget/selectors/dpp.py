@@ -95,6 +95,8 @@ def dpp(
 
   Of a pool of candidates for each row; the kernel is the Gram matrix of [(1-a) f, a y], features
   of unit length beside one-hot classes. Batches are not weighed: they lean towards rare samples.
+  Which eigenvectors stand for equal eigenvalues turns on the last bit, so that processors of
+  another kind draw other batches from the same key; the law is the same.
 
   Args:
     spec: sizes of the run.
