@@ -34,7 +34,7 @@ from on_device import ROOT, ahead, fast, rights, several, trace, whole
 from on_device.book import TITLES, Book
 from on_device.here import conditions
 from on_device.rows import Setting
-from on_device.sizes import Case, beside_torch, sizes
+from on_device.sizes import Case, Sizes, beside_torch, sizes
 
 LIMIT = 420  # seconds: what has begun then ends within nine minutes of the start
 PARTS = 'right', 'fast', 'overheads', 'trace', 'whole', 'several', 'later'
@@ -121,40 +121,10 @@ def bench(book: Book, wanted: list[str], flags) -> None:
       told.add(part)
       book.say(f'{part}: left out from {case} on, for time is up; the next call goes on')
 
-  def made_of(cases: list[Case], first: Iterable[Setting]) -> ahead.Made:
-    missing = [case for case in cases if not book.has(case.part, case.name)]
-    timed = [case.setting for case in missing if case.part == 'fast']
-    others = [case.setting for case in missing]
-    return ahead.make([*first, *timed], others, [] if small else timed, until, book.say)
-
-  @functools.cache
-  def ready() -> ahead.Made:
-    """All rows of the usual parts that are wanted."""
-    plain = [made.plain] if 'overheads' in wanted else []
-    apart = [s for s, _ in made.several if 'several' in wanted and not book.has('several', s.title)]
-    return made_of([case for case in made.cases() if case.part in wanted], [*plain, *apart])
-
-  def rows(cases: list[Case], ready: Callable[[], ahead.Made]) -> None:
-    """Measures rows."""
-    for part, name, setting in cases:
-      if book.has(part, name):
-        continue
-      there = ready() if time.time() <= until else None
-      attempt(part, name, measures[part], there, setting)
-
-  measures = {
-    'fast': lambda there, of: fast.row(there.rows[of].result, there.peers.get(of, {}), repeats),
-    'trace': lambda there, of: trace.measure(there.rows[of].result),
-    'overheads': lambda there, of: fast.ratio(
-      there.rows[of].result, there.rows[made.plain].result, repeats
-    ),
-  }
-
-  def usual(part: str) -> None:
-    rows([case for case in made.cases() if case.part == part], ready)
+  rows = parts_of_rows(book, wanted, made, until, attempt, small)
 
   def overheads() -> None:
-    usual('overheads')
+    rows['overheads']()
     for samples, name in itertools.product(made.plans, ('p_sgd', 'unif_sgd')):
       case = f'plan of {name}, {samples:,} samples'
       attempt('overheads', case, fast.plan, name, samples, made.plain.batch, repeats)
@@ -170,21 +140,64 @@ def bench(book: Book, wanted: list[str], flags) -> None:
     for setting in made.whole:
       attempt('whole', f'{setting.title}, {where}', whole.measure, setting, flags.data)
 
-  def later() -> None:
-    for few in map(beside_torch, made.later):
-      rows(few, functools.cache(functools.partial(made_of, few, ())))
-
-  parts = {
+  parts = rows | {
     'right': lambda: rights.check(book, until, SMOKE if small else None),
-    'fast': lambda: usual('fast'),
     'overheads': overheads,
-    'trace': lambda: usual('trace'),
     'whole': wholes,
     'several': together,
-    'later': later,
   }
   for part in wanted:
     parts[part]()
+
+
+def parts_of_rows(
+  book: Book, wanted: list[str], made: Sizes, until: float, attempt: Callable, small: bool
+) -> dict[str, Callable[[], None]]:
+  """The parts that measure rows, which are made before any is measured.
+
+  Args:
+    book: what is known.
+    wanted: parts of this call.
+    made: the cases.
+    until: nothing is compiled after it, by `time.time`.
+    attempt: `(part, case, measure, *arguments)`, measures a case if there is time.
+    small: once each, and not beside PyTorch.
+  """
+  repeats = 1 if small else 5
+  measures = {
+    'fast': lambda there, of: fast.row(there.rows[of].result, there.peers.get(of, {}), repeats),
+    'trace': lambda there, of: trace.measure(there.rows[of].result),
+    'overheads': lambda there, of: fast.ratio(
+      there.rows[of].result, there.rows[made.plain].result, repeats
+    ),
+  }
+
+  def ready(cases: list[Case], first: Iterable[Setting] = ()) -> ahead.Made:
+    missing = [case for case in cases if not book.has(case.part, case.name)]
+    timed = [case.setting for case in missing if case.part == 'fast']
+    others = [case.setting for case in missing]
+    return ahead.make([*first, *timed], others, [] if small else timed, until, book.say)
+
+  @functools.cache
+  def all_ready() -> ahead.Made:
+    plain = [made.plain] if 'overheads' in wanted else []
+    apart = [s for s, _ in made.several if 'several' in wanted and not book.has('several', s.title)]
+    return ready([case for case in made.cases() if case.part in wanted], [*plain, *apart])
+
+  def measure(cases: list[Case], ready: Callable[[], ahead.Made]) -> None:
+    for part, name, setting in cases:
+      if not book.has(part, name):
+        there = ready() if time.time() <= until else None
+        attempt(part, name, measures[part], there, setting)
+
+  def usual(part: str) -> None:
+    measure([case for case in made.cases() if case.part == part], all_ready)
+
+  def later() -> None:
+    for few in map(beside_torch, made.later):
+      measure(few, functools.cache(functools.partial(ready, few)))
+
+  return {part: functools.partial(usual, part) for part in measures} | {'later': later}
 
 
 def temporary() -> str:

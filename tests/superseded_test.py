@@ -111,12 +111,18 @@ def names(runs) -> set[str]:
 CELLS = {'selector': 'p_sgd', 'budget': 0.2}, {'selector': 'p_sgd', 'budget': 0.4}
 
 
-def test_only_what_a_cell_of_the_latest_plan_replaces_is_marked(tmp_path, edit):
+def of_earlier_source(workdir, edit):
+  """Runs that were begun before the method was edited."""
   edit(101)
   old = runs_of(*CELLS)
-  plan_file.write(old, tmp_path, 'old')
-  begin(tmp_path, old)
+  plan_file.write(old, workdir, 'old')
+  begin(workdir, old)
   edit(102)
+  return old
+
+
+def test_only_what_a_cell_of_the_latest_plan_replaces_is_marked(tmp_path, edit):
+  old = of_earlier_source(tmp_path, edit)
   new = runs_of(CELLS[0], seeds=1)
   plan_file.write(new, tmp_path, 'new')
   entries = plan_file.entries(tmp_path)
@@ -148,11 +154,7 @@ def test_a_part_of_a_plan_brings_in_what_replaces_the_rest(tmp_path, edit):
 
 
 def test_who_ends_later_but_began_before_changes_no_mark(tmp_path, edit):
-  edit(101)
-  old = runs_of(*CELLS)
-  plan_file.write(old, tmp_path, 'old')
-  begin(tmp_path, old)
-  edit(102)
+  old = of_earlier_source(tmp_path, edit)
   new = runs_of(*CELLS)
   plan_file.write(new, tmp_path, 'new')
   begin(tmp_path, new)

@@ -156,11 +156,11 @@ def _meet(value: Any, failure: str | None = None) -> list[Any]:
   try:
     store.key_value_set(f'{place}/{me}', json.dumps([failure, value]))
     if me == 0:
-      told = [json.loads(_get(store, f'{place}/{i}', until)) for i in range(count())]
+      told = [json.loads(_get(store, f'{place}/{i}', i, until)) for i in range(count())]
       store.key_value_set(f'{place}/all', json.dumps(told))
       store.key_value_delete(f'jaxbudget/{_met - 2}/')  # all are past it
     else:
-      told = json.loads(_get(store, f'{place}/all', until))
+      told = json.loads(_get(store, f'{place}/all', 0, until))
   except jax.errors.JaxRuntimeError as e:
     raise Gone(f'another process of this launch is gone ({failure or e})') from e
   for i, (failure, _) in enumerate(told):
@@ -174,20 +174,25 @@ def _store() -> tuple[Any, int]:
   return distributed.global_state.client, distributed.global_state.process_id
 
 
-def _get(store: Any, key: str, until: float) -> str:
+def _get(store: Any, key: str, giver: int, until: float) -> str:
   """Waits for a key; in short looks, so that signal handlers get their turn.
 
   Raises:
-    Gone: a process gave no sign of life for long.
+    Gone: the process that is to give it showed no sign of life for long.
   """
-  heard: dict[int, tuple[str, float]] = {}
+  heard, since = '', time.monotonic()
   while True:
     try:
       return store.blocking_key_value_get(key, _LOOK)
     except jax.errors.JaxRuntimeError as e:
       if 'DEADLINE_EXCEEDED' not in str(e) or time.monotonic() > until:
         raise
-    _listen(store, heard)
+    beat, now = _last_beat(store, giver), time.monotonic()
+    if beat != heard:
+      heard, since = beat, now
+    elif now - since > _SILENCE:
+      silent = f'process {giver} gave no sign of life for {now - since:.0f} s'
+      raise Gone(f'another process of this launch is gone ({silent})')
 
 
 def _beat() -> None:
@@ -201,16 +206,8 @@ def _beat() -> None:
     time.sleep(_BEAT)
 
 
-def _listen(store: Any, heard: dict[int, tuple[str, float]]) -> None:
-  """Notes the last sign of life of each process, and when it was new to us."""
-  now = time.monotonic()
-  for i in range(count()):
-    try:
-      beat = store.key_value_try_get(f'jaxbudget/beat/{i}')
-    except jax.errors.JaxRuntimeError:
-      beat = 'none yet'
-    if heard.get(i, ('', 0.0))[0] != beat:
-      heard[i] = beat, now
-    elif now - heard[i][1] > _SILENCE:
-      silent = f'process {i} gave no sign of life for {now - heard[i][1]:.0f} s'
-      raise Gone(f'another process of this launch is gone ({silent})')
+def _last_beat(store: Any, process: int) -> str:
+  try:
+    return store.key_value_try_get(f'jaxbudget/beat/{process}')
+  except jax.errors.JaxRuntimeError:
+    return ''  # none yet
